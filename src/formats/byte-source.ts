@@ -1,0 +1,10 @@
+/** Bytes that can be read at any offset: a file, a buffer, a range-requested URL. Formats read through this only. */
+export interface ByteSource {
+  /** What to call it in messages: a path or URL. */
+  readonly name: string;
+  /** Length in bytes. */
+  readonly size: number;
+  /** Fills `into` with the bytes from `offset` on; rejects with FormatError if there are not that many. */
+  read(offset: number, into: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
