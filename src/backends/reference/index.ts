@@ -1,0 +1,211 @@
+import type { Backend, Executable, Slot, StateDeclaration, WeightDeclaration, Weights } from '../../core/backend.ts';
+import { WeightError } from '../../core/errors.ts';
+import type { Numbers, View } from '../../core/op.ts';
+import type { Place, Plan } from '../../core/plan.ts';
+import { type Counts, elementCount, resolve, runtimeAxes } from '../../core/shape.ts';
+
+type Floats = Float32Array | Float64Array;
+const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+/** Runs every op by its own reference kernel, in float64 or float32: the truth that other backends are tested against. */
+export function referenceBackend(precision: 'f64' | 'f32' = 'f64'): Backend {
+  const floats = (length: number): Floats =>
+    precision === 'f64' ? new Float64Array(length) : new Float32Array(length);
+  const pool = new StatePool(floats);
+  return {
+    name: `reference-${precision}`,
+    threads: 1,
+    layout: { acceptsStrided: () => true, scratch: () => 0 },
+    weights: (declarations) => new ReferenceWeights(declarations, floats),
+    slot: (declarations) => new ReferenceSlot(declarations, pool),
+    compile: (plan, weights) => new ReferenceExecutable(plan, weights as ReferenceWeights, pool, floats),
+    dispose() {},
+  };
+}
+
+class ReferenceWeights implements Weights {
+  readonly arrays = new Map<string, Floats>();
+
+  constructor(declarations: readonly WeightDeclaration[], floats: (length: number) => Floats) {
+    for (const { name, shape, format } of declarations) {
+      if (format !== 'f32')
+        throw new WeightError(`the reference backend keeps weights in full precision, not ${format} (${name})`);
+      this.arrays.set(name, floats(count(shape)));
+    }
+  }
+
+  get bytes(): number {
+    return [...this.arrays.values()].reduce((sum, array) => sum + array.byteLength, 0);
+  }
+
+  write(name: string, values: Float32Array): void {
+    this.arrays.get(name)!.set(values);
+  }
+
+  read(name: string): Float32Array {
+    return Float32Array.from(this.arrays.get(name)!);
+  }
+
+  dispose(): void {
+    this.arrays.clear();
+  }
+}
+
+/** All states of one sequence, end to end in the pool. */
+class ReferenceSlot implements Slot {
+  readonly offsets = new Map<string, number>();
+  readonly position: number;
+  readonly #pool: StatePool;
+  readonly #declarations: readonly StateDeclaration[];
+  readonly #length: number;
+
+  constructor(declarations: readonly StateDeclaration[], pool: StatePool) {
+    this.#pool = pool;
+    this.#declarations = declarations;
+    let length = 0;
+    for (const { name, shape } of declarations) {
+      this.offsets.set(name, length);
+      length += count(shape);
+    }
+    this.#length = length;
+    this.position = pool.allocate(length);
+    this.reset();
+  }
+
+  get bytes(): number {
+    return this.#length * this.#pool.data.BYTES_PER_ELEMENT;
+  }
+
+  read(name: string): Float32Array {
+    return Float32Array.from(this.#part(name));
+  }
+
+  write(name: string, values: Float32Array): void {
+    this.#part(name).set(values);
+  }
+
+  copyFrom(other: Slot): void {
+    const from = (other as ReferenceSlot).position;
+    this.#pool.data.copyWithin(this.position, from, from + this.#length);
+  }
+
+  reset(): void {
+    for (const { name, fill } of this.#declarations) this.#part(name).fill(fill);
+  }
+
+  dispose(): void {
+    this.#pool.release(this.position, this.#length);
+  }
+
+  #part(name: string): Floats {
+    const start = this.position + this.offsets.get(name)!;
+    const { shape } = this.#declarations.find((declaration) => declaration.name === name)!;
+    return this.#pool.data.subarray(start, start + count(shape));
+  }
+}
+
+class ReferenceExecutable implements Executable {
+  readonly #plan: Plan;
+  readonly #weights: ReferenceWeights;
+  readonly #arena: Floats;
+  readonly #inputs = new Map<string, Numbers>();
+  readonly #constants: Floats[];
+  readonly #pool: StatePool;
+
+  constructor(plan: Plan, weights: ReferenceWeights, pool: StatePool, floats: (length: number) => Floats) {
+    this.#plan = plan;
+    this.#weights = weights;
+    this.#pool = pool;
+    this.#arena = floats(plan.arena);
+    for (const [name, { shape, dtype }] of plan.inputs) {
+      const length = elementCount(shape, plan.capacity);
+      this.#inputs.set(name, dtype === 'i32' ? new Int32Array(length) : floats(length));
+    }
+    this.#constants = plan.constants.map((values) => {
+      const data = floats(values.length);
+      data.set(values);
+      return data;
+    });
+  }
+
+  get bytes(): number {
+    return this.#arena.byteLength + [...this.#inputs.values()].reduce((sum, array) => sum + array.byteLength, 0);
+  }
+
+  input(name: string): Numbers {
+    return this.#inputs.get(name)!;
+  }
+
+  run(counts: Counts, slots: readonly Slot[]): void {
+    for (const axis of runtimeAxes) {
+      if (counts[axis] > this.#plan.capacity[axis]) {
+        throw new RangeError(`${counts[axis]} ${axis} in a plan for ${this.#plan.capacity[axis]}`);
+      }
+    }
+    // A value that no step wrote shows as NaN, never as what an earlier run left.
+    this.#arena.fill(Number.NaN);
+    const states = slots as readonly ReferenceSlot[];
+    const views = (places: Readonly<Record<string, Place>>) =>
+      Object.fromEntries(Object.entries(places).map(([name, place]) => [name, this.#view(place, counts, states)]));
+    for (const { op, inputs, outputs, attributes } of this.#plan.steps) {
+      op.reference(views(inputs), views(outputs), attributes);
+    }
+  }
+
+  output(name: string): Numbers {
+    const place = this.#plan.outputs.get(name)!;
+    const length = elementCount(place.shape, this.#plan.capacity);
+    return this.#data(place).subarray(place.offset, place.offset + length);
+  }
+
+  dispose(): void {}
+
+  #data({ region, name }: Place): Numbers {
+    if (region === 'parameter') return this.#weights.arrays.get(name)!;
+    if (region === 'input') return this.#inputs.get(name)!;
+    if (region === 'constant') return this.#constants[Number(name)]!;
+    return this.#arena;
+  }
+
+  #view(place: Place, counts: Counts, slots: readonly ReferenceSlot[]): View {
+    const shape = place.shape.map((dim) => resolve(dim, counts));
+    const { offset, stride } = place;
+    if (place.region !== 'state') return { data: this.#data(place), shape, row: (t) => offset + t * stride };
+    return {
+      data: this.#pool.data,
+      shape,
+      row: (b) => slots[b]!.position + slots[b]!.offsets.get(place.name)! + offset,
+    };
+  }
+}
+
+/** The memory of all sequences' states: one array, so that a view can reach every one of them by position. */
+class StatePool {
+  data: Floats;
+  #used = 0;
+  readonly #free = new Map<number, number[]>();
+
+  constructor(floats: (length: number) => Floats) {
+    this.data = floats(0);
+    this.#floats = floats;
+  }
+
+  readonly #floats: (length: number) => Floats;
+
+  /** Position of `length` free elements. */
+  allocate(length: number): number {
+    const reused = this.#free.get(length)?.pop();
+    if (reused !== undefined) return reused;
+    if (this.#used + length > this.data.length) {
+      const grown = this.#floats(Math.max(this.#used + length, 2 * this.data.length));
+      grown.set(this.data);
+      this.data = grown;
+    }
+    this.#used += length;
+    return this.#used - length;
+  }
+
+  release(position: number, length: number): void {
+    this.#free.set(length, [...(this.#free.get(length) ?? []), position]);
+  }
+}

@@ -1,0 +1,70 @@
+import type { Numbers } from './op.ts';
+import type { Layout, Plan } from './plan.ts';
+import type { Counts } from './shape.ts';
+
+/** How the numbers of a matrix parameter are kept in memory. */
+export type WeightFormat = 'f32' | 'bf16' | 'f16' | 'q8' | 'q4';
+
+/** A parameter that a backend is to hold. */
+export interface WeightDeclaration {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Formats other than f32 are for matrices read by `linear` and `embed` only: [O, I], rows of outputs. */
+  readonly format: WeightFormat;
+}
+
+/** A model's parameters, resident on a backend. */
+export interface Weights {
+  /** Bytes of memory held. */
+  readonly bytes: number;
+  /** Stores a parameter, converting from row-major f32 to its declared format. */
+  write(name: string, values: Float32Array): void;
+  /** The parameter as row-major f32: exactly what the kernels compute with. */
+  read(name: string): Float32Array;
+  dispose(): void;
+}
+
+/** One array that every sequence carries from step to step. */
+export interface StateDeclaration {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Value of every element before the first token. */
+  readonly fill: number;
+}
+
+/** The carried state of one sequence. */
+export interface Slot {
+  /** Bytes held. */
+  readonly bytes: number;
+  read(name: string): Float32Array;
+  write(name: string, values: Float32Array): void;
+  /** Becomes a copy of another slot of the same model. */
+  copyFrom(other: Slot): void;
+  /** Back to the state before the first token. */
+  reset(): void;
+  dispose(): void;
+}
+
+/** A plan made ready to run. */
+export interface Executable {
+  /** Bytes of memory held: arena and inputs. */
+  readonly bytes: number;
+  /** Where the caller puts the data of an input before a run: an array of the plan's capacity. */
+  input(name: string): Numbers;
+  /** Runs the plan over `counts` tokens, segments and outputs; segment b advances `slots[b]`. */
+  run(counts: Counts, slots: readonly Slot[]): void | Promise<void>;
+  /** An output's data after a run, rows dense, of the plan's capacity; valid until the next run. */
+  output(name: string): Numbers;
+  dispose(): void;
+}
+
+/** Something that can run plans. Models never see it; the runtime sees nothing else of it. */
+export interface Backend {
+  readonly name: string;
+  readonly threads: number;
+  readonly layout: Layout;
+  weights(declarations: readonly WeightDeclaration[]): Weights;
+  slot(declarations: readonly StateDeclaration[]): Slot;
+  compile(plan: Plan, weights: Weights): Executable;
+  dispose(): void;
+}

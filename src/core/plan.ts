@@ -1,0 +1,326 @@
+import { copy } from './copy.ts';
+import { reachable } from './grad.ts';
+import type { Op } from './op.ts';
+import { type Counts, elementCount, isRuntime, rowSize, type Shape } from './shape.ts';
+import type { Attributes, DType, Node, Tensor } from './tensor.ts';
+import type { Carry } from './trace.ts';
+
+/**
+ * Where a tensor's data lies. `arena` is the plan's own working memory; `state` is one block per sequence, found
+ * through the segment's slot; the others are found by name.
+ */
+export interface Place {
+  readonly region: 'arena' | 'parameter' | 'state' | 'input' | 'constant';
+  /** Name of the parameter, state or input; index of the constant; empty in the arena. */
+  readonly name: string;
+  /** In elements: from the start of the arena, or of the named block. */
+  readonly offset: number;
+  /** Elements from one row of the first axis to the next. In a state rows are a slot apart and this is not used. */
+  readonly stride: number;
+  readonly shape: Shape;
+  readonly dtype: DType;
+}
+
+/** One kernel call. */
+export interface Step {
+  readonly op: Op;
+  readonly path: string;
+  readonly inputs: Readonly<Record<string, Place>>;
+  readonly outputs: Readonly<Record<string, Place>>;
+  readonly attributes: Attributes;
+  /** Working memory that lives for this step only, in elements from the start of the arena; -1 without. */
+  readonly scratch: number;
+}
+
+/** A graph laid out: a flat list of kernel calls over one arena. Running it allocates nothing. */
+export interface Plan {
+  readonly steps: readonly Step[];
+  /** The most tokens, segments and outputs that one run may have. */
+  readonly capacity: Counts;
+  /** Length of the arena in elements. */
+  readonly arena: number;
+  readonly inputs: ReadonlyMap<string, { shape: Shape; dtype: DType }>;
+  readonly constants: readonly (readonly number[])[];
+  readonly outputs: ReadonlyMap<string, Place>;
+}
+
+/** What a backend's kernels ask of the planner. */
+export interface Layout {
+  /** Whether the kernel for `op` can read this input when its rows lie apart; otherwise it is copied first. */
+  acceptsStrided(op: Op, input: string, shape: Shape): boolean;
+  /** Elements of scratch memory that the kernel for this node needs at the plan's capacity. */
+  scratch(node: Node, capacity: Counts): number;
+}
+
+/** Rows start on 16-byte boundaries of f32 memory. */
+const alignment = 4;
+const align = (n: number): number => Math.ceil(n / alignment) * alignment;
+
+/**
+ * Lays out the graph that computes `outputs` and advances `carries`: topological order, liveness, one arena.
+ * State is updated in place where the op can and nothing reads the old value afterwards.
+ */
+export function plan(
+  outputs: ReadonlyMap<string, Tensor>,
+  carries: Iterable<Carry>,
+  capacity: Counts,
+  layout: Layout,
+): Plan {
+  return new Planner(capacity, layout).plan(outputs, [...carries]);
+}
+
+/** A step before arena offsets are known. */
+interface Draft {
+  op: Op;
+  path: string;
+  attributes: Attributes;
+  inputs: Record<string, Place | Block>;
+  outputs: Record<string, Place | Block>;
+  scratch: Block | undefined;
+}
+
+/** A stretch of the arena that is alive from step `first` to step `last`, or a view of another value. */
+class Block {
+  readonly first: number;
+  readonly size: number;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly stride: number;
+  /** What a view is part of, and how many elements into it. */
+  readonly base: Block | Place | undefined;
+  readonly shift: number;
+  last: number;
+  offset = -1;
+
+  constructor(
+    size: number,
+    first: number,
+    shape: Shape,
+    dtype: DType,
+    view?: { base: Block | Place; shift: number; stride: number },
+  ) {
+    this.size = size;
+    this.first = first;
+    this.last = first;
+    this.shape = shape;
+    this.dtype = dtype;
+    this.base = view?.base;
+    this.shift = view?.shift ?? 0;
+    this.stride = view?.stride ?? rowSize(shape);
+  }
+
+  /** Keeps the memory alive until `step`. */
+  use(step: number): void {
+    this.last = Math.max(this.last, step);
+    if (this.base instanceof Block) this.base.use(step);
+  }
+
+  /** The place; its offset is right once the arena is allocated. */
+  place(): Place {
+    const { shape, dtype, stride } = this;
+    if (!this.base) return { region: 'arena', name: '', offset: this.offset, stride, shape, dtype };
+    const base = placeOf(this.base);
+    return { ...base, offset: base.offset + this.shift, stride, shape, dtype };
+  }
+}
+
+class Planner {
+  readonly #drafts: Draft[] = [];
+  readonly #values = new Map<Tensor, Place | Block>();
+  readonly #blocks: Block[] = [];
+  readonly #inputs = new Map<string, { shape: Shape; dtype: DType }>();
+  readonly #constants: (readonly number[])[] = [];
+  readonly #copies = new Map<Place | Block, Block>();
+  readonly capacity: Counts;
+  readonly layout: Layout;
+
+  constructor(capacity: Counts, layout: Layout) {
+    this.capacity = capacity;
+    this.layout = layout;
+  }
+
+  plan(outputs: ReadonlyMap<string, Tensor>, carries: readonly Carry[]): Plan {
+    const roots = [...outputs.values(), ...carries.map(({ next }) => next)].map((tensor) => tensor.node);
+    const nodes = [...reachable(roots)].sort((a, b) => a.id - b.id);
+    const inPlace = overwrites(nodes, carries);
+    for (const node of nodes) this.#visit(node, inPlace);
+    for (const tensor of outputs.values()) this.#keep(tensor);
+    for (const { previous, next } of carries) this.#commit(previous, next);
+    const arena = allocate(this.#blocks);
+    return {
+      steps: this.#drafts.map(finish),
+      capacity: this.capacity,
+      arena,
+      inputs: this.#inputs,
+      constants: this.#constants,
+      outputs: new Map([...outputs].map(([name, tensor]) => [name, placeOf(this.#values.get(tensor)!)])),
+    };
+  }
+
+  #visit(node: Node, inPlace: ReadonlyMap<Tensor, Tensor>): void {
+    if (node.leaf) this.#values.set(node.outputs[0]!, this.#leaf(node));
+    else if (!this.#view(node)) this.#step(node, inPlace);
+  }
+
+  #leaf(node: Node): Place {
+    const { shape, dtype } = node.outputs[0]!;
+    const leaf = node.leaf!;
+    const common = { offset: 0, stride: rowSize(shape), shape, dtype };
+    if (leaf.kind === 'constant') {
+      this.#constants.push(leaf.values);
+      return { region: 'constant', name: String(this.#constants.length - 1), ...common };
+    }
+    if (leaf.kind === 'input') this.#inputs.set(leaf.name, { shape, dtype });
+    return { region: leaf.kind, name: leaf.name, ...common };
+  }
+
+  /** Makes the node's output a view of its input, if the op is one and the memory's layout allows it. */
+  #view(node: Node): boolean {
+    const [source] = Object.values(node.inputs);
+    const view = node.op!.view && source && node.op!.view(source, node.attributes);
+    if (!view) return false;
+    const base = this.#values.get(source)!;
+    if (placeOf(base).region === 'state') return false;
+    for (const tensor of node.outputs) {
+      const fixed = !isRuntime(tensor.shape[0]);
+      const stride = fixed ? rowSize(tensor.shape) : strideOf(base);
+      this.#values.set(
+        tensor,
+        new Block(0, this.#drafts.length, tensor.shape, tensor.dtype, { base, shift: view.offset, stride }),
+      );
+    }
+    return true;
+  }
+
+  #step(node: Node, inPlace: ReadonlyMap<Tensor, Tensor>): void {
+    const op = node.op!;
+    const inputs: Draft['inputs'] = {};
+    for (const [name, tensor] of Object.entries(node.inputs)) inputs[name] = this.#operand(op, name, tensor);
+    const index = this.#drafts.length;
+    for (const value of Object.values(inputs)) this.#use(value, index);
+    const outputs: Draft['outputs'] = {};
+    for (const [i, name] of Object.keys(op.outputs).entries()) {
+      const tensor = node.outputs[i]!;
+      const overwritten = inPlace.get(tensor);
+      const value = overwritten ? this.#values.get(overwritten)! : this.#block(tensor, index);
+      this.#values.set(tensor, value);
+      outputs[name] = value;
+    }
+    const size = this.layout.scratch(node, this.capacity);
+    const scratch = size > 0 ? this.#reserve(new Block(align(size), index, [size], 'f32')) : undefined;
+    this.#drafts.push({ op, path: node.path, attributes: node.attributes, inputs, outputs, scratch });
+  }
+
+  /** The value of an input as the kernel can read it: itself, or a copy of it. */
+  #operand(op: Op, name: string, tensor: Tensor): Place | Block {
+    const value = this.#values.get(tensor)!;
+    const place = placeOf(value);
+    const readable =
+      place.region === 'state'
+        ? op === copy || op.state?.[name] !== undefined
+        : strideOf(value) === rowSize(tensor.shape) || this.layout.acceptsStrided(op, name, tensor.shape);
+    if (readable) return value;
+    const known = this.#copies.get(value);
+    if (known) return known;
+    const block = this.#block(tensor, this.#drafts.length);
+    this.#copy(value, block);
+    this.#copies.set(value, block);
+    return block;
+  }
+
+  #copy(from: Place | Block, to: Place | Block): void {
+    const index = this.#drafts.length;
+    this.#use(from, index);
+    this.#use(to, index);
+    this.#drafts.push({
+      op: copy,
+      path: '/copy',
+      attributes: {},
+      inputs: { x: from },
+      outputs: { y: to },
+      scratch: undefined,
+    });
+  }
+
+  /** Keeps an output until the end of the run, in dense rows. */
+  #keep(tensor: Tensor): void {
+    const value = this.#values.get(tensor)!;
+    if (placeOf(value).region === 'arena' && strideOf(value) === rowSize(tensor.shape))
+      return this.#use(value, this.#drafts.length);
+    const block = this.#block(tensor, this.#drafts.length);
+    this.#copy(value, block);
+    block.use(this.#drafts.length);
+    this.#values.set(tensor, block);
+  }
+
+  /** Puts a state that was not computed in place where the next step finds it. */
+  #commit(previous: Tensor, next: Tensor): void {
+    const source = this.#values.get(next)!;
+    const target = this.#values.get(previous) ?? this.#leaf(previous.node);
+    if (source !== target) this.#copy(source, target);
+  }
+
+  #block(tensor: Tensor, step: number): Block {
+    return this.#reserve(new Block(align(elementCount(tensor.shape, this.capacity)), step, tensor.shape, tensor.dtype));
+  }
+
+  #reserve(block: Block): Block {
+    this.#blocks.push(block);
+    return block;
+  }
+
+  #use(value: Place | Block, step: number): void {
+    if (value instanceof Block) value.use(step);
+  }
+}
+
+/**
+ * Which outputs may overwrite a carried state: those that the op declares, that are the carry's next value, and whose
+ * old value nothing reads later.
+ */
+function overwrites(nodes: readonly Node[], carries: readonly Carry[]): Map<Tensor, Tensor> {
+  const lastReader = new Map<Tensor, number>();
+  for (const node of nodes) for (const tensor of Object.values(node.inputs)) lastReader.set(tensor, node.id);
+  const result = new Map<Tensor, Tensor>();
+  for (const { next } of carries) if (next.node.leaf) lastReader.set(next, Number.POSITIVE_INFINITY);
+  for (const { previous, next } of carries) {
+    const { node } = next;
+    const names = Object.keys(node.op?.outputs ?? {});
+    const [input] = Object.entries(node.op?.state ?? {}).find(([, output]) => output === names[next.index]) ?? [];
+    if (input && node.inputs[input] === previous && lastReader.get(previous) === node.id) result.set(next, previous);
+  }
+  return result;
+}
+
+/**
+ * Gives every block an offset so that blocks alive at the same step don't overlap: largest first, each at the lowest
+ * offset that is free while it lives. Returns the arena's length.
+ */
+function allocate(blocks: readonly Block[]): number {
+  const placed: Block[] = [];
+  let length = 0;
+  for (const block of [...blocks].sort((a, b) => b.size - a.size || a.first - b.first)) {
+    let offset = 0;
+    for (const other of placed) {
+      const together = other.first <= block.last && block.first <= other.last;
+      if (together && other.offset < offset + block.size && offset < other.offset + other.size) {
+        offset = other.offset + other.size;
+      }
+    }
+    block.offset = offset;
+    length = Math.max(length, offset + block.size);
+    let index = placed.length;
+    while (index > 0 && placed[index - 1]!.offset > offset) index--;
+    placed.splice(index, 0, block);
+  }
+  return length;
+}
+
+const placeOf = (value: Place | Block): Place => (value instanceof Block ? value.place() : value);
+const strideOf = (value: Place | Block): number => value.stride;
+
+function finish({ op, path, attributes, inputs, outputs, scratch }: Draft): Step {
+  const places = (values: Record<string, Place | Block>) =>
+    Object.fromEntries(Object.entries(values).map(([name, value]) => [name, placeOf(value)]));
+  return { op, path, attributes, inputs: places(inputs), outputs: places(outputs), scratch: scratch?.offset ?? -1 };
+}

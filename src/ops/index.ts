@@ -1,0 +1,49 @@
+import { copy } from '../core/copy.ts';
+import type { Op } from '../core/op.ts';
+import { convGradOp, convOp } from './conv.ts';
+import { crossEntropyGradOp, crossEntropyOp } from './cross-entropy.ts';
+import { embedGradOp, embedOp } from './embed.ts';
+import { exprOp, sumToOp } from './expr.ts';
+import { linearOp, linearTransposedOp, outerSumOp } from './linear.ts';
+import { meanGradOp, meanOp } from './mean.ts';
+import { layerNormGradOp, layerNormOp, rmsNormGradOp, rmsNormOp } from './norm.ts';
+import { recurrenceGradOp, recurrenceOp } from './recurrence.ts';
+import { sampleOp } from './sample.ts';
+import { softmaxGradOp, softmaxOp } from './softmax.ts';
+import { concatOp, repeatGradOp, repeatOp, reshapeOp, selectGradOp, selectOp, sliceOp } from './views.ts';
+
+/** The vocabulary: every op there is. A backend has a table with an entry for each name. */
+export const ops = {
+  concat: concatOp,
+  conv: convOp,
+  convGrad: convGradOp,
+  copy,
+  crossEntropy: crossEntropyOp,
+  crossEntropyGrad: crossEntropyGradOp,
+  embed: embedOp,
+  embedGrad: embedGradOp,
+  expr: exprOp,
+  layerNorm: layerNormOp,
+  layerNormGrad: layerNormGradOp,
+  linear: linearOp,
+  linearTransposed: linearTransposedOp,
+  mean: meanOp,
+  meanGrad: meanGradOp,
+  outerSum: outerSumOp,
+  recurrence: recurrenceOp,
+  recurrenceGrad: recurrenceGradOp,
+  repeat: repeatOp,
+  repeatGrad: repeatGradOp,
+  reshape: reshapeOp,
+  rmsNorm: rmsNormOp,
+  rmsNormGrad: rmsNormGradOp,
+  sample: sampleOp,
+  select: selectOp,
+  selectGrad: selectGradOp,
+  slice: sliceOp,
+  softmax: softmaxOp,
+  softmaxGrad: softmaxGradOp,
+  sumTo: sumToOp,
+} satisfies Record<string, Op>;
+
+export type OpName = keyof typeof ops;
