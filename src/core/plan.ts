@@ -245,8 +245,10 @@ class Planner {
   /** Keeps an output until the end of the run, in dense rows. */
   #keep(tensor: Tensor): void {
     const value = this.#values.get(tensor)!;
-    if (placeOf(value).region === 'arena' && strideOf(value) === rowSize(tensor.shape))
-      return this.#use(value, this.#drafts.length);
+    if (placeOf(value).region === 'arena' && strideOf(value) === rowSize(tensor.shape)) {
+      this.#use(value, this.#drafts.length);
+      return;
+    }
     const block = this.#block(tensor, this.#drafts.length);
     this.#copy(value, block);
     block.use(this.#drafts.length);

@@ -1,0 +1,30 @@
+import type { StepInputs } from '../core/step.ts';
+import type { Tensor } from '../core/tensor.ts';
+import type { Scope } from '../core/trace.ts';
+import type { Json } from './config.ts';
+
+/** Names and shapes of a checkpoint's tensors. */
+export type TensorShapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
+
+/**
+ * One model architecture. `body` and `head` are pure functions of symbolic tensors, written once for any number of tokens
+ * and sequences; everything else is how its checkpoints are read.
+ */
+export interface Architecture<Config = unknown> {
+  /** The `model_type` that config.json gives it. */
+  readonly type: string;
+  /** Paper and year, for people. */
+  readonly title: string;
+  /** Whether a checkpoint with these tensors can be of this architecture. */
+  detect(tensors: TensorShapes): boolean;
+  /** Reads the configuration, completed from the tensors' shapes where the checkpoint's dialect leaves sizes out. */
+  config(json: Json, tensors: TensorShapes): Config;
+  /** Vocabulary size V: the number of logits. */
+  vocabulary(config: Config): number;
+  /** Hidden states after the last norm, [tokens, D]. */
+  body(p: Scope, config: Config, step: StepInputs): Tensor;
+  /** Logits [rows, V] of hidden states [rows, D]. */
+  head(p: Scope, config: Config, hidden: Tensor): Tensor;
+  /** The canonical name of a tensor that another dialect names differently; `null` for one that is not needed. */
+  rename?(name: string, config: Config): string | null;
+}

@@ -1,0 +1,94 @@
+import { ConfigError, nearest } from '../core/errors.ts';
+
+/** A model's configuration as its author wrote it: `config.json`, or the same facts from another format. */
+export type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads fields of a configuration by name and type. Several names may be given for one field (dialects differ); the first
+ * that is present counts. A missing field without a default, or one of another type, is a ConfigError that names it.
+ */
+export class ConfigReader {
+  readonly #json: Json;
+
+  constructor(json: Json) {
+    this.#json = json;
+  }
+
+  has(name: string): boolean {
+    return this.#json[name] !== undefined && this.#json[name] !== null;
+  }
+
+  /** A whole number of at least 1 (or `least`). */
+  integer(names: string | readonly string[], fallback?: number, least = 1): number {
+    return this.#read(names, fallback, `a whole number of at least ${least}`, (value) =>
+      Number.isSafeInteger(value) && (value as number) >= least ? (value as number) : undefined,
+    );
+  }
+
+  /** A finite number. Infinity may be written as JSON can't: as the string or as transformers' marker object. */
+  number(names: string | readonly string[], fallback?: number): number {
+    return this.#read(names, fallback, 'a number', (value) => numeric(value));
+  }
+
+  boolean(names: string | readonly string[], fallback?: boolean): boolean {
+    return this.#read(names, fallback, 'true or false', (value) => (typeof value === 'boolean' ? value : undefined));
+  }
+
+  string(names: string | readonly string[], fallback?: string): string {
+    return this.#read(names, fallback, 'a string', (value) => (typeof value === 'string' ? value : undefined));
+  }
+
+  /** A list of numbers. */
+  numbers(names: string | readonly string[], fallback?: readonly number[]): readonly number[] {
+    return this.#read(names, fallback, 'a list of numbers', (value) => {
+      const list = Array.isArray(value) ? value.map(numeric) : [undefined];
+      return list.includes(undefined) ? undefined : (list as number[]);
+    });
+  }
+
+  /** The fields of a nested object, or of an empty one where it is absent. */
+  object(name: string): ConfigReader {
+    const value = this.#json[name] ?? {};
+    if (typeof value !== 'object' || Array.isArray(value))
+      throw new ConfigError(`config: ${name} is ${show(value)}, not an object`);
+    return new ConfigReader(value as Json);
+  }
+
+  /** Refuses a value other than the one that this implementation computes with. */
+  only(name: string, allowed: readonly unknown[], meaning: string): void {
+    if (this.has(name) && !allowed.includes(this.#json[name])) {
+      throw new ConfigError(
+        `config: ${name} is ${show(this.#json[name])}: ${meaning}; known: ${allowed.map(show).join(', ')}`,
+      );
+    }
+  }
+
+  #read<V>(
+    names: string | readonly string[],
+    fallback: V | undefined,
+    kind: string,
+    check: (value: unknown) => V | undefined,
+  ): V {
+    const all = typeof names === 'string' ? [names] : names;
+    const name = all.find((candidate) => this.has(candidate));
+    if (name === undefined) {
+      if (fallback !== undefined) return fallback;
+      const near = nearest(all[0]!, Object.keys(this.#json));
+      const hint = near.length > 0 ? ` (it has ${near.join(', ')})` : '';
+      throw new ConfigError(`config: ${all.join(' or ')} is missing${hint}`);
+    }
+    const value = check(this.#json[name]);
+    if (value === undefined) throw new ConfigError(`config: ${name} is ${show(this.#json[name])}, not ${kind}`);
+    return value;
+  }
+}
+
+const show = (value: unknown): string => JSON.stringify(value) ?? String(value);
+
+function numeric(value: unknown): number | undefined {
+  if (typeof value === 'number' && !Number.isNaN(value)) return value;
+  const text = typeof value === 'object' && value !== null ? (value as Json)['__float__'] : value;
+  if (text === 'Infinity') return Number.POSITIVE_INFINITY;
+  if (text === '-Infinity') return Number.NEGATIVE_INFINITY;
+  return undefined;
+}

@@ -1,0 +1,31 @@
+import { ConfigError } from '../core/errors.ts';
+import type { Architecture, TensorShapes } from './architecture.ts';
+import type { Json } from './config.ts';
+import { falconMamba, mamba } from './mamba.ts';
+
+/** Every architecture, by the `model_type` of its checkpoints. */
+export const architectures = {
+  mamba,
+  falcon_mamba: falconMamba,
+} satisfies Record<string, Architecture>;
+
+/**
+ * The architecture of a checkpoint: of those its tensors' names fit, the one that the configuration names; the
+ * configuration alone where no names are known, and the first that fits where the configuration has no `model_type`.
+ */
+export function architectureOf(json: Json, tensors: TensorShapes): Architecture {
+  const all = Object.values<Architecture>(architectures);
+  const fitting = all.filter((architecture) => architecture.detect(tensors));
+  const named = all.find(({ type }) => type === json['model_type']);
+  if (named && (fitting.includes(named) || tensors.size === 0)) return named;
+  if (fitting[0]) return fitting[0];
+  const type = json['model_type'];
+  const known = all.map((architecture) => architecture.type).join(', ');
+  if (named)
+    throw new ConfigError(
+      `model_type is "${type}", but the checkpoint's tensors are not named like those of ${named.title}`,
+    );
+  throw new ConfigError(
+    `${type === undefined ? 'no model_type' : `unknown model_type ${JSON.stringify(type)}`}, and the tensors' names fit no known architecture; known: ${known}`,
+  );
+}

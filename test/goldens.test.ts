@@ -1,0 +1,90 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { referenceBackend } from '../src/backends/reference/index.ts';
+import type { Backend } from '../src/core/backend.ts';
+import { plan } from '../src/core/plan.ts';
+import { elementCount } from '../src/core/shape.ts';
+import type { Tensor } from '../src/core/tensor.ts';
+import { input } from '../src/core/trace.ts';
+import { architectureOf } from '../src/models/index.ts';
+import { crossEntropy } from '../src/ops/cross-entropy.ts';
+import { gradients } from '../src/ops/gradients.ts';
+import { mean } from '../src/ops/mean.ts';
+import { traceModel } from '../src/runtime/graph.ts';
+import { goldenFolder, readTensors } from './golden.ts';
+import { errorRatio, tolerance } from './tolerance.ts';
+
+const backends: [string, Backend, { model: number; gradient: number }][] = [
+  ['reference f64', referenceBackend('f64'), { model: tolerance.f64, gradient: tolerance.f64 }],
+  ['reference f32', referenceBackend('f32'), tolerance],
+];
+
+const folders = readdirSync(goldenFolder('.'), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+const models = folders
+  .map(({ name }) => name)
+  .filter((name) => readdirSync(goldenFolder(name)).includes('golden.safetensors'));
+
+describe.each(models)('%s', (name) => {
+  const golden = readTensors(`${goldenFolder(name)}golden.safetensors`);
+  const stored = readTensors(`${goldenFolder(name)}model.safetensors`);
+  const json = JSON.parse(readFileSync(`${goldenFolder(name)}config.json`, 'utf8'));
+  const architecture = architectureOf(json, stored);
+  const config = architecture.config(json, stored);
+
+  test.each(backends)('logits, loss, gradients and states on %s', (_, backend, limits) => {
+    const graph = traceModel(architecture, config);
+    const loss = mean(crossEntropy(graph.logits, input('targets', ['outputs'], 'i32')), input('weights', ['outputs']));
+    const parameters = [...graph.parameters.values()];
+    const derivatives = gradients(
+      loss,
+      parameters.map(({ tensor }) => tensor),
+    );
+    const outputs = new Map<string, Tensor>([
+      ['logits', graph.logits],
+      ['loss', loss],
+    ]);
+    for (const [i, parameter] of parameters.entries())
+      if (derivatives[i]) outputs.set(`grad.${parameter.name}`, derivatives[i]);
+
+    const tokens = golden.get('tokens')!.data as Int32Array;
+    const counts = { tokens: tokens.length, segments: 1, outputs: tokens.length };
+    const weights = backend.weights(parameters.map(({ name, shape }) => ({ name, shape, format: 'f32' as const })));
+    for (const [file, { data }] of stored) {
+      const canonical = architecture.rename ? architecture.rename(file, config) : file;
+      if (canonical !== null) weights.write(canonical, data as Float32Array);
+    }
+    const executable = backend.compile(plan(outputs, graph.carries, counts, backend.layout), weights);
+    const slot = backend.slot(graph.carries);
+    executable.input('tokens').set(tokens);
+    executable.input('ends').set([tokens.length]);
+    executable.input('rows').set(Int32Array.from(tokens.keys()));
+    executable.input('targets').set([...tokens.subarray(1), -1]);
+    executable.input('weights').set(Array.from(tokens, (_, i) => (i + 1 < tokens.length ? 1 : 0)));
+    executable.run(counts, [slot]);
+
+    const result = (output: string) =>
+      executable.output(output).subarray(0, elementCount(outputs.get(output)!.shape, counts));
+    expect(errorRatio(result('logits'), golden.get('logits')!.data), 'logits').toBeLessThan(limits.model);
+    expect(errorRatio(result('loss'), golden.get('loss')!.data), 'loss').toBeLessThan(limits.model);
+    for (const [file, { data }] of golden) {
+      if (!file.startsWith('grad.')) continue;
+      const parameter = file.slice('grad.'.length);
+      const canonical = architecture.rename ? architecture.rename(parameter, config) : parameter;
+      const isZero = data.every((value) => value === 0);
+      if (isZero) expect(outputs.has(`grad.${canonical}`), `${file} is zero`).toBe(false);
+      else expect(errorRatio(result(`grad.${canonical}`), data), file).toBeLessThan(limits.gradient);
+    }
+    for (const [file, { data }] of golden) {
+      const [kind, layer, part] = file.split('.');
+      if (kind !== 'state') continue;
+      const carry = graph.carries.find(
+        (one) => one.name.match(/\d+/)?.[0] === layer && one.name.split('.').at(-1) === part,
+      );
+      expect(carry, `${file} is carried`).toBeDefined();
+      expect(errorRatio(slot.read(carry!.name), data), file).toBeLessThan(limits.model);
+    }
+    slot.dispose();
+    executable.dispose();
+    weights.dispose();
+  });
+});
