@@ -6,6 +6,14 @@ import type { Json } from './config.ts';
 /** Names and shapes of a checkpoint's tensors. */
 export type TensorShapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
 
+/** A parameter as a dialect stores it. */
+export interface StoredParameter {
+  /** The canonical name. */
+  readonly name: string;
+  /** Turns the stored numbers (row-major, of the stored shape) into the parameter's. */
+  convert?(values: Float32Array, shape: readonly number[]): Float32Array;
+}
+
 /**
  * One model architecture. `body` and `head` are pure functions of symbolic tensors, written once for any number of tokens
  * and sequences; everything else is how its checkpoints are read.
@@ -25,6 +33,9 @@ export interface Architecture<Config = unknown> {
   body(p: Scope, config: Config, step: StepInputs): Tensor;
   /** Logits [rows, V] of hidden states [rows, D]. */
   head(p: Scope, config: Config, hidden: Tensor): Tensor;
-  /** The canonical name of a tensor that another dialect names differently; `null` for one that is not needed. */
-  rename?(name: string, config: Config): string | null;
+  /**
+   * The parameter that a checkpoint's tensor holds, where that is not its own name: a dialect that names or lays it out
+   * differently, or `null` for a tensor that is not needed.
+   */
+  rename?(name: string, config: Config): string | StoredParameter | null;
 }
