@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { referenceBackend } from '../src/backends/reference/index.ts';
+import { wasmBackend } from '../src/backends/wasm/index.ts';
 import type { Backend } from '../src/core/backend.ts';
 import { plan } from '../src/core/plan.ts';
 import { elementCount } from '../src/core/shape.ts';
@@ -11,6 +12,7 @@ import { architectureOf } from '../src/models/index.ts';
 import { crossEntropy } from '../src/ops/cross-entropy.ts';
 import { gradients } from '../src/ops/gradients.ts';
 import { mean } from '../src/ops/mean.ts';
+import { spawnThread } from '../src/platform/node.ts';
 import { traceModel } from '../src/runtime/graph.ts';
 import { goldenFolder, readTensors } from './golden.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
@@ -18,6 +20,8 @@ import { errorRatio, tolerance } from './tolerance.ts';
 const backends: [string, Backend, { model: number; gradient: number }][] = [
   ['reference f64', referenceBackend('f64'), { model: tolerance.f64, gradient: tolerance.f64 }],
   ['reference f32', referenceBackend('f32'), tolerance],
+  ['wasm simd', await wasmBackend({ relaxed: false, poison: true }), tolerance],
+  ['wasm relaxed, 2 threads', await wasmBackend({ threads: 2, spawn: spawnThread, poison: true }), tolerance],
 ];
 
 const folders = readdirSync(goldenFolder('.'), { withFileTypes: true }).filter((entry) => entry.isDirectory());
@@ -53,12 +57,14 @@ describe.each(models)('%s', (name) => {
 
     const tokens = golden.get('tokens')!.data as Int32Array;
     const counts = { tokens: tokens.length, segments: 1, outputs: tokens.length };
-    const weights = backend.weights(parameters.map(({ name, shape }) => ({ name, shape, format: 'f32' as const })));
+    const weights = backend.weights(
+      parameters.map(({ name, shape }) => ({ name, shape, format: 'f32' as const, layout: 'rows' as const })),
+    );
     for (const [file, { data, shape }] of stored) {
       const source = canonical(file);
       if (source) weights.write(source.name, source.convert?.(data as Float32Array, shape) ?? (data as Float32Array));
     }
-    const executable = backend.compile(plan(outputs, graph.carries, counts, backend.layout), weights);
+    const executable = backend.compile(plan(outputs, graph.carries, counts, backend.layout), weights, graph.carries);
     const slot = backend.slot(graph.carries);
     executable.input('tokens').set(tokens);
     executable.input('ends').set([tokens.length]);

@@ -106,7 +106,7 @@ export function evaluate(
   const capacity = { tokens: counts.tokens + 2, segments: counts.segments + 1, outputs: counts.outputs + 2 };
   const made = plan(outputs, carries, capacity, backend.layout);
   const weights = backend.weights([]);
-  const executable = backend.compile(made, weights);
+  const executable = backend.compile(made, weights, carries);
   const declarations: readonly StateDeclaration[] = carries;
   const slots = Array.from({ length: counts.segments }, () => backend.slot(declarations));
   for (const [name] of made.inputs) executable.input(name).set(data[name]!);

@@ -1,5 +1,7 @@
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { referenceBackend } from '../src/backends/reference/index.ts';
+import { wasmBackend } from '../src/backends/wasm/index.ts';
+import type { Backend } from '../src/core/backend.ts';
 import { Random } from '../src/core/random.ts';
 import { elementCount } from '../src/core/shape.ts';
 import type { Tensor } from '../src/core/tensor.ts';
@@ -7,24 +9,35 @@ import { apply, input } from '../src/core/trace.ts';
 import { expr, sumTo } from '../src/ops/expr.ts';
 import { gradients } from '../src/ops/gradients.ts';
 import { ops } from '../src/ops/index.ts';
+import { spawnThread } from '../src/platform/node.ts';
 import { evaluate, runSetting, setting } from './op-cases.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
 const f64 = referenceBackend('f64');
-const f32 = referenceBackend('f32');
+const backends: [string, Backend][] = [
+  ['reference f32', referenceBackend('f32')],
+  ['wasm simd', await wasmBackend({ relaxed: false, poison: true })],
+  ['wasm relaxed', await wasmBackend({ relaxed: true, poison: true })],
+  ['wasm, 2 threads', await wasmBackend({ threads: 2, spawn: spawnThread, poison: true })],
+];
+afterAll(() => {
+  for (const [, backend] of backends) backend.dispose();
+});
 
 describe.each(Object.entries(ops))('%s', (_, op) => {
   test('has cases', () => {
     expect(op.cases.length).toBeGreaterThan(0);
   });
 
-  test.each(op.cases.map((one, i) => [i, one] as const))('case %i: float32 agrees with float64', (_, one) => {
+  test.each(op.cases.map((one, i) => [i, one] as const))('case %i: every backend agrees with float64', (_, one) => {
     const made = setting(op, one);
     const truth = runSetting(made, f64);
-    const result = runSetting(made, f32);
-    for (const name of Object.keys(truth)) {
-      expect(truth[name]!.every(Number.isFinite), `${name} has a value everywhere`).toBe(true);
-      expect(errorRatio(result[name]!, truth[name]!), name).toBeLessThan(3 * tolerance.op);
+    for (const [backendName, backend] of backends) {
+      const result = runSetting(made, backend);
+      for (const name of Object.keys(truth)) {
+        expect(truth[name]!.every(Number.isFinite), `${name} has a value everywhere`).toBe(true);
+        expect(errorRatio(result[name]!, truth[name]!), `${name} on ${backendName}`).toBeLessThan(tolerance.op);
+      }
     }
   });
 

@@ -5,12 +5,19 @@ import type { Counts } from './shape.ts';
 /** How the numbers of a matrix parameter are kept in memory. */
 export type WeightFormat = 'f32' | 'bf16' | 'f16' | 'q8' | 'q4';
 
+export type WeightLayout = 'rows' | 'linear' | 'linearTransposed';
+
 /** A parameter that a backend is to hold. */
 export interface WeightDeclaration {
   readonly name: string;
   readonly shape: readonly number[];
-  /** Formats other than f32 are for matrices read by `linear` and `embed` only: [O, I], rows of outputs. */
+  /** Formats other than f32 are for matrices only. */
   readonly format: WeightFormat;
+  /**
+   * How kernels read it. `rows`: element by element, row-major. A matrix that only `linear` and `embed` read, [O, I], or
+   * only `linearTransposed`, [I, O], may be laid out as those kernels like it.
+   */
+  readonly layout: WeightLayout;
 }
 
 /** A model's parameters, resident on a backend. */
@@ -65,6 +72,6 @@ export interface Backend {
   readonly layout: Layout;
   weights(declarations: readonly WeightDeclaration[]): Weights;
   slot(declarations: readonly StateDeclaration[]): Slot;
-  compile(plan: Plan, weights: Weights): Executable;
+  compile(plan: Plan, weights: Weights, states: readonly StateDeclaration[]): Executable;
   dispose(): void;
 }

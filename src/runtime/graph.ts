@@ -1,3 +1,4 @@
+import type { WeightLayout } from '../core/backend.ts';
 import { reachable } from '../core/grad.ts';
 import { type StepInputs, stepInputs } from '../core/step.ts';
 import type { Tensor } from '../core/tensor.ts';
@@ -14,8 +15,8 @@ export interface ModelGraph {
   readonly logits: Tensor;
   readonly parameters: ReadonlyMap<string, Parameter>;
   readonly carries: readonly Carry[];
-  /** Parameters that only matrix products and look-ups read: these may be stored in fewer bits. */
-  readonly matrices: ReadonlySet<string>;
+  /** How the kernels read each parameter. Those that are not read by `rows` may be stored in fewer bits. */
+  readonly layouts: ReadonlyMap<string, WeightLayout>;
 }
 
 /** Runs an architecture on symbolic tensors. */
@@ -27,21 +28,26 @@ export function traceModel<Config>(architecture: Architecture<Config>, config: C
   const logits = architecture.head(scope, config, select(hidden, step.rows));
   const carries = [...trace.carries.values()];
   const roots = [logits, ...carries.map(({ next }) => next)];
-  return { step, hidden, logits, parameters: trace.parameters, carries, matrices: matricesOf(roots) };
+  return { step, hidden, logits, parameters: trace.parameters, carries, layouts: layoutsOf(roots) };
 }
 
 /** Operands through which an op reads a whole matrix, so that how it is stored is the kernel's business. */
-const matrixOperands: Readonly<Record<string, string>> = { linear: 'w', linearTransposed: 'w', embed: 'table' };
+const matrixOperands: Readonly<Record<string, { operand: string; layout: WeightLayout }>> = {
+  linear: { operand: 'w', layout: 'linear' },
+  embed: { operand: 'table', layout: 'linear' },
+  linearTransposed: { operand: 'w', layout: 'linearTransposed' },
+};
 
-function matricesOf(roots: readonly Tensor[]): Set<string> {
-  const matrices = new Set<string>();
-  const others = new Set<string>();
+function layoutsOf(roots: readonly Tensor[]): Map<string, WeightLayout> {
+  const layouts = new Map<string, WeightLayout>();
   for (const node of reachable(roots.map((root) => root.node))) {
     for (const [operand, { node: source }] of Object.entries(node.inputs)) {
       if (source.leaf?.kind !== 'parameter') continue;
-      (matrixOperands[node.op!.name] === operand ? matrices : others).add(source.leaf.name);
+      const known = matrixOperands[node.op!.name];
+      const layout = known?.operand === operand ? known.layout : 'rows';
+      const before = layouts.get(source.leaf.name);
+      layouts.set(source.leaf.name, before === undefined || before === layout ? layout : 'rows');
     }
   }
-  for (const name of others) matrices.delete(name);
-  return matrices;
+  return layouts;
 }

@@ -1,0 +1,131 @@
+// Builds the package: AssemblyScript kernels → embedded Wasm modules → dist/. With --if-stale only what changed;
+// with --kernels only the kernels.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const assembly = join(root, 'src/backends/wasm/assembly');
+const generated = join(root, 'src/backends/wasm/generated');
+const onlyIfStale = process.argv.includes('--if-stale');
+
+/** Files below a folder whose names pass. */
+function files(folder, passes) {
+  return readdirSync(folder, { recursive: true })
+    .map(String)
+    .filter(passes)
+    .sort()
+    .map((name) => join(folder, name));
+}
+
+const hash = (paths) => {
+  const sum = createHash('sha256');
+  for (const path of paths) sum.update(path.slice(root.length)).update(readFileSync(path));
+  return sum.digest('hex');
+};
+
+/** Runs `build` unless its inputs are as they were when it last succeeded. */
+function step(name, inputs, outputs, build) {
+  const stamp = join(root, 'dist', `.${name}.stamp`);
+  const current = hash(inputs);
+  if (onlyIfStale && outputs.every(existsSync) && existsSync(stamp) && readFileSync(stamp, 'utf8') === current) return;
+  build();
+  mkdirSync(dirname(stamp), { recursive: true });
+  writeFileSync(stamp, current);
+}
+
+const KERNEL = /^export function (\w+)\(args: usize, thread: i32, threads: i32\): void/gm;
+
+/** Every kernel, in a fixed order: a plan names kernels by their number. */
+function kernels() {
+  return files(assembly, (name) => name.endsWith('.ts')).flatMap((path) =>
+    [...readFileSync(path, 'utf8').matchAll(KERNEL)].map(([, name]) => ({
+      name,
+      file: path.slice(assembly.length + 1),
+    })),
+  );
+}
+
+function buildKernels() {
+  mkdirSync(generated, { recursive: true });
+  const list = kernels();
+  const entry = join(generated, 'entry.ts');
+  const imports = list.map(({ name, file }) => `import { ${name} } from '../assembly/${file.replace(/\.ts$/, '')}';`);
+  const cases = list.map(({ name }, id) => `    case ${id}: ${name}(args, thread, threads); break;`);
+  writeFileSync(
+    entry,
+    `${imports.join('\n')}
+import { barrier } from '../assembly/barrier';
+
+export { ${list.map(({ name }) => name).join(', ')} };
+
+/** Walks a plan: [kernel, args] words from \`plan\` on, \`steps\` of them, with a barrier after each. */
+export function walk(plan: usize, steps: i32, thread: i32, threads: i32, control: usize, mayWait: i32): void {
+  for (let i = 0; i < steps; i++) {
+    const args = <usize>load<u32>(plan + 8 * i, 4);
+    switch (load<i32>(plan + 8 * i)) {
+${cases.join('\n')}
+      default: unreachable();
+    }
+    barrier(control, threads, mayWait);
+  }
+}
+`,
+  );
+  const asc = join(root, 'node_modules/assemblyscript/bin/asc.js');
+  const common = [
+    '-O3',
+    '--noAssert',
+    '--runtime',
+    'stub',
+    '--importMemory',
+    '--sharedMemory',
+    '--initialMemory',
+    '16',
+    '--maximumMemory',
+    '65536',
+    '--enable',
+    'simd,threads,bulk-memory',
+    '--disableWarning',
+    '112',
+  ];
+  for (const [name, extra] of [
+    ['simd', []],
+    ['relaxed', ['--enable', 'relaxed-simd']],
+  ]) {
+    const out = join(generated, `${name}.wasm`);
+    execFileSync(process.execPath, [asc, entry, '-o', out, ...common, ...extra], { stdio: 'inherit', cwd: root });
+    const bytes = readFileSync(out);
+    writeFileSync(
+      join(generated, `${name}.ts`),
+      `/** The kernels (${name} build), ${bytes.length} bytes, base64. */\nexport const module =\n  '${bytes.toString('base64')}';\n`,
+    );
+    rmSync(out);
+  }
+  rmSync(entry);
+  writeFileSync(
+    join(generated, 'kernel-ids.ts'),
+    `/** Numbers by which plans name the kernels. */\nexport const kernelIds = {\n${list.map(({ name }, id) => `  ${name}: ${id},`).join('\n')}\n} as const;\n\nexport type KernelName = keyof typeof kernelIds;\n`,
+  );
+}
+
+const kernelSources = [...files(assembly, (name) => name.endsWith('.ts')), fileURLToPath(import.meta.url)];
+const kernelOutputs = ['simd.ts', 'relaxed.ts', 'kernel-ids.ts'].map((name) => join(generated, name));
+step('kernels', kernelSources, kernelOutputs, buildKernels);
+
+if (!process.argv.includes('--kernels')) {
+  const sources = files(
+    join(root, 'src'),
+    (name) => name.endsWith('.ts') && !name.includes('assembly') && !name.endsWith('.test.ts'),
+  );
+  const settings = ['tsconfig.json', 'tsconfig.build.json', 'package.json'].map((name) => join(root, name));
+  step('dist', [...sources, ...settings], [join(root, 'dist/index.js')], () => {
+    for (const name of existsSync(join(root, 'dist')) ? readdirSync(join(root, 'dist')) : []) {
+      if (!name.endsWith('.stamp')) rmSync(join(root, 'dist', name), { recursive: true });
+    }
+    const tsc = join(root, 'node_modules/typescript/bin/tsc');
+    execFileSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.build.json')], { stdio: 'inherit', cwd: root });
+  });
+}

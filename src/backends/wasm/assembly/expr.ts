@@ -1,0 +1,187 @@
+import { erfx4, expx4, logx4, sigmoidx4, softplusx4, tanhx4 } from './math';
+
+/**
+ * Pointwise formulas. A formula is a list of instructions over tile registers of TILE floats; every instruction is one
+ * SIMD loop over a tile, so that the cost of reading the instruction is spread over TILE elements.
+ *
+ * args: [registers (scratch; REGISTERS tiles a thread), rowsAt, width, y, yStride, operandCount, instructionCount,
+ *        operands: 5 words each: address, row stride in elements (0: the same for all rows), inner, size, register or −1 …,
+ *        instructions: 5 words each: opcode, destination, a, b, constant (f32) …]
+ * Element j of row t of an operand is at address + 4·(t·stride + ⌊j/inner⌋ mod size).
+ */
+const TILE: i32 = 256;
+
+export function expr(args: usize, thread: i32, threads: i32): void {
+  const registers = <usize>load<u32>(args) + <usize>(thread * 32 * TILE * 4);
+  const rows = load<i32>(<usize>load<u32>(args, 4));
+  const width = load<i32>(args, 8);
+  const y = <usize>load<u32>(args, 12);
+  const yStride = load<i32>(args, 16);
+  const operandCount = load<i32>(args, 20);
+  const instructionCount = load<i32>(args, 24);
+  const operands = args + 28;
+  const code = operands + <usize>(operandCount * 20);
+
+  // Work is cut into pieces of a row, dealt out in contiguous runs.
+  const perRow = (width + TILE - 1) / TILE;
+  const pieces = rows * perRow;
+  const from = <i32>((<i64>pieces * thread) / threads);
+  const to = <i32>((<i64>pieces * (thread + 1)) / threads);
+  for (let piece = from; piece < to; piece++) {
+    const row = piece / perRow;
+    const start = (piece % perRow) * TILE;
+    const count = min(TILE, width - start);
+    for (let i = 0; i < operandCount; i++) {
+      const operand = operands + <usize>(i * 20);
+      const base = <usize>load<u32>(operand) + ((<usize>(row * load<i32>(operand, 4))) << 2);
+      fetch(
+        registers + <usize>(load<i32>(operand, 16) * TILE * 4),
+        base,
+        start,
+        count,
+        load<i32>(operand, 8),
+        load<i32>(operand, 12),
+      );
+    }
+    for (let i = 0; i < instructionCount; i++) {
+      const instruction = code + <usize>(i * 20);
+      execute(
+        load<i32>(instruction),
+        registers + <usize>(load<i32>(instruction, 4) * TILE * 4),
+        registers + <usize>(load<i32>(instruction, 8) * TILE * 4),
+        registers + <usize>(load<i32>(instruction, 12) * TILE * 4),
+        load<f32>(instruction, 16),
+        count,
+      );
+    }
+    // The result is in register 0.
+    memory.copy(y + ((<usize>(row * yStride + start)) << 2), registers, (<usize>count) << 2);
+  }
+}
+
+/** Copies `count` elements of an operand from element `start` of its row on, spreading what is broadcast. */
+function fetch(to: usize, base: usize, start: i32, count: i32, inner: i32, size: i32): void {
+  if (size == 1) {
+    const value = f32x4.splat(load<f32>(base));
+    for (let i = 0; i < count; i += 4) v128.store(to + ((<usize>i) << 2), value);
+    return;
+  }
+  let done = 0;
+  if (inner == 1) {
+    let index = start % size;
+    while (done < count) {
+      const run = min(count - done, size - index);
+      memory.copy(to + ((<usize>done) << 2), base + ((<usize>index) << 2), (<usize>run) << 2);
+      done += run;
+      index = 0;
+    }
+    return;
+  }
+  let block = (start / inner) % size;
+  let left = inner - (start % inner);
+  while (done < count) {
+    const run = min(count - done, left);
+    const value = load<f32>(base + ((<usize>block) << 2));
+    for (let i = 0; i < run; i++) store<f32>(to + ((<usize>(done + i)) << 2), value);
+    done += run;
+    left = inner;
+    if (++block == size) block = 0;
+  }
+}
+
+/** One instruction over a tile. Elements past `count`, up to the next multiple of 4, are computed and never used. */
+function execute(opcode: i32, to: usize, a: usize, b: usize, constant: f32, count: i32): void {
+  const end = to + ((<usize>((count + 3) & ~3)) << 2);
+  const one = f32x4.splat(1);
+  const zero = f32x4.splat(0);
+  switch (opcode) {
+    case 0: {
+      const c = f32x4.splat(constant);
+      for (; to < end; to += 16) v128.store(to, c);
+      break;
+    }
+    case 1:
+      for (; to < end; to += 16, a += 16, b += 16) v128.store(to, f32x4.add(v128.load(a), v128.load(b)));
+      break;
+    case 2:
+      for (; to < end; to += 16, a += 16, b += 16) v128.store(to, f32x4.sub(v128.load(a), v128.load(b)));
+      break;
+    case 3:
+      for (; to < end; to += 16, a += 16, b += 16) v128.store(to, f32x4.mul(v128.load(a), v128.load(b)));
+      break;
+    case 4:
+      for (; to < end; to += 16, a += 16, b += 16) v128.store(to, f32x4.div(v128.load(a), v128.load(b)));
+      break;
+    case 5:
+      for (; to < end; to += 16, a += 16) v128.store(to, f32x4.neg(v128.load(a)));
+      break;
+    case 6:
+      for (; to < end; to += 16, a += 16) v128.store(to, expx4(v128.load(a)));
+      break;
+    case 7:
+      for (; to < end; to += 16, a += 16) v128.store(to, logx4(v128.load(a)));
+      break;
+    case 8:
+      for (; to < end; to += 16, a += 16) v128.store(to, f32x4.sqrt(v128.load(a)));
+      break;
+    case 9:
+      for (; to < end; to += 16, a += 16) {
+        const x = v128.load(a);
+        v128.store(to, f32x4.mul(x, x));
+      }
+      break;
+    case 10:
+      for (; to < end; to += 16, a += 16) v128.store(to, f32x4.abs(v128.load(a)));
+      break;
+    case 11:
+      for (; to < end; to += 16, a += 16) v128.store(to, v128.and(f32x4.gt(v128.load(a), zero), one));
+      break;
+    case 12:
+      for (; to < end; to += 16, a += 16, b += 16) v128.store(to, f32x4.max(v128.load(a), v128.load(b)));
+      break;
+    case 13:
+      for (; to < end; to += 16, a += 16, b += 16) v128.store(to, f32x4.min(v128.load(a), v128.load(b)));
+      break;
+    case 14:
+      for (; to < end; to += 16, a += 16) v128.store(to, f32x4.max(v128.load(a), zero));
+      break;
+    case 15:
+      for (; to < end; to += 16, a += 16) v128.store(to, sigmoidx4(v128.load(a)));
+      break;
+    case 16:
+      for (; to < end; to += 16, a += 16) v128.store(to, tanhx4(v128.load(a)));
+      break;
+    case 17:
+      for (; to < end; to += 16, a += 16) {
+        const x = v128.load(a);
+        v128.store(to, f32x4.mul(x, sigmoidx4(x)));
+      }
+      break;
+    case 18:
+      for (; to < end; to += 16, a += 16) v128.store(to, softplusx4(v128.load(a)));
+      break;
+    case 19:
+      for (; to < end; to += 16, a += 16) v128.store(to, f32x4.neg(softplusx4(f32x4.neg(v128.load(a)))));
+      break;
+    case 20:
+      for (; to < end; to += 16, a += 16) v128.store(to, erfx4(v128.load(a)));
+      break;
+    case 21:
+      for (; to < end; to += 16, a += 16) {
+        const x = v128.load(a);
+        const half = f32x4.mul(f32x4.splat(0.5), x);
+        v128.store(to, f32x4.add(half, f32x4.mul(half, erfx4(f32x4.mul(x, f32x4.splat(0.7071067811865476))))));
+      }
+      break;
+    case 22:
+      for (; to < end; to += 16, a += 16) {
+        const x = v128.load(a);
+        const cubic = f32x4.mul(f32x4.splat(0.044715), f32x4.mul(x, f32x4.mul(x, x)));
+        const inner = f32x4.mul(f32x4.splat(0.7978845608028654), f32x4.add(x, cubic));
+        v128.store(to, f32x4.mul(f32x4.mul(f32x4.splat(0.5), x), f32x4.add(one, tanhx4(inner))));
+      }
+      break;
+    default:
+      unreachable();
+  }
+}

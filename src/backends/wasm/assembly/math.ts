@@ -1,0 +1,131 @@
+/** x · y + z: fused where the build has relaxed SIMD, two roundings otherwise. */
+export function madd(x: v128, y: v128, z: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(x, y, z) : f32x4.add(f32x4.mul(x, y), z);
+}
+
+/**
+ * eˣ, relative error about 2e-7: x = (n + f) ln 2 with f in [−½, ½], 2ⁿ by the exponent bits and 2^f by its minimax
+ * polynomial. ln 2 is split in two so that the reduction is exact. Below −87.3 the result is 0, above 88.7 infinite.
+ */
+export function expx4(x: v128): v128 {
+  const clamped = f32x4.max(f32x4.min(x, f32x4.splat(88.72283)), f32x4.splat(-87.33654));
+  const n = f32x4.nearest(f32x4.mul(clamped, f32x4.splat(1.4426950408889634)));
+  let r = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(0.693145751953125)));
+  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(1.428606765330187e-6)));
+  let p = f32x4.splat(1.98756915e-4);
+  p = madd(p, r, f32x4.splat(1.3981999507e-3));
+  p = madd(p, r, f32x4.splat(8.3334519073e-3));
+  p = madd(p, r, f32x4.splat(4.1665795894e-2));
+  p = madd(p, r, f32x4.splat(1.6666665459e-1));
+  p = madd(p, r, f32x4.splat(5.0000001201e-1));
+  const e = f32x4.add(madd(f32x4.mul(p, r), r, r), f32x4.splat(1));
+  // 2ⁿ for n up to 128 in two halves, so that neither overflows.
+  const k = i32x4.trunc_sat_f32x4_s(n);
+  const half = i32x4.shr_s(k, 1);
+  const bias = i32x4.splat(127);
+  const low = i32x4.shl(i32x4.add(half, bias), 23);
+  const high = i32x4.shl(i32x4.add(i32x4.sub(k, half), bias), 23);
+  let result = f32x4.mul(f32x4.mul(e, low), high);
+  result = v128.bitselect(f32x4.splat(0), result, f32x4.lt(x, f32x4.splat(-87.33654)));
+  result = v128.bitselect(f32x4.splat(Infinity), result, f32x4.gt(x, f32x4.splat(88.72283)));
+  // NaN in, NaN out.
+  return v128.bitselect(result, x, f32x4.eq(x, x));
+}
+
+/** ln x, relative error about 1e-7 (Cephes' logf): −∞ at 0, NaN below. */
+export function logx4(x: v128): v128 {
+  const tiny = f32x4.lt(x, f32x4.splat(1.17549435e-38));
+  const scaled = v128.bitselect(f32x4.mul(x, f32x4.splat(8388608)), x, tiny);
+  const bits = i32x4.sub(scaled, i32x4.splat(0x3f3504f3));
+  const exponent = i32x4.shr_s(bits, 23);
+  const m = f32x4.sub(i32x4.add(v128.and(bits, i32x4.splat(0x007fffff)), i32x4.splat(0x3f3504f3)), f32x4.splat(1));
+  let n = f32x4.convert_i32x4_s(exponent);
+  n = f32x4.sub(n, v128.and(tiny, f32x4.splat(23)));
+  let p = f32x4.splat(7.0376836292e-2);
+  p = madd(p, m, f32x4.splat(-1.151461031e-1));
+  p = madd(p, m, f32x4.splat(1.167699874e-1));
+  p = madd(p, m, f32x4.splat(-1.2420140846e-1));
+  p = madd(p, m, f32x4.splat(1.4249322787e-1));
+  p = madd(p, m, f32x4.splat(-1.6668057665e-1));
+  p = madd(p, m, f32x4.splat(2.0000714765e-1));
+  p = madd(p, m, f32x4.splat(-2.4999993993e-1));
+  p = madd(p, m, f32x4.splat(3.3333331174e-1));
+  const square = f32x4.mul(m, m);
+  let y = f32x4.mul(f32x4.mul(p, m), square);
+  y = madd(n, f32x4.splat(-2.1219444e-4), y);
+  y = f32x4.sub(y, f32x4.mul(f32x4.splat(0.5), square));
+  let result = f32x4.add(f32x4.add(m, y), f32x4.mul(n, f32x4.splat(0.693359375)));
+  result = v128.bitselect(f32x4.splat(-Infinity), result, f32x4.eq(x, f32x4.splat(0)));
+  result = v128.bitselect(f32x4.splat(Infinity), result, f32x4.eq(x, f32x4.splat(Infinity)));
+  return v128.bitselect(result, f32x4.splat(NaN), f32x4.ge(x, f32x4.splat(0)));
+}
+
+/** 1 / (1 + e⁻ˣ). */
+export function sigmoidx4(x: v128): v128 {
+  const one = f32x4.splat(1);
+  return f32x4.div(one, f32x4.add(one, expx4(f32x4.neg(x))));
+}
+
+/** tanh x: an odd polynomial near 0, where (1 − e^−2x)/(1 + e^−2x) would cancel. */
+export function tanhx4(x: v128): v128 {
+  const magnitude = f32x4.abs(x);
+  const square = f32x4.mul(x, x);
+  let p = f32x4.splat(-5.70498872745e-3);
+  p = madd(p, square, f32x4.splat(2.06390887954e-2));
+  p = madd(p, square, f32x4.splat(-5.37397155531e-2));
+  p = madd(p, square, f32x4.splat(1.33314422036e-1));
+  p = madd(p, square, f32x4.splat(-3.33332819422e-1));
+  const near = madd(f32x4.mul(p, square), x, x);
+  const e = expx4(f32x4.mul(f32x4.splat(-2), magnitude));
+  const one = f32x4.splat(1);
+  const far = f32x4.div(f32x4.sub(one, e), f32x4.add(one, e));
+  const signed = v128.or(far, v128.and(x, f32x4.splat(-0.0)));
+  return v128.bitselect(near, signed, f32x4.lt(magnitude, f32x4.splat(0.625)));
+}
+
+/** ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|), the logarithm by ln(1 + e) where e is not small and by its series where it is. */
+export function softplusx4(x: v128): v128 {
+  const e = expx4(f32x4.neg(f32x4.abs(x)));
+  // log1p(e) = ln(u) · e / (u − 1), u = 1 + e rounded (Kahan): exact to rounding for every e.
+  const one = f32x4.splat(1);
+  const u = f32x4.add(one, e);
+  const d = f32x4.sub(u, one);
+  const corrected = f32x4.mul(logx4(u), f32x4.div(e, d));
+  const log1p = v128.bitselect(e, corrected, f32x4.eq(d, f32x4.splat(0)));
+  return f32x4.add(f32x4.max(x, f32x4.splat(0)), log1p);
+}
+
+/** erf x, absolute error about 2e-7: its Maclaurin series below 1, 1 − e^−x² · polynomial beyond (Abramowitz & Stegun 7.1.26's form, refitted). */
+export function erfx4(x: v128): v128 {
+  const magnitude = f32x4.min(f32x4.abs(x), f32x4.splat(6));
+  const square = f32x4.mul(magnitude, magnitude);
+  // Σ (−1)ⁿ z²ⁿ / (n! (2n + 1)), ten terms.
+  let p = f32x4.splat(-1.4503852e-7);
+  p = madd(p, square, f32x4.splat(1.6462114365889246e-6));
+  p = madd(p, square, f32x4.splat(-1.4925650358406251e-5));
+  p = madd(p, square, f32x4.splat(1.2055332981789664e-4));
+  p = madd(p, square, f32x4.splat(-8.548327023450852e-4));
+  p = madd(p, square, f32x4.splat(5.223977625442188e-3));
+  p = madd(p, square, f32x4.splat(-2.6866170645131252e-2));
+  p = madd(p, square, f32x4.splat(1.1283791670955126e-1));
+  p = madd(p, square, f32x4.splat(-3.7612638903183754e-1));
+  p = madd(p, square, f32x4.splat(1.1283791670955126));
+  const near = f32x4.mul(p, magnitude);
+  const one = f32x4.splat(1);
+  const t = f32x4.div(one, madd(f32x4.splat(0.5), magnitude, one));
+  // Numerical Recipes' erfcc: t · exp(−z² + polynomial(t)), relative error 1.2e-7 everywhere.
+  let q = f32x4.splat(0.17087277);
+  q = madd(q, t, f32x4.splat(-0.82215223));
+  q = madd(q, t, f32x4.splat(1.48851587));
+  q = madd(q, t, f32x4.splat(-1.13520398));
+  q = madd(q, t, f32x4.splat(0.27886807));
+  q = madd(q, t, f32x4.splat(-0.18628806));
+  q = madd(q, t, f32x4.splat(0.09678418));
+  q = madd(q, t, f32x4.splat(0.37409196));
+  q = madd(q, t, f32x4.splat(1.00002368));
+  q = madd(q, t, f32x4.splat(-1.26551223));
+  const far = f32x4.sub(one, f32x4.mul(t, expx4(f32x4.sub(q, square))));
+  const result = v128.bitselect(near, far, f32x4.lt(magnitude, one));
+  const signed = v128.or(result, v128.and(x, f32x4.splat(-0.0)));
+  return v128.bitselect(signed, x, f32x4.eq(x, x));
+}

@@ -1,0 +1,116 @@
+import type { Executable, Slot, StateDeclaration } from '../../core/backend.ts';
+import { UnsupportedError } from '../../core/errors.ts';
+import type { Numbers, View, Views } from '../../core/op.ts';
+import type { Place, Plan, Step } from '../../core/plan.ts';
+import { type Counts, elementCount, resolve, runtimeAxes } from '../../core/shape.ts';
+import type { OpName } from '../../ops/index.ts';
+import { Encoder } from './encoder.ts';
+import { kernels } from './kernels.ts';
+import type { Memory } from './memory.ts';
+import type { WasmSlot } from './slot.ts';
+import type { Threads } from './threads.ts';
+import type { WasmWeights } from './weights.ts';
+
+/** A run of kernel calls, or one step that the op's reference kernel does. */
+type Section = { readonly plan: number; readonly steps: number } | { readonly step: Step };
+
+/** A plan as words in Wasm memory, walked by all threads. */
+export class WasmExecutable implements Executable {
+  readonly bytes: number;
+  readonly #memory: Memory;
+  readonly #threads: Threads;
+  readonly #plan: Plan;
+  readonly #encoder: Encoder;
+  readonly #sections: Section[] = [];
+  readonly #poison: boolean;
+
+  constructor(
+    memory: Memory,
+    threads: Threads,
+    plan: Plan,
+    weights: WasmWeights,
+    states: readonly StateDeclaration[],
+    poison: boolean,
+  ) {
+    this.#memory = memory;
+    this.#threads = threads;
+    this.#plan = plan;
+    this.#poison = poison;
+    const before = memory.used;
+    this.#encoder = new Encoder(memory, threads.count, plan, weights, states);
+    for (const step of plan.steps) {
+      const kernel = kernels[step.op.name as OpName];
+      if (kernel === undefined)
+        throw new UnsupportedError(`the wasm backend has no kernel for ${step.op.name} (at ${step.path})`);
+      if (kernel === 'reference') {
+        this.#close();
+        this.#sections.push({ step });
+      } else kernel.encode(step, this.#encoder);
+    }
+    this.#close();
+    this.bytes = memory.used - before;
+  }
+
+  #close(): void {
+    const section = this.#encoder.finish();
+    if (section.steps > 0) this.#sections.push(section);
+  }
+
+  input(name: string): Numbers {
+    const { shape, dtype } = this.#plan.inputs.get(name)!;
+    return this.#numbers(this.#encoder.inputAddress(name), elementCount(shape, this.#plan.capacity), dtype);
+  }
+
+  output(name: string): Numbers {
+    const place = this.#plan.outputs.get(name)!;
+    return this.#numbers(this.#encoder.address(place), elementCount(place.shape, this.#plan.capacity), place.dtype);
+  }
+
+  #numbers(address: number, length: number, dtype: 'f32' | 'i32'): Numbers {
+    const start = address / 4;
+    return this.#memory[dtype].subarray(start, start + length);
+  }
+
+  run(counts: Counts, slots: readonly Slot[]): void {
+    const { i32, f32 } = this.#memory;
+    for (const axis of runtimeAxes) {
+      if (counts[axis] > this.#plan.capacity[axis])
+        throw new RangeError(`${counts[axis]} ${axis} in a plan for ${this.#plan.capacity[axis]}`);
+    }
+    this.#encoder.setCounts(counts);
+    for (let b = 0; b < slots.length; b++) i32[this.#encoder.slots / 4 + b] = (slots[b] as WasmSlot).address;
+    if (this.#poison) {
+      const { address, elements } = this.#encoder.arena;
+      f32.fill(Number.NaN, address / 4, address / 4 + elements);
+    }
+    for (const section of this.#sections) {
+      if ('steps' in section) this.#threads.walk(section.plan, section.steps);
+      else this.#reference(section.step, counts, slots as readonly WasmSlot[]);
+    }
+  }
+
+  #reference({ op, inputs, outputs, attributes }: Step, counts: Counts, slots: readonly WasmSlot[]): void {
+    const views = (places: Readonly<Record<string, Place>>): Views =>
+      Object.fromEntries(Object.entries(places).map(([name, place]) => [name, this.#view(place, counts, slots)]));
+    op.reference(views(inputs), views(outputs), attributes);
+  }
+
+  #view(place: Place, counts: Counts, slots: readonly WasmSlot[]): View {
+    const data = this.#memory[place.dtype];
+    const shape = place.shape.map((dim) => resolve(dim, counts));
+    if (place.region === 'state') {
+      const [, offset] = this.#encoder.state(place);
+      return { data, shape, row: (b) => (slots[b]!.address + offset) / 4 };
+    }
+    const weight = this.#encoder.weight(place);
+    if (weight && weight.declaration.layout !== 'rows') {
+      throw new UnsupportedError(`${place.name} is packed for matrix kernels and can't be read by rows`);
+    }
+    const start = this.#encoder.address(place) / 4;
+    return { data, shape, row: (t) => start + t * place.stride };
+  }
+
+  dispose(): void {
+    for (const address of this.#encoder.blocks.splice(0)) this.#memory.release(address);
+  }
+}

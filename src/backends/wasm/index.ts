@@ -1,0 +1,63 @@
+import type { Backend } from '../../core/backend.ts';
+import type { OpName } from '../../ops/index.ts';
+import { WasmExecutable } from './executable.ts';
+import { kernels } from './kernels.ts';
+import { Memory } from './memory.ts';
+import { hasRelaxedSimd, type KernelModule, moduleBytes } from './module.ts';
+import { WasmSlot } from './slot.ts';
+import { CONTROL_BYTES, type SpawnThread, Threads } from './threads.ts';
+import { WasmWeights } from './weights.ts';
+
+export interface WasmOptions {
+  /** Threads that share the work, this one included. More than 1 needs `spawn` and SharedArrayBuffer. Default 1. */
+  readonly threads?: number;
+  /** How the platform starts a thread. */
+  readonly spawn?: SpawnThread;
+  /** Relaxed SIMD: by default where the engine has it. */
+  readonly relaxed?: boolean;
+  /** Whether this thread may sleep: not so on a browser's main thread. Default true. */
+  readonly mayWait?: boolean;
+  /** Fills working memory with NaN before each run, so that nothing stale can look like a result. For tests. */
+  readonly poison?: boolean;
+}
+
+/** The CPU: SIMD kernels in WebAssembly, on one thread or several. */
+export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
+  const { threads = 1, spawn, relaxed = hasRelaxedSimd(), mayWait = true, poison = false } = options;
+  const shared = threads > 1;
+  const memory = new Memory(shared);
+  const build = relaxed ? await import('./generated/relaxed.ts') : await import('./generated/simd.ts');
+  const module = await WebAssembly.compile(moduleBytes(build.module, shared));
+  const instance = await WebAssembly.instantiate(module, { env: { memory: memory.wasm } });
+  const control = memory.allocate(CONTROL_BYTES);
+  const pool = new Threads(
+    instance.exports as unknown as KernelModule,
+    module,
+    memory.wasm,
+    control,
+    threads,
+    spawn,
+    mayWait,
+  );
+  await pool.ready();
+  return {
+    name: `wasm-${relaxed ? 'relaxed' : 'simd'}`,
+    threads: pool.count,
+    layout: {
+      acceptsStrided: (op, input, shape) => {
+        const kernel = kernels[op.name as OpName];
+        if (kernel === undefined || kernel === 'reference') return true;
+        return kernel.strided?.(input, shape) ?? true;
+      },
+      scratch: (node, capacity) => {
+        const kernel = kernels[node.op!.name as OpName];
+        if (kernel === undefined || kernel === 'reference') return 0;
+        return kernel.scratch?.(node, capacity, pool.count) ?? 0;
+      },
+    },
+    weights: (declarations) => new WasmWeights(memory, declarations),
+    slot: (declarations) => new WasmSlot(memory, declarations),
+    compile: (plan, weights, states) => new WasmExecutable(memory, pool, plan, weights as WasmWeights, states, poison),
+    dispose: () => pool.dispose(),
+  };
+}

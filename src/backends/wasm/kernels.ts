@@ -1,0 +1,312 @@
+import type { Place, Step } from '../../core/plan.ts';
+import { type Counts, elementCount, rowSize, type Shape } from '../../core/shape.ts';
+import type { Node } from '../../core/tensor.ts';
+import type { OpName } from '../../ops/index.ts';
+import { type Encoder, Float } from './encoder.ts';
+import { encodeExpr, exprScratch } from './expr-program.ts';
+import { formatCodes, PANEL } from './packing.ts';
+
+/** How a step of an op becomes kernel calls. */
+export interface Kernel {
+  encode(step: Step, encoder: Encoder): void;
+  /** Elements of scratch memory, all threads together. */
+  scratch?(node: Node, capacity: Counts, threads: number): number;
+  /** Whether input rows may lie apart; by default all may. */
+  strided?(input: string, shape: Shape): boolean;
+}
+
+const last = (shape: Shape): number => shape.at(-1) as number;
+const first = ({ shape }: Place) => shape[0] ?? 1;
+/** How many rows of the last axis one row of the first axis holds. */
+const innerRows = ({ shape }: Place): number => (shape.length < 2 ? 1 : rowSize(shape) / last(shape));
+const fixed = (dim: unknown): number => dim as number;
+
+/** Norms over the last axis: rows of the first axis may lie apart, rows within one are dense. */
+const norm = (kernel: 'rmsNorm' | 'layerNorm'): Kernel => ({
+  encode({ inputs: { x, w, b }, outputs: { y }, attributes }, e) {
+    const weights = kernel === 'rmsNorm' ? [e.optional(w)] : [e.optional(w), e.optional(b)];
+    const epsilon = new Float(attributes['epsilon'] as number);
+    e.call(
+      kernel,
+      e.count(first(x!)),
+      innerRows(x!),
+      ...e.operand(x),
+      ...e.operand(y),
+      last(x!.shape),
+      ...weights,
+      epsilon,
+    );
+  },
+});
+
+const panelElements = (O: number, I: number): number => Math.ceil(O / PANEL) * PANEL * I;
+
+/** A matrix product; a matrix that is not packed at load is packed into scratch first. */
+const product = (transposed: boolean): Kernel => ({
+  scratch({ inputs: { w, x } }, _, threads) {
+    const [rows, columns] = w!.shape as [number, number];
+    return (
+      panelElements(...(transposed ? ([columns, rows] as const) : ([rows, columns] as const))) +
+      threads * PANEL * last(x!.shape)
+    );
+  },
+  encode({ inputs: { x, w, bias }, outputs: { y }, scratch }, e) {
+    const [rows, columns] = w!.shape as [number, number];
+    const [O, I] = transposed ? [columns, rows] : [rows, columns];
+    const weight = e.weight(w!);
+    const layout = transposed ? 'linearTransposed' : 'linear';
+    let panels = e.scratch(scratch);
+    let format = 0;
+    if (weight && weight.declaration.layout !== 'rows') {
+      if (weight.declaration.layout !== layout)
+        throw new Error(`${w!.name} is packed for ${weight.declaration.layout}, not ${layout}`);
+      panels = weight.address;
+      format = formatCodes[weight.declaration.format]!;
+    } else {
+      e.call('packPanels', e.address(w!), ...(transposed ? [1, O] : [I, 1]), O, e.count(I), panels);
+    }
+    const expanded = e.scratch(scratch + panelElements(O, I));
+    e.call(
+      'linear',
+      e.count(first(x!)),
+      innerRows(x!),
+      ...e.operand(x),
+      panels,
+      e.optional(bias),
+      ...e.operand(y),
+      e.count(I),
+      O,
+      format,
+      expanded,
+    );
+  },
+});
+
+/** Copies along an axis: runs of `run` elements in every row. */
+function copyAxis(
+  e: Encoder,
+  from: Place,
+  to: Place,
+  axis: number,
+  length: number,
+  fromStart: number,
+  toStart: number,
+): void {
+  const inner = to.shape.slice(axis + 1).reduce<number>((a, b) => a * fixed(b), 1);
+  if (axis === 0) {
+    const x = [e.address(from) + 4 * fromStart * from.stride, from.stride] as const;
+    e.call(
+      'copyBlocks',
+      e.count(length),
+      ...x,
+      e.address(to) + 4 * toStart * to.stride,
+      to.stride,
+      1,
+      rowSize(to.shape),
+      0,
+      0,
+      1,
+    );
+    return;
+  }
+  const blocks = to.shape.slice(1, axis).reduce<number>((a, b) => a * fixed(b), 1);
+  const fromBlock = fixed(from.shape[axis]) * inner;
+  const toBlock = fixed(to.shape[axis]) * inner;
+  const x = [e.address(from) + 4 * fromStart * inner, from.stride] as const;
+  e.call(
+    'copyBlocks',
+    e.count(first(to)),
+    ...x,
+    e.address(to) + 4 * toStart * inner,
+    to.stride,
+    blocks,
+    length * inner,
+    fromBlock,
+    toBlock,
+    1,
+  );
+}
+
+/**
+ * The wasm backend's answer to every op. `reference` runs the op's own plain loops over the same memory on one thread:
+ * right, and slow; inference and training never meet it on their hot paths.
+ */
+export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
+  concat: {
+    encode({ inputs, outputs: { y }, attributes }, e) {
+      let start = 0;
+      for (const part of Object.values(inputs)) {
+        const axis = attributes['axis'] as number;
+        copyAxis(e, part, y!, axis, fixed(part.shape[axis]), 0, start);
+        start += fixed(part.shape[axis]);
+      }
+    },
+  },
+  conv: {
+    encode({ inputs: { x, w, bias, state, ends }, outputs: { y, next } }, e) {
+      const [C, K] = w!.shape as [number, number];
+      e.call(
+        'conv',
+        e.count(first(ends!)),
+        e.address(ends!),
+        ...e.operand(x),
+        e.address(w!),
+        e.optional(bias),
+        ...e.state(state!),
+        ...e.state(next!),
+        ...e.operand(y),
+        C,
+        K,
+      );
+    },
+  },
+  convGrad: 'reference',
+  copy: {
+    encode({ inputs: { x }, outputs: { y } }, e) {
+      if (x!.region === 'state' || y!.region === 'state') {
+        e.call('copyState', e.count('segments'), ...e.state(x!), ...e.state(y!), rowSize(x!.shape));
+      } else {
+        const width = rowSize(x!.shape);
+        e.call('copyBlocks', e.count(first(x!)), ...e.operand(x), ...e.operand(y), 1, width, 0, 0, 1);
+      }
+    },
+  },
+  crossEntropy: 'reference',
+  crossEntropyGrad: 'reference',
+  embed: {
+    encode({ inputs: { ids, table }, outputs: { y } }, e) {
+      const weight = e.weight(table!);
+      const D = fixed(table!.shape[1]);
+      if (!weight || weight.declaration.layout === 'rows') {
+        e.call('selectRows', e.count(first(ids!)), ...e.operand(table), e.address(ids!), ...e.operand(y), D);
+      } else {
+        e.call(
+          'embedPanels',
+          e.count(first(ids!)),
+          e.address(ids!),
+          weight.address,
+          ...e.operand(y),
+          D,
+          formatCodes[weight.declaration.format]!,
+        );
+      }
+    },
+  },
+  embedGrad: 'reference',
+  expr: { encode: encodeExpr, scratch: (_, __, threads) => exprScratch(threads) },
+  layerNorm: norm('layerNorm'),
+  layerNormGrad: 'reference',
+  linear: product(false),
+  linearTransposed: product(true),
+  mean: 'reference',
+  meanGrad: 'reference',
+  outerSum: {
+    // y = aᵀ b: a transposed is the left operand, b transposed the matrix, and the rows are what is summed over.
+    strided: (_, shape) => shape.length <= 2,
+    scratch({ inputs: { a, b } }, capacity, threads) {
+      const rows = elementCount(a!.shape, capacity) / last(a!.shape);
+      return panelElements(last(b!.shape), rows) + last(a!.shape) * rows + threads * PANEL * rows;
+    },
+    encode({ inputs: { a, b }, outputs: { y }, scratch }, e) {
+      const [O, I] = y!.shape as [number, number];
+      const rows = e.count(first(a!), innerRows(a!));
+      const capacity = e.capacity(first(a!)) * innerRows(a!);
+      const stride = (place: Place) => (innerRows(place) === 1 ? place.stride : last(place.shape));
+      const panels = e.scratch(scratch);
+      const left = e.scratch(scratch + panelElements(I, capacity));
+      const expanded = e.scratch(scratch + panelElements(I, capacity) + O * capacity);
+      e.call('packPanels', e.address(b!), 1, stride(b!), I, rows, panels);
+      e.call('transposeRows', rows, e.address(a!), stride(a!), O, left, capacity);
+      e.call('linear', e.count(O), 1, left, capacity, panels, 0, ...e.operand(y), rows, I, 0, expanded);
+    },
+  },
+  recurrence: {
+    scratch: ({ inputs: { state } }, _, threads) => 4 * threads * fixed(state!.shape[3]),
+    encode({ inputs: { r, k, v, g, dt, a, b, u, state, ends }, outputs: { y, next }, scratch }, e) {
+      const [, H, V] = v!.shape as [unknown, number, number];
+      const [, G, K] = r!.shape as [unknown, number, number];
+      const varies = g && last(g.shape) > 1 ? 1 : 0;
+      const perToken = g?.shape.length === 3 ? g.stride : 0;
+      const perHead = g ? last(g.shape) : 0;
+      e.call(
+        'recurrence',
+        e.count(first(ends!)),
+        e.address(ends!),
+        H,
+        G,
+        V,
+        K,
+        ...e.operand(r),
+        ...e.operand(k),
+        ...e.operand(v),
+        ...e.operand(y),
+        ...e.state(state!),
+        ...e.state(next!),
+        e.scratch(scratch),
+        e.optional(g),
+        perToken,
+        perHead,
+        varies,
+        ...e.operand(dt),
+        ...e.operand(a),
+        ...e.operand(b),
+        e.optional(u),
+      );
+    },
+  },
+  recurrenceGrad: 'reference',
+  repeat: {
+    encode({ inputs: { x }, outputs: { y }, attributes }, e) {
+      const [, G, K] = x!.shape as [unknown, number, number];
+      const times = attributes['times'] as number;
+      e.call('copyBlocks', e.count(first(x!)), ...e.operand(x), ...e.operand(y), G, K, K, K * times, times);
+    },
+  },
+  repeatGrad: 'reference',
+  reshape: {
+    strided: () => false,
+    encode({ inputs: { x }, outputs: { y } }, e) {
+      e.call(
+        'copyBlocks',
+        e.count(first(x!)),
+        ...e.operand(x),
+        e.address(y!),
+        x!.stride,
+        1,
+        rowSize(x!.shape),
+        0,
+        0,
+        1,
+      );
+    },
+  },
+  rmsNorm: norm('rmsNorm'),
+  rmsNormGrad: 'reference',
+  sample: 'reference',
+  select: {
+    encode({ inputs: { x, rows }, outputs: { y } }, e) {
+      e.call(
+        'selectRows',
+        e.count(first(rows!)),
+        ...e.operand(x),
+        e.address(rows!),
+        ...e.operand(y),
+        fixed(x!.shape[1]),
+      );
+    },
+  },
+  selectGrad: 'reference',
+  slice: {
+    encode({ inputs: { x }, outputs: { y }, attributes }, e) {
+      const [axis, start, length] = [attributes['axis'], attributes['start'], attributes['length']] as [
+        number,
+        number,
+        number,
+      ];
+      copyAxis(e, x!, y!, axis, length, start, 0);
+    },
+  },
+  softmax: 'reference',
+  softmaxGrad: 'reference',
+  sumTo: 'reference',
+};

@@ -1,0 +1,120 @@
+import { UnsupportedError } from '../../core/errors.ts';
+
+const PAGE = 65536;
+/** Pages in 4 GiB. */
+const MAXIMUM = 65536;
+/** Everything starts on a cache line. */
+const ALIGNMENT = 64;
+/** The kernels' own constants live below. */
+const FIRST = PAGE;
+
+/**
+ * One WebAssembly memory handed out in blocks: first fit over a list of free stretches, growing when none fits.
+ * Addresses are byte offsets, and a block never moves.
+ */
+export class Memory {
+  readonly wasm: WebAssembly.Memory;
+  readonly shared: boolean;
+  /** Free stretches by address, adjacent ones joined: [start, end). */
+  readonly #free: [number, number][] = [];
+  readonly #sizes = new Map<number, number>();
+  #buffer: ArrayBufferLike | undefined;
+  #f32 = new Float32Array(0);
+  #i32 = new Int32Array(0);
+  #u8 = new Uint8Array(0);
+
+  constructor(shared: boolean) {
+    this.shared = shared;
+    this.wasm = new WebAssembly.Memory({ initial: 16, maximum: MAXIMUM, ...(shared && { shared }) });
+    this.#free.push([FIRST, this.wasm.buffer.byteLength]);
+  }
+
+  /** Bytes handed out. */
+  get used(): number {
+    let total = 0;
+    for (const size of this.#sizes.values()) total += size;
+    return total;
+  }
+
+  /** The whole memory as numbers. Ask again after an allocation: growing replaces it. */
+  get f32(): Float32Array {
+    this.#refresh();
+    return this.#f32;
+  }
+
+  get i32(): Int32Array {
+    this.#refresh();
+    return this.#i32;
+  }
+
+  get u8(): Uint8Array {
+    this.#refresh();
+    return this.#u8;
+  }
+
+  #refresh(): void {
+    const { buffer } = this.wasm;
+    if (buffer === this.#buffer) return;
+    this.#buffer = buffer;
+    this.#f32 = new Float32Array(buffer);
+    this.#i32 = new Int32Array(buffer);
+    this.#u8 = new Uint8Array(buffer);
+  }
+
+  /** Address of `bytes` zeroed bytes. */
+  allocate(bytes: number): number {
+    const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    let index = this.#free.findIndex(([start, end]) => end - start >= size);
+    if (index < 0) index = this.#grow(size);
+    const stretch = this.#free[index]!;
+    const address = stretch[0];
+    stretch[0] += size;
+    if (stretch[0] === stretch[1]) this.#free.splice(index, 1);
+    this.#sizes.set(address, size);
+    this.u8.fill(0, address, address + size);
+    return address;
+  }
+
+  release(address: number): void {
+    const size = this.#sizes.get(address);
+    if (size === undefined) throw new Error(`address ${address} is not a block`);
+    this.#sizes.delete(address);
+    let index = this.#free.findIndex(([start]) => start > address);
+    if (index < 0) index = this.#free.length;
+    this.#free.splice(index, 0, [address, address + size]);
+    this.#join(index);
+    if (index > 0) this.#join(index - 1);
+  }
+
+  #join(index: number): void {
+    const [stretch, following] = [this.#free[index]!, this.#free[index + 1]];
+    if (following && stretch[1] === following[0]) {
+      stretch[1] = following[1];
+      this.#free.splice(index + 1, 1);
+    }
+  }
+
+  /** Grows so that `size` bytes are free at the end; returns the index of that stretch. */
+  #grow(size: number): number {
+    const end = this.wasm.buffer.byteLength;
+    const last = this.#free.at(-1);
+    const available = last && last[1] === end ? end - last[0] : 0;
+    const least = Math.ceil((size - available) / PAGE);
+    // An eighth of the memory at least: growing costs a system call each time.
+    const pages = Math.max(least, Math.min(Math.ceil(end / 8 / PAGE), MAXIMUM - end / PAGE));
+    try {
+      this.wasm.grow(pages);
+    } catch (cause) {
+      const megabytes = (n: number) => `${Math.ceil(n / 2 ** 20)} MiB`;
+      throw new UnsupportedError(
+        `${megabytes(size)} more memory is not to be had: ${megabytes(this.used)} are in use, and WebAssembly ends at 4 GiB. ` +
+          'Hold the weights in fewer bits, or close models and sessions that are not needed.',
+        { cause },
+      );
+    }
+    const grown = this.wasm.buffer.byteLength;
+    if (available > 0) last![1] = grown;
+    else this.#free.push([end, grown]);
+    return this.#free.length - 1;
+  }
+}

@@ -1,0 +1,3 @@
+import { enableWasmFeatures } from '../src/platform/node.ts';
+
+enableWasmFeatures();
