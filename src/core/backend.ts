@@ -24,8 +24,11 @@ export interface WeightDeclaration {
 export interface Weights {
   /** Bytes of memory held. */
   readonly bytes: number;
-  /** Stores a parameter, converting from row-major f32 to its declared format. */
-  write(name: string, values: Float32Array): void;
+  /**
+   * Stores a parameter, or whole rows of its last axis from element `start` on, converting from row-major f32 to its
+   * declared format.
+   */
+  write(name: string, values: Float32Array, start?: number): void;
   /** The parameter as row-major f32: exactly what the kernels compute with. */
   read(name: string): Float32Array;
   dispose(): void;

@@ -38,8 +38,8 @@ class ReferenceWeights implements Weights {
     return [...this.arrays.values()].reduce((sum, array) => sum + array.byteLength, 0);
   }
 
-  write(name: string, values: Float32Array): void {
-    this.arrays.get(name)!.set(values);
+  write(name: string, values: Float32Array, start = 0): void {
+    this.arrays.get(name)!.set(values, start);
   }
 
   read(name: string): Float32Array {

@@ -2,7 +2,7 @@ import type { Executable, Slot, StateDeclaration } from '../../core/backend.ts';
 import { UnsupportedError } from '../../core/errors.ts';
 import type { Numbers, View, Views } from '../../core/op.ts';
 import type { Place, Plan, Step } from '../../core/plan.ts';
-import { type Counts, elementCount, resolve, runtimeAxes } from '../../core/shape.ts';
+import { type Counts, elementCount, resolve, runtimeAxes, type Shape } from '../../core/shape.ts';
 import type { OpName } from '../../ops/index.ts';
 import { Encoder } from './encoder.ts';
 import { kernels } from './kernels.ts';
@@ -23,6 +23,7 @@ export class WasmExecutable implements Executable {
   readonly #encoder: Encoder;
   readonly #sections: Section[] = [];
   readonly #poison: boolean;
+  readonly #views = new Map<string, Numbers>();
 
   constructor(
     memory: Memory,
@@ -58,17 +59,22 @@ export class WasmExecutable implements Executable {
 
   input(name: string): Numbers {
     const { shape, dtype } = this.#plan.inputs.get(name)!;
-    return this.#numbers(this.#encoder.inputAddress(name), elementCount(shape, this.#plan.capacity), dtype);
+    return this.#numbers(`input ${name}`, this.#encoder.inputAddress(name), shape, dtype);
   }
 
   output(name: string): Numbers {
-    const place = this.#plan.outputs.get(name)!;
-    return this.#numbers(this.#encoder.address(place), elementCount(place.shape, this.#plan.capacity), place.dtype);
+    const { shape, dtype } = this.#plan.outputs.get(name)!;
+    return this.#numbers(`output ${name}`, this.#encoder.address(this.#plan.outputs.get(name)!), shape, dtype);
   }
 
-  #numbers(address: number, length: number, dtype: 'f32' | 'i32'): Numbers {
-    const start = address / 4;
-    return this.#memory[dtype].subarray(start, start + length);
+  /** A view of the memory, the same object until the memory grows, so that a step of decoding allocates none. */
+  #numbers(key: string, address: number, shape: Shape, dtype: 'f32' | 'i32'): Numbers {
+    const memory = this.#memory[dtype];
+    const known = this.#views.get(key);
+    if (known && known.buffer === memory.buffer) return known;
+    const view = memory.subarray(address / 4, address / 4 + elementCount(shape, this.#plan.capacity));
+    this.#views.set(key, view);
+    return view;
   }
 
   run(counts: Counts, slots: readonly Slot[]): void {

@@ -4,8 +4,8 @@ import { UnsupportedError } from '../../core/errors.ts';
 /** How a matrix of one shape and format lies in memory. */
 export interface Packing {
   readonly bytes: number;
-  /** Packs row-major f32 `values` of the declared shape at `address`. */
-  pack(values: Float32Array, memory: Uint8Array, address: number): void;
+  /** Packs rows of the matrix, row-major f32 from element `start` on, into the panels at `address` (zeroed memory). */
+  pack(values: Float32Array, start: number, memory: Uint8Array, address: number): void;
   /** The numbers that the kernels compute with, row-major. */
   unpack(memory: Uint8Array, address: number): Float32Array;
 }
@@ -26,29 +26,30 @@ export function packingOf({ name, shape, format, layout }: WeightDeclaration): P
   const code = formatCodes[format];
   if (code === undefined) throw new UnsupportedError(`the wasm backend can't hold weights as ${format} (${name})`);
   const [O, I] = layout === 'linear' ? [rows, columns] : [columns, rows];
-  const [oStride, iStride] = layout === 'linear' ? [I, 1] : [1, O];
   const length = Math.ceil(O / PANEL) * I * PANEL;
   const { encode, decode, view, bytesPerElement } = codecs[code]!;
-  const forEach = (visit: (packed: number, row: number) => void) => {
-    for (let o = 0; o < O; o++) {
-      const panel = Math.floor(o / PANEL) * I * PANEL + (o % PANEL);
-      for (let i = 0; i < I; i++) visit(panel + i * PANEL, o * oStride + i * iStride);
+  // Element (row, column) of the stored matrix is output `row` of input `column`, or the reverse when transposed.
+  const forEach = (start: number, length: number, visit: (packed: number, element: number) => void) => {
+    for (let n = 0; n < length; n++) {
+      const row = Math.floor((start + n) / columns);
+      const column = (start + n) % columns;
+      const [o, i] = layout === 'linear' ? [row, column] : [column, row];
+      visit(Math.floor(o / PANEL) * I * PANEL + i * PANEL + (o % PANEL), n);
     }
   };
   return {
     bytes: length * bytesPerElement,
-    pack(values, memory, address) {
+    pack(values, start, memory, address) {
       const panels = view(memory, address, length);
-      panels.fill(0);
-      forEach((packed, row) => {
-        panels[packed] = encode(values[row]!);
+      forEach(start, values.length, (packed, element) => {
+        panels[packed] = encode(values[element]!);
       });
     },
     unpack(memory, address) {
       const panels = view(memory, address, length);
       const values = new Float32Array(rows * columns);
-      forEach((packed, row) => {
-        values[row] = decode(panels[packed]!);
+      forEach(0, values.length, (packed, element) => {
+        values[element] = decode(panels[packed]!);
       });
       return values;
     },

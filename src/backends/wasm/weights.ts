@@ -40,10 +40,10 @@ export class WasmWeights implements Weights {
     return weight;
   }
 
-  write(name: string, values: Float32Array): void {
+  write(name: string, values: Float32Array, start = 0): void {
     const { declaration, address } = this.find(name);
-    if (declaration.layout === 'rows') this.#memory.f32.set(values, address / 4);
-    else packingOf(declaration).pack(values, this.#memory.u8, address);
+    if (declaration.layout === 'rows') this.#memory.f32.set(values, address / 4 + start);
+    else packingOf(declaration).pack(values, start, this.#memory.u8, address);
   }
 
   read(name: string): Float32Array {

@@ -1,0 +1,70 @@
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { FormatError, InputError } from '../core/errors.ts';
+import type { ByteSource } from '../formats/byte-source.ts';
+
+/** Opens a file for reading at any position. InputError when it is missing, a folder or not readable. */
+export async function openFile(path: string): Promise<ByteSource> {
+  const handle = await open(path, 'r').catch((cause: NodeJS.ErrnoException) => {
+    throw new InputError(explain(cause, path), { cause });
+  });
+  const stat = await handle.stat();
+  if (!stat.isFile()) {
+    await handle.close();
+    throw new InputError(`${path} is ${stat.isDirectory() ? 'a folder' : 'not a file'}`);
+  }
+  return {
+    name: path,
+    size: stat.size,
+    read: (offset, into) => readFully(handle, path, offset, into),
+    close: () => handle.close(),
+  };
+}
+
+async function readFully(handle: FileHandle, path: string, offset: number, into: Uint8Array): Promise<void> {
+  for (let done = 0; done < into.length; ) {
+    const { bytesRead } = await handle.read(into, done, into.length - done, offset + done);
+    if (bytesRead === 0)
+      throw new FormatError(`${path}: it ends at byte ${offset + done}, before byte ${offset + into.length}`);
+    done += bytesRead;
+  }
+}
+
+/**
+ * Writes a file so that it is either all there or not at all: to a temporary name in the same folder, flushed to disk, and
+ * renamed. On failure the old file, if there was one, is as it was.
+ */
+export async function writeFileAtomically(
+  path: string,
+  pieces: Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>,
+): Promise<void> {
+  const temporary = `${path}.${process.pid}.partial`;
+  try {
+    const handle = await open(temporary, 'w');
+    try {
+      for await (const piece of pieces) await handle.writeFile(piece);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== undefined) throw new InputError(explain(error as NodeJS.ErrnoException, path), { cause: error });
+    throw error;
+  }
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file or folder',
+  EACCES: 'this user may not access it',
+  EPERM: 'this user may not access it',
+  EISDIR: 'it is a folder',
+  ENOTDIR: 'a part of the path is not a folder',
+  ENOSPC: 'the disk is full',
+  EROFS: 'the disk is read-only',
+};
+
+/** A file system error in words. */
+export const explain = ({ code, message }: NodeJS.ErrnoException, path: string): string =>
+  `${path}: ${(code && reasons[code]) || message}`;

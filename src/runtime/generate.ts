@@ -1,0 +1,127 @@
+import { InputError } from '../core/errors.ts';
+import { Pace } from './pause.ts';
+import { refuseUnknownOptions, Sampler, type SamplerOptions, samplerOptionNames } from './sampler.ts';
+import type { Session, Source } from './session.ts';
+
+export interface GenerateOptions extends SamplerOptions {
+  /** The most tokens to generate. Default 256; Infinity until the model or `stop` ends the text. */
+  readonly maxTokens?: number;
+  /** Texts that end the generation; they are not part of it. */
+  readonly stop?: string | readonly string[];
+  /** Stops the generation: the iterator rejects with the signal's reason, and what was generated stays in the session. */
+  readonly signal?: AbortSignal;
+  /** Told every token as it is chosen. */
+  readonly onToken?: (token: number) => void;
+}
+
+/** How a generation ended. */
+export interface Generation {
+  /** `end`: the model ended the text · `stop`: a stop text came · `length`: `maxTokens` were generated. */
+  readonly finishReason: 'end' | 'stop' | 'length';
+  /** All that was yielded. */
+  readonly text: string;
+  readonly tokens: readonly number[];
+}
+
+const optionNames = [...samplerOptionNames, 'maxTokens', 'stop', 'signal', 'onToken'];
+
+export async function* generate(
+  session: Session,
+  prompt: Source | undefined,
+  options: GenerateOptions,
+): AsyncGenerator<string, Generation, void> {
+  refuseUnknownOptions(options, optionNames);
+  const { maxTokens = 256, signal, onToken } = options;
+  if (!(maxTokens >= 0) || !(Number.isInteger(maxTokens) || maxTokens === Infinity)) {
+    throw new InputError(`maxTokens is ${String(maxTokens)}: it must be a whole number`);
+  }
+  const stops = new StopTexts(options.stop);
+  const sampler = new Sampler(options);
+  if (prompt === '' || (Array.isArray(prompt) && prompt.length === 0))
+    throw new InputError('the prompt is empty: there is nothing to continue');
+  if (prompt !== undefined) await session.read(counted(prompt, session, sampler), { signal });
+  const { tokenizer } = session.model;
+  const decoder = tokenizer.stream();
+  const pace = new Pace();
+  const tokens: number[] = [];
+  let text = '';
+  let finishReason: Generation['finishReason'] = 'length';
+  while (tokens.length < maxTokens) {
+    signal?.throwIfAborted();
+    const token = sampler.next(session.logits);
+    if (token === tokenizer.endOfText) {
+      finishReason = 'end';
+      break;
+    }
+    await session.step(token);
+    tokens.push(token);
+    onToken?.(token);
+    const piece = stops.push(decoder.push(token));
+    text += piece;
+    if (piece) yield piece;
+    if (stops.found) {
+      finishReason = 'stop';
+      break;
+    }
+    await pace.breathe();
+  }
+  const rest = stops.found ? '' : stops.push(decoder.end()) + stops.end();
+  if (stops.found) finishReason = 'stop';
+  if (rest) yield rest;
+  return { finishReason, text: text + rest, tokens };
+}
+
+/** The prompt, its tokens shown to the sampler so that penalties count them; streams are too long to remember. */
+function counted(prompt: Source, session: Session, sampler: Sampler): Source {
+  if (typeof prompt !== 'string' && !('length' in prompt)) return prompt;
+  const tokens =
+    typeof prompt === 'string'
+      ? session.model.tokenizer.encode(prompt, { addSpecialTokens: session.position === 0 })
+      : (prompt as ArrayLike<number>);
+  for (let i = 0; i < tokens.length; i++) sampler.accept(tokens[i]!);
+  return tokens;
+}
+
+/** Finds stop texts in a stream of pieces, holding back what may be the beginning of one. */
+class StopTexts {
+  found = false;
+  readonly #stops: readonly string[];
+  #held = '';
+
+  constructor(stop: string | readonly string[] | undefined) {
+    this.#stops = stop === undefined ? [] : typeof stop === 'string' ? [stop] : stop;
+    for (const text of this.#stops) {
+      if (typeof text !== 'string' || text === '')
+        throw new InputError('stop must be a text, or a list of texts, none of them empty');
+    }
+  }
+
+  /** The part of the text so far that no stop text can begin in. */
+  push(piece: string): string {
+    const text = this.#held + piece;
+    const positions = this.#stops.map((stop) => text.indexOf(stop)).filter((position) => position >= 0);
+    if (positions.length > 0) {
+      this.found = true;
+      this.#held = '';
+      return text.slice(0, Math.min(...positions));
+    }
+    const held = Math.max(0, ...this.#stops.map((stop) => overlap(text, stop)));
+    this.#held = text.slice(text.length - held);
+    return text.slice(0, text.length - held);
+  }
+
+  /** What was held back, when nothing more comes. */
+  end(): string {
+    const held = this.#held;
+    this.#held = '';
+    return held;
+  }
+}
+
+/** Length of the longest end of `text` that is a proper beginning of `stop`. */
+function overlap(text: string, stop: string): number {
+  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length;
+  }
+  return 0;
+}

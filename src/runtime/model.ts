@@ -1,0 +1,145 @@
+import type { Backend, WeightFormat, Weights } from '../core/backend.ts';
+import { DisposedError, InputError } from '../core/errors.ts';
+import type { Checkpoint } from '../formats/checkpoint.ts';
+import type { Json } from '../models/config.ts';
+import { architectureOf } from '../models/index.ts';
+import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import { type ModelGraph, traceModel } from './graph.ts';
+import { declareWeights, type LoadParametersOptions, loadParameters, matchParameters } from './parameters.ts';
+import { Runner } from './runner.ts';
+import { Session } from './session.ts';
+
+/** What a model is assembled from. */
+export interface ModelSource {
+  /** The configuration, as in config.json. */
+  readonly config: Json;
+  readonly checkpoint: Checkpoint;
+  readonly tokenizer?: Tokenizer | undefined;
+}
+
+export interface AssembleOptions extends LoadParametersOptions {
+  /** How matrices are held in memory. Default f32. */
+  readonly weights?: WeightFormat | undefined;
+  /** Whether `dispose` of the model also disposes the backend. */
+  readonly ownsBackend?: boolean | undefined;
+}
+
+interface Parts {
+  readonly type: string;
+  readonly title: string;
+  readonly vocabularySize: number;
+  readonly graph: ModelGraph;
+  readonly backend: Backend;
+  readonly weights: Weights;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly ownsBackend: boolean;
+}
+
+/** A language model, ready to run. Any number of sessions share it; each holds the state of one text. */
+export class Model {
+  /** The architecture's `model_type`. */
+  readonly type: string;
+  /** The architecture's paper, for people. */
+  readonly title: string;
+  /** Number of logits. */
+  readonly vocabularySize: number;
+  /** Number of trained numbers. */
+  readonly parameterCount: number;
+  /** What runs it, such as `wasm-relaxed`. */
+  readonly backend: string;
+  readonly threads: number;
+  readonly #parts: Parts;
+  readonly #runner: Runner;
+  readonly #sessions = new Set<Session>();
+  #disposed = false;
+
+  constructor(parts: Parts) {
+    const { type, title, vocabularySize, graph, backend, weights } = parts;
+    this.type = type;
+    this.title = title;
+    this.vocabularySize = vocabularySize;
+    this.backend = backend.name;
+    this.threads = backend.threads;
+    this.parameterCount = [...graph.parameters.values()].reduce(
+      (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
+      0,
+    );
+    this.#parts = parts;
+    this.#runner = new Runner(backend, weights, graph, vocabularySize);
+  }
+
+  /** The tokenizer; InputError when the model came without one. */
+  get tokenizer(): Tokenizer {
+    const { tokenizer } = this.#parts;
+    if (!tokenizer)
+      throw new InputError('the model has no tokenizer (no tokenizer.json beside it): pass token ids instead of text');
+    return tokenizer;
+  }
+
+  get hasTokenizer(): boolean {
+    return this.#parts.tokenizer !== undefined;
+  }
+
+  /** Bytes held: weights, states of open sessions, working memory. */
+  get bytes(): { weights: number; states: number; working: number } {
+    const states = [...this.#sessions].reduce((sum, session) => sum + session.bytes, 0);
+    return { weights: this.#parts.weights.bytes, states, working: this.#runner.bytes };
+  }
+
+  /** Opens a session: an empty text. */
+  session(): Session {
+    if (this.#disposed) throw new DisposedError('the model is disposed');
+    const { backend, graph } = this.#parts;
+    const session: Session = new Session({
+      model: this,
+      runner: this.#runner,
+      slot: () => backend.slot(graph.carries),
+      onDispose: (closed) => this.#sessions.delete(closed),
+      onFork: (forked) => this.#sessions.add(forked),
+    });
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** Frees weights, sessions and threads. Using the model or its sessions afterwards is a DisposedError. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const session of [...this.#sessions]) session.dispose();
+    this.#runner.dispose();
+    this.#parts.weights.dispose();
+    if (this.#parts.ownsBackend) this.#parts.backend.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Builds a model on a backend from its configuration and checkpoint. */
+export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
+  const { config: json, checkpoint, tokenizer } = source;
+  const architecture = architectureOf(json, checkpoint.tensors);
+  const config = architecture.config(json, checkpoint.tensors);
+  const graph = traceModel(architecture, config);
+  const origins = matchParameters(architecture, config, graph, checkpoint);
+  const vocabularySize = architecture.vocabulary(config);
+  const weights = backend.weights(declareWeights(graph, options.weights ?? 'f32'));
+  try {
+    await loadParameters(origins, checkpoint, weights, options);
+  } catch (error) {
+    weights.dispose();
+    throw error;
+  }
+  const { type, title } = architecture;
+  return new Model({
+    type,
+    title,
+    vocabularySize,
+    graph,
+    backend,
+    weights,
+    tokenizer,
+    ownsBackend: options.ownsBackend ?? false,
+  });
+}

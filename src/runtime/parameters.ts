@@ -1,0 +1,132 @@
+import type { WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
+import { nearest, WeightError } from '../core/errors.ts';
+import { formatShape } from '../core/shape.ts';
+import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
+import { readF32 } from '../formats/read-f32.ts';
+import type { Architecture, StoredParameter } from '../models/architecture.ts';
+import type { ModelGraph } from './graph.ts';
+
+/** How far loading has come, in bytes of the checkpoint. */
+export interface LoadProgress {
+  readonly loaded: number;
+  readonly total: number;
+}
+
+export interface LoadParametersOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** Elements decoded at a time: enough for fast reads, little beside a model. */
+const PIECE = 1 << 20;
+
+/** How each parameter of a model is to be held: matrices in `format`, all others in f32. */
+export function declareWeights(graph: ModelGraph, format: WeightFormat): WeightDeclaration[] {
+  return [...graph.parameters.values()].map(({ name, shape }) => {
+    const layout = graph.layouts.get(name) ?? 'rows';
+    return { name, shape, layout, format: layout === 'rows' ? 'f32' : format };
+  });
+}
+
+/** Where a parameter's numbers come from. */
+interface Origin {
+  readonly stored: StoredTensor;
+  readonly convert: StoredParameter['convert'];
+}
+
+/**
+ * Matches a checkpoint's tensors with a model's parameters, strictly both ways: every parameter must be found, and every
+ * tensor be used or be one that the architecture knows not to need.
+ */
+export function matchParameters<Config>(
+  architecture: Architecture<Config>,
+  config: Config,
+  graph: ModelGraph,
+  checkpoint: Checkpoint,
+): Map<string, Origin> {
+  const origins = new Map<string, Origin>();
+  const unexpected: string[] = [];
+  for (const stored of checkpoint.tensors.values()) {
+    const renamed = architecture.rename ? architecture.rename(stored.name, config) : stored.name;
+    if (renamed === null) continue;
+    const { name, convert } = typeof renamed === 'string' ? { name: renamed, convert: undefined } : renamed;
+    if (!graph.parameters.has(name)) unexpected.push(stored.name);
+    else if (origins.has(name))
+      throw new WeightError(
+        `${checkpoint.name}: ${stored.name} and ${origins.get(name)!.stored.name} are both ${name}`,
+      );
+    else origins.set(name, { stored, convert });
+  }
+  const missing = [...graph.parameters.keys()].filter((name) => !origins.has(name));
+  if (missing.length > 0 || unexpected.length > 0) throw mismatch(architecture, checkpoint, missing, unexpected);
+  for (const [name, { stored, convert }] of origins) {
+    const expected = graph.parameters.get(name)!.shape;
+    const product = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+    const fits = convert
+      ? product(stored.shape) === product(expected)
+      : formatShape(stored.shape) === formatShape(expected);
+    if (!fits) {
+      throw new WeightError(
+        `${checkpoint.name}: ${stored.name} is ${formatShape(stored.shape)}, but the configuration makes it ${formatShape(expected)}`,
+      );
+    }
+  }
+  return origins;
+}
+
+function mismatch(
+  architecture: Architecture,
+  checkpoint: Checkpoint,
+  missing: string[],
+  unexpected: string[],
+): WeightError {
+  const list = (names: string[], describe: (name: string) => string) =>
+    names.slice(0, 5).map(describe).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
+  const like = (name: string, others: readonly string[]) => {
+    const [near] = nearest(name, others, 1);
+    return near ? `${name} (it has ${near})` : name;
+  };
+  const parts = [
+    missing.length > 0 && `missing ${list(missing, (name) => like(name, unexpected))}`,
+    unexpected.length > 0 && `unexpected ${list(unexpected, (name) => name)}`,
+  ].filter(Boolean);
+  return new WeightError(
+    `${checkpoint.name} does not hold the parameters of ${architecture.title} with this configuration: ${parts.join('; ')}`,
+  );
+}
+
+/** Reads every parameter from a checkpoint into `weights`, piece by piece; refuses numbers that are not finite. */
+export async function loadParameters(
+  origins: ReadonlyMap<string, Origin>,
+  checkpoint: Checkpoint,
+  weights: Weights,
+  { signal, onProgress }: LoadParametersOptions,
+): Promise<void> {
+  const total = [...origins.values()].reduce((sum, { stored }) => sum + stored.byteLength, 0);
+  let loaded = 0;
+  for (const [name, { stored, convert }] of origins) {
+    const rowLength = Math.max(1, stored.shape.at(-1) ?? 1);
+    const length = stored.shape.reduce((a, b) => a * b, 1);
+    const piece = convert ? Math.max(1, length) : Math.max(1, Math.floor(PIECE / rowLength)) * rowLength;
+    for (let start = 0; start < length; start += piece) {
+      signal?.throwIfAborted();
+      const values = await readF32(checkpoint, stored, start, Math.min(piece, length - start));
+      checkFinite(values, checkpoint, stored, start);
+      if (convert) weights.write(name, convert(values, stored.shape));
+      else weights.write(name, values, start);
+    }
+    loaded += stored.byteLength;
+    onProgress?.({ loaded, total });
+  }
+}
+
+function checkFinite(values: Float32Array, checkpoint: Checkpoint, stored: StoredTensor, start: number): void {
+  // One NaN or infinity makes the sum of zeros NaN: a loop without branches.
+  let zeros = 0;
+  for (let i = 0; i < values.length; i++) zeros += values[i]! * 0;
+  if (zeros === 0) return;
+  const index = values.findIndex((value) => !Number.isFinite(value));
+  throw new WeightError(
+    `${checkpoint.name}: ${stored.name} holds ${values[index]} at element ${start + index} of ${formatShape(stored.shape)}: the file is damaged or the training diverged`,
+  );
+}

@@ -1,0 +1,124 @@
+import type { Backend, Executable, Slot, Weights } from '../core/backend.ts';
+import type { Numbers } from '../core/op.ts';
+import { plan } from '../core/plan.ts';
+import type { Counts } from '../core/shape.ts';
+import type { ModelGraph } from './graph.ts';
+
+/** One sequence's part of a step. */
+export interface Segment {
+  readonly slot: Slot;
+  readonly tokens: ArrayLike<number>;
+  /** How many tokens the sequence held before. */
+  readonly position: number;
+  /** Which of its tokens logits are wanted for. */
+  readonly outputs: 'none' | 'last' | 'all';
+}
+
+/**
+ * Runs a model's step on packed segments. Plans are made when a capacity is first needed and kept: one for single tokens,
+ * one for blocks, one for each larger batch (capacities are powers of two, so there are few).
+ */
+export class Runner {
+  readonly #backend: Backend;
+  readonly #weights: Weights;
+  readonly #graph: ModelGraph;
+  readonly #vocabulary: number;
+  readonly #executables = new Map<string, Executable>();
+  readonly #single = { tokens: 1, segments: 1, outputs: 1 };
+
+  constructor(backend: Backend, weights: Weights, graph: ModelGraph, vocabulary: number) {
+    this.#backend = backend;
+    this.#weights = weights;
+    this.#graph = graph;
+    this.#vocabulary = vocabulary;
+  }
+
+  /** Bytes of working memory that the plans made so far hold. */
+  get bytes(): number {
+    return [...this.#executables.values()].reduce((sum, executable) => sum + executable.bytes, 0);
+  }
+
+  /** One more token of one sequence. Returns its logits [V], valid until the next run; allocates nothing. */
+  decode(slots: readonly [Slot], token: number, position: number): Float32Array | Promise<Float32Array> {
+    const executable = this.#executable(this.#single);
+    executable.input('tokens')[0] = token;
+    executable.input('ends')[0] = 1;
+    if (this.#has(executable, 'positions')) executable.input('positions')[0] = position;
+    executable.input('rows')[0] = 0;
+    const running = executable.run(this.#single, slots);
+    if (running) return running.then(() => executable.output('logits') as Float32Array);
+    return executable.output('logits') as Float32Array;
+  }
+
+  /** Advances several segments together. Returns logits [outputs, V] of the wanted tokens in order, valid until the next run. */
+  async run(segments: readonly Segment[]): Promise<Float32Array> {
+    const counts = countsOf(segments);
+    const executable = this.#executable(counts);
+    const [tokens, ends, rows] = ['tokens', 'ends', 'rows'].map((name) => executable.input(name)) as [
+      Numbers,
+      Numbers,
+      Numbers,
+    ];
+    let at = 0;
+    let row = 0;
+    for (const [b, segment] of segments.entries()) {
+      const { length } = segment.tokens;
+      tokens.set(segment.tokens, at);
+      if (segment.outputs === 'all') for (let t = 0; t < length; t++) rows[row++] = at + t;
+      if (segment.outputs === 'last') rows[row++] = at + length - 1;
+      at += length;
+      ends[b] = at;
+      if (this.#has(executable, 'positions')) executable.input('positions')[b] = segment.position;
+    }
+    await executable.run(
+      counts,
+      segments.map(({ slot }) => slot),
+    );
+    return executable.output('logits').subarray(0, counts.outputs * this.#vocabulary) as Float32Array;
+  }
+
+  #executable(counts: Counts): Executable {
+    const capacity = counts === this.#single ? counts : capacityFor(counts);
+    const key = counts === this.#single ? 'single' : `${capacity.tokens} ${capacity.segments} ${capacity.outputs}`;
+    let executable = this.#executables.get(key);
+    if (!executable) {
+      const { logits, carries } = this.#graph;
+      const made = plan(new Map([['logits', logits]]), carries, capacity, this.#backend.layout);
+      executable = this.#backend.compile(made, this.#weights, carries);
+      this.#executables.set(key, executable);
+      this.#inputs.set(executable, new Set(made.inputs.keys()));
+    }
+    return executable;
+  }
+
+  readonly #inputs = new Map<Executable, Set<string>>();
+
+  /** Whether the model reads this input: one without attention has no use for positions. */
+  #has(executable: Executable, input: string): boolean {
+    return this.#inputs.get(executable)!.has(input);
+  }
+
+  dispose(): void {
+    for (const executable of this.#executables.values()) executable.dispose();
+    this.#executables.clear();
+    this.#inputs.clear();
+  }
+}
+
+function countsOf(segments: readonly Segment[]): Counts {
+  let tokens = 0;
+  let outputs = 0;
+  for (const segment of segments) {
+    tokens += segment.tokens.length;
+    outputs += { none: 0, last: 1, all: segment.tokens.length }[segment.outputs];
+  }
+  return { tokens, segments: segments.length, outputs };
+}
+
+const powerOfTwo = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
+
+const capacityFor = ({ tokens, segments, outputs }: Counts): Counts => ({
+  tokens: powerOfTwo(tokens),
+  segments: powerOfTwo(segments),
+  outputs: powerOfTwo(outputs),
+});

@@ -1,0 +1,48 @@
+import { InputError } from '../core/errors.ts';
+import type { EncodeOptions, Tokenizer } from './tokenizer.ts';
+
+/** Text is encoded in pieces of about this many characters. */
+const PIECE = 1 << 14;
+/** A stretch without a place to cut is cut after this many characters, or memory would have no bound. */
+const LONGEST = 1 << 20;
+
+/**
+ * Encodes text that comes in chunks of any size, in bounded memory, to the ids that encoding the whole at once gives:
+ * the text is cut only where no token can span the cut. Only a megabyte without such a place is cut all the same.
+ */
+export async function* encodeStream(
+  tokenizer: Tokenizer,
+  chunks: Iterable<string> | AsyncIterable<string>,
+  options: EncodeOptions = {},
+): AsyncGenerator<number[]> {
+  let held = '';
+  let addSpecialTokens = options.addSpecialTokens ?? true;
+  for await (const chunk of chunks) {
+    if (typeof chunk !== 'string')
+      throw new InputError(`a stream of text gave ${typeof chunk}: decode bytes with a TextDecoderStream first`);
+    held += chunk;
+    while (held.length > PIECE) {
+      const cut = cutBefore(tokenizer, held);
+      if (cut <= 0) break;
+      yield tokenizer.encode(held.slice(0, cut), { addSpecialTokens });
+      addSpecialTokens = false;
+      held = held.slice(cut);
+    }
+  }
+  if (held !== '') yield tokenizer.encode(held, { addSpecialTokens });
+}
+
+/** The last place in `text` where it may be cut; 0 where there is none yet. */
+function cutBefore({ cuts }: Tokenizer, text: string): number {
+  if (cuts === 'anywhere') return wholeCharacters(text, text.length);
+  if (cuts === 'before-spaces') {
+    // A single space between two others: a pre-tokenizer begins a word there, and no token continues over it.
+    for (let i = text.lastIndexOf(' ', text.length - 2); i > 0; i = text.lastIndexOf(' ', i - 1)) {
+      if (/\S/.test(text[i - 1]!) && /\S/.test(text[i + 1]!)) return i;
+    }
+  }
+  return text.length > LONGEST ? wholeCharacters(text, LONGEST) : 0;
+}
+
+/** `at`, or one less where it would cut a surrogate pair. */
+const wholeCharacters = (text: string, at: number): number => (/[\ud800-\udbff]/.test(text[at - 1]!) ? at - 1 : at);
