@@ -1,0 +1,44 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { RiverrunError } from '../core/errors.ts';
+import { version } from '../version.ts';
+import { generateCommand } from './generate.ts';
+import { scoreCommand } from './score.ts';
+
+const program = new Command('riverrun')
+  .description('Sequence models whose cost grows with the length of the text: run, measure and inspect them.')
+  .version(version)
+  .showSuggestionAfterError()
+  .showHelpAfterError('(--help shows what there is)')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  riverrun generate "Once upon a time"
+  riverrun generate --model state-spaces/mamba-130m-hf --max-tokens 50 "The river"
+  riverrun score --file book.txt`,
+  )
+  .addCommand(generateCommand())
+  .addCommand(scoreCommand());
+for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** Says what went wrong in a line, and gives the exit code for it. Only errors that are ours to mend show a stack trace. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode;
+  if (error instanceof RiverrunError) {
+    process.stderr.write(`riverrun: ${error.message}\n`);
+    return 1;
+  }
+  if (error instanceof Error && error.name === 'AbortError') return 130;
+  process.stderr.write(
+    `riverrun: this should not happen, please report it:\n${(error as Error)?.stack ?? String(error)}\n`,
+  );
+  return 1;
+}

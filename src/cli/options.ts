@@ -1,0 +1,47 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { embeddedModel, type LoadOptions } from '../platform/node-load.ts';
+
+/** A number of an option's text. */
+export function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('It must be a number.');
+  return value;
+}
+
+/** A whole number. */
+export function integer(text: string): number {
+  const value = number(text);
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return value;
+}
+
+/** Collects an option that may be given several times. */
+export const collect = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
+/** What the options of `withModel` give. */
+export interface ModelFlags {
+  readonly model: string;
+  readonly weights: NonNullable<LoadOptions['weights']>;
+  readonly threads?: number;
+  readonly backend: NonNullable<LoadOptions['backend']>;
+  readonly revision?: string;
+  readonly offline?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** Adds the options that choose and load a model. */
+export const withModel = (command: Command): Command =>
+  command
+    .option('-m, --model <name>', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
+    .addOption(
+      new Option('--weights <format>', 'how matrices are held in memory')
+        .choices(['auto', 'f32', 'bf16', 'f16'])
+        .default('auto'),
+    )
+    .option('--threads <n>', 'threads to compute with (default: one per core, at most 8)', integer)
+    .addOption(
+      new Option('--backend <name>', 'what computes').choices(['wasm', 'reference', 'reference-f64']).default('wasm'),
+    )
+    .option('--revision <name>', 'branch, tag or commit on the hub')
+    .option('--offline', 'use only what is downloaded already')
+    .option('-q, --quiet', 'no progress on standard error');

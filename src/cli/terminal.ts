@@ -1,0 +1,87 @@
+import { InputError } from '../core/errors.ts';
+import { load } from '../platform/node-load.ts';
+import type { Model } from '../runtime/model.ts';
+import type { ModelFlags } from './options.ts';
+
+/** Writes to standard output; resolves when the reader has taken it, so that endless output needs no endless memory. */
+export function print(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => {
+      // A closed pipe (`| head`) is an end, not a failure.
+      if (error && (error as NodeJS.ErrnoException).code === 'EPIPE') process.exit(0);
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}
+
+/** An abort signal that Ctrl-C raises. A second Ctrl-C ends the process at once. */
+export function interruptSignal(): AbortSignal {
+  const controller = new AbortController();
+  process.once('SIGINT', () => controller.abort());
+  return controller.signal;
+}
+
+/** All of standard input as text, or nothing when it is a terminal. Invalid UTF-8 is an error that says where. */
+export async function readStandardInput(): Promise<string | undefined> {
+  if (process.stdin.isTTY) return undefined;
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  let text = '';
+  let position = 0;
+  try {
+    for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+      text += decoder.decode(chunk, { stream: true });
+      position += chunk.length;
+    }
+    return text + decoder.decode();
+  } catch (cause) {
+    if (cause instanceof TypeError)
+      throw new InputError(`standard input is not UTF-8 text (after about ${position} bytes)`, { cause });
+    throw cause;
+  }
+}
+
+/** A line on standard error that replaces itself, shown only on a terminal. */
+export class ProgressLine {
+  readonly #shown: boolean;
+  #last = 0;
+
+  constructor(quiet: boolean | undefined) {
+    this.#shown = !quiet && process.stderr.isTTY === true;
+  }
+
+  /** Shows `text`, at most ten times a second. */
+  show(text: string): void {
+    const now = performance.now();
+    if (!this.#shown || now - this.#last < 100) return;
+    this.#last = now;
+    process.stderr.write(`\r\x1b[K${text}`);
+  }
+
+  clear(): void {
+    if (this.#shown && this.#last > 0) process.stderr.write('\r\x1b[K');
+  }
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+
+/** Loads the model that the options name, with progress on standard error. */
+export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise<Model> {
+  const { model, weights, threads, backend, revision, offline, quiet } = flags;
+  const line = new ProgressLine(quiet);
+  try {
+    return await load(model, {
+      weights,
+      backend,
+      signal,
+      ...(threads !== undefined && { threads }),
+      ...(revision !== undefined && { revision }),
+      ...(offline !== undefined && { offline }),
+      onProgress: ({ loaded, total }) => line.show(`loading ${model}: ${megabytes(loaded)} of ${megabytes(total)}`),
+      onDownload: ({ file, loaded, total }) =>
+        line.show(`downloading ${file}: ${megabytes(loaded)} of ${megabytes(total)}`),
+    });
+  } finally {
+    line.clear();
+  }
+}
