@@ -22,6 +22,7 @@ export interface ReadOptions {
 interface Parts {
   readonly model: Model;
   readonly runner: Runner;
+  readonly stateNames: readonly string[];
   slot(): Slot;
   onDispose(session: Session): void;
   onFork(session: Session): void;
@@ -161,7 +162,12 @@ export class Session {
     this.#position = 0;
   }
 
-  /** One of the carried states, by its name in the model; row-major. */
+  /** Names of the carried states. */
+  get stateNames(): readonly string[] {
+    return this.#parts.stateNames;
+  }
+
+  /** One of the carried states, row-major. */
   readState(name: string): Float32Array {
     this.#alive();
     return this.#slots[0].read(name);
@@ -186,6 +192,42 @@ export class Session {
     const V = this.model.vocabularySize;
     if (!Number.isInteger(token) || token < 0 || token >= V) {
       throw new InputError(`token ${token} is out of range: the model's vocabulary is 0 to ${V - 1}`);
+    }
+  }
+
+  /**
+   * Reads one piece of text in each of several sessions of one model, in one packed step; all must be short enough for
+   * one. Afterwards each session is as if it had read its tokens alone.
+   */
+  static async readTogether(
+    runner: Runner,
+    sessions: readonly Session[],
+    texts: readonly ArrayLike<number>[],
+  ): Promise<void> {
+    if (new Set(sessions).size !== sessions.length) throw new InputError('a session can read only one text at a time');
+    for (const [i, session] of sessions.entries()) {
+      session.#alive();
+      if (session.#busy) throw busy();
+      if (!texts[i] || texts[i].length === 0) throw new InputError('every session needs at least one token to read');
+      for (let t = 0; t < texts[i].length; t++) session.#check(texts[i][t]!);
+    }
+    for (const session of sessions) session.#busy = true;
+    try {
+      const logits = await runner.run(
+        sessions.map((session, i) => ({
+          slot: session.#slots[0],
+          tokens: texts[i]!,
+          position: session.#position,
+          outputs: 'last' as const,
+        })),
+      );
+      for (const [i, session] of sessions.entries()) {
+        const V = session.model.vocabularySize;
+        session.#logits.set(logits.subarray(i * V, (i + 1) * V));
+        session.#position += texts[i]!.length;
+      }
+    } finally {
+      for (const session of sessions) session.#busy = false;
     }
   }
 
