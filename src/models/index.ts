@@ -1,7 +1,8 @@
 import { ConfigError } from '../core/errors.ts';
 import type { Architecture, TensorShapes } from './architecture.ts';
 import type { Json } from './config.ts';
-import { falconMamba, mamba } from './mamba.ts';
+import { falconMamba } from './falcon-mamba.ts';
+import { mamba } from './mamba.ts';
 
 /** Every architecture, by the `model_type` of its checkpoints. */
 export const architectures = {

@@ -138,14 +138,3 @@ export const mamba: Architecture<MambaConfig> = {
     return name === 'backbone.embedding.weight' ? 'backbone.embeddings.weight' : name;
   },
 };
-
-/** Falcon-Mamba: Mamba with weightless norms on Δ, B and C. Zuo et al. 2024, arXiv 2410.05355. */
-export const falconMamba: Architecture<MambaConfig> = {
-  ...mamba,
-  type: 'falcon_mamba',
-  title: 'Falcon-Mamba (Zuo et al. 2024)',
-  config: (json, tensors) => ({
-    ...mamba.config(json, tensors),
-    mixerEpsilon: new ConfigReader(json).number('mixer_rms_eps', 1e-6),
-  }),
-};

@@ -107,23 +107,23 @@ class HuggingFaceTokenizer implements Tokenizer {
    * far and gives what is new, holding back an incomplete character. Only the last tokens are decoded again.
    */
   #windowStream(): StreamDecoder {
-    const window: number[] = [];
+    const recent: number[] = [];
     let given = '';
     const advance = (final: boolean): string => {
-      const text = this.decode(window, { skipSpecialTokens: true });
+      const text = this.decode(recent, { skipSpecialTokens: true });
       if (!final && text.endsWith('\ufffd')) return '';
       const piece = text.slice(given.length);
       given = text;
       // Once a good stretch is decoded, its last tokens are context enough for the next.
-      if (window.length > 32) {
-        window.splice(0, window.length - 8);
-        given = this.decode(window, { skipSpecialTokens: true });
+      if (recent.length > 32) {
+        recent.splice(0, recent.length - 8);
+        given = this.decode(recent, { skipSpecialTokens: true });
       }
       return piece;
     };
     return {
       push: (token) => {
-        window.push(token);
+        recent.push(token);
         return advance(false);
       },
       end: () => advance(true),

@@ -1,0 +1,41 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { expect, test } from 'vitest';
+import { architectures } from '../src/models/index.ts';
+import { version } from '../src/version.ts';
+
+const root = new URL('../', import.meta.url).pathname;
+const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
+  .split('\n')
+  .filter((name) => name !== '' && existsSync(join(root, name)));
+const pages = tracked.filter((name) => name.endsWith('.md'));
+
+test.each(pages)('%s links only to what exists', (page) => {
+  const text = readFileSync(join(root, page), 'utf8').replace(/```[\s\S]*?```/g, '');
+  for (const [, target] of text.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {
+    if (/^[a-z]+:/.test(target!)) continue;
+    expect(existsSync(join(root, dirname(page), target!)), `${page} → ${target}`).toBe(true);
+  }
+});
+
+test('the version is that of package.json', () => {
+  expect(version).toBe(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version);
+});
+
+test('the README names every architecture', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  for (const { type } of Object.values(architectures)) expect(readme, type).toContain(`\`${type}\``);
+});
+
+test('decision records are numbered without gaps', () => {
+  const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
+  expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));
+});
+
+test('no file names a path of one machine or a package registry', () => {
+  const suspicious = new RegExp(['/home/\\w', '/Users/\\w', '/root/', '/work/\\w', 'registry\\.npm'].join('|'));
+  for (const name of tracked.filter((file) => /\.(ts|mjs|json|md|yml)$|^\.ci/.test(file) && file !== 'test/docs.test.ts')) {
+    expect(readFileSync(join(root, name), 'utf8').match(suspicious)?.[0], name).toBeUndefined();
+  }
+});
