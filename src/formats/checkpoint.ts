@@ -46,5 +46,5 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** Opens a checkpoint from bytes, or answers `undefined` when the bytes are not of this format. */
-export type CheckpointOpener = (source: ByteSource) => Promise<Checkpoint | undefined>;
+/** Opens a checkpoint of one format; FormatError when the bytes are of another. */
+export type CheckpointOpener = (source: ByteSource) => Promise<Checkpoint>;

@@ -1,16 +1,23 @@
-import { FormatError } from '../core/errors.ts';
 import type { ByteSource } from './byte-source.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { openGguf } from './gguf.ts';
+import { ggufMagic } from './gguf-types.ts';
+import { openPth } from './pth.ts';
+import { openRwkvCpp, rwkvCppMagic } from './rwkv-cpp.ts';
 import { openSafetensors } from './safetensors.ts';
 
-/** Opens a checkpoint of any known format, told by its first bytes. */
+/**
+ * Opens a checkpoint of any known format, told by its first bytes. safetensors has no mark of its own, so what fits no
+ * other format is read as that.
+ */
 export async function openCheckpoint(source: ByteSource): Promise<Checkpoint> {
-  const start = new Uint8Array(Math.min(16, source.size));
-  await source.read(0, start);
-  // A safetensors file has its JSON header from byte 8 on.
-  if (start[8] === 0x7b || source.name.endsWith('.safetensors')) return await openSafetensors(source);
-  const checkpoint = await openGguf(source);
-  if (checkpoint) return checkpoint;
-  throw new FormatError(`${source.name}: it is no safetensors or GGUF file`);
+  const start = new Uint8Array(4);
+  await source.read(0, start.subarray(0, Math.min(4, source.size)));
+  const magic = new DataView(start.buffer).getUint32(0, true);
+  if (magic === ggufMagic) return await openGguf(source);
+  if (magic === rwkvCppMagic) return await openRwkvCpp(source);
+  const isZip = start[0] === 0x50 && start[1] === 0x4b;
+  const isPickle = start[0] === 0x80 && start[1]! >= 2 && start[1]! <= 5;
+  if (isZip || (isPickle && !source.name.endsWith('.safetensors'))) return await openPth(source);
+  return await openSafetensors(source);
 }
