@@ -6,7 +6,10 @@ import { architectures } from '../src/models/index.ts';
 import { version } from '../src/version.ts';
 
 const root = new URL('../', import.meta.url).pathname;
-const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
+const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
+  cwd: root,
+  encoding: 'utf8',
+})
   .split('\n')
   .filter((name) => name !== '' && existsSync(join(root, name)));
 const pages = tracked.filter((name) => name.endsWith('.md'));
@@ -35,7 +38,9 @@ test('decision records are numbered without gaps', () => {
 
 test('no file names a path of one machine or a package registry', () => {
   const suspicious = new RegExp(['/home/\\w', '/Users/\\w', '/root/', '/work/\\w', 'registry\\.npm'].join('|'));
-  for (const name of tracked.filter((file) => /\.(ts|mjs|json|md|yml)$|^\.ci/.test(file) && file !== 'test/docs.test.ts')) {
+  for (const name of tracked.filter(
+    (file) => /\.(ts|mjs|json|md|yml)$|^\.ci/.test(file) && file !== 'test/docs.test.ts',
+  )) {
     expect(readFileSync(join(root, name), 'utf8').match(suspicious)?.[0], name).toBeUndefined();
   }
 });

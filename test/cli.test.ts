@@ -1,0 +1,196 @@
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { goldenFolder, readTensors } from './golden.ts';
+import { errorRatio, tolerance } from './tolerance.ts';
+
+const root = new URL('../', import.meta.url).pathname;
+const main = join(root, 'dist/cli/main.js');
+const folder = mkdtempSync(join(tmpdir(), 'riverrun-cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function riverrun(args: string[], input?: string | Buffer) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
+    input: input ?? '',
+    encoding: 'utf8',
+  });
+  return { status, stdout, stderr };
+}
+
+/** What a user sees of an error: exit code 1, one line, no stack trace, nothing on standard output. */
+function expectError({ status, stdout, stderr }: ReturnType<typeof riverrun>, message: RegExp): void {
+  expect(stderr).toMatch(message);
+  expect(stderr).not.toMatch(/\n\s+at /);
+  expect(stdout).toBe('');
+  expect(status).toBe(1);
+}
+
+describe('generate', () => {
+  test('continues the prompt', () => {
+    const { status, stdout, stderr } = riverrun([
+      'generate',
+      'Once upon a time',
+      '--temperature',
+      '0',
+      '--max-tokens',
+      '12',
+    ]);
+    expect(stdout).toMatch(/^Once upon a time, there was a .+\n$/);
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+  });
+
+  test('takes the prompt from standard input, and prints JSON', () => {
+    const { stdout } = riverrun(['generate', '--json', '--seed', '1', '-n', '5'], 'The king\n');
+    const result = JSON.parse(stdout);
+    expect(result).toMatchObject({ prompt: 'The king', finishReason: 'length' });
+    expect(result.tokens).toHaveLength(5);
+  });
+
+  test('the number of threads does not change the text', () => {
+    const text = (threads: string) =>
+      riverrun(['generate', 'One day', '-n', '30', '--seed', '5', '--threads', threads]).stdout;
+    expect(text('1')).toBe(text('2'));
+  });
+
+  test('Ctrl-C ends it cleanly', async () => {
+    const child = spawn(process.execPath, [main, 'generate', 'Once', '--max-tokens', '100000', '--seed', '1'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let [stdout, stderr] = ['', ''];
+    child.stderr.on('data', (data) => (stderr += data));
+    child.stdout.on('data', (data) => {
+      stdout += data;
+      if (stdout.length > 60) child.kill('SIGINT');
+    });
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect(stderr).toBe('');
+    expect(stdout.endsWith('\n')).toBe(true);
+    expect(code).toBe(130);
+  });
+
+  test('a reader that closes the pipe ends it without a word', () => {
+    const command = `"${process.execPath}" "${main}" generate Once --max-tokens 3000 --seed 1 | head -c 20`;
+    const { stderr, stdout } = spawnSync('bash', ['-c', command], { encoding: 'utf8' });
+    expect(stdout).toHaveLength(20);
+    expect(stderr).toBe('');
+  });
+
+  test.each<[string[], RegExp]>([
+    [['--temprature', '1', 'x'], /unknown option '--temprature'[\s\S]*--temperature/],
+    [['--temperature', 'hot', 'x'], /must be a number/],
+    [['--max-tokens', '1.5', 'x'], /must be a whole number/],
+    [['--top-p', '2', 'x'], /topP is 2/],
+    [['--threads', '0', 'x'], /threads is 0/],
+    [['--weights', 'q3', 'x'], /Allowed choices are auto/],
+    [['--model', 'no-such-model', 'x'], /there is no model no-such-model/],
+    [['--model', 'org/none', '--offline', 'x'], /not in the cache/],
+    [[''], /prompt is empty/],
+  ])('%j is refused', (args, message) => {
+    expectError(riverrun(['generate', ...args]), message);
+  });
+
+  test('an empty standard input, and one that is no text, are refused', () => {
+    expectError(riverrun(['generate'], ''), /prompt is empty/);
+    expectError(riverrun(['generate'], Buffer.from([0x61, 0xff, 0xfe])), /not UTF-8/);
+  });
+});
+
+describe('score', () => {
+  test('prints every token and the totals', () => {
+    const { stdout } = riverrun(['score', '--text', 'The cat sat.']);
+    expect(stdout).toMatch(/"The"\n[\s\S]*tokens 5\nln p -\d/);
+    const { rows, perplexity, scored, logProbability } = JSON.parse(
+      riverrun(['score', '--text', 'The cat sat.', '--json']).stdout,
+    );
+    expect(rows).toHaveLength(5);
+    expect(rows[0].logProbability).toBeNull();
+    expect(
+      rows.slice(1).reduce((sum: number, row: { logProbability: number }) => sum + row.logProbability, 0),
+    ).toBeCloseTo(logProbability, 6);
+    expect(perplexity).toBeCloseTo(Math.exp(-logProbability / scored), 6);
+  });
+
+  test('writes the logits of token ids, for a model without a tokenizer', () => {
+    const golden = readTensors(`${goldenFolder('mamba')}golden.safetensors`);
+    const ids = join(folder, 'ids.json');
+    const out = join(folder, 'logits.safetensors');
+    writeFileSync(ids, JSON.stringify(Array.from(golden.get('tokens')!.data)));
+    for (const backend of ['wasm', 'reference', 'reference-f64']) {
+      const { status, stderr } = riverrun([
+        'score',
+        '--model',
+        goldenFolder('mamba'),
+        '--tokens',
+        ids,
+        '--logits',
+        out,
+        '--backend',
+        backend,
+        '--summary',
+      ]);
+      expect(stderr).toBe('');
+      expect(status).toBe(0);
+      const written = readTensors(out).get('logits')!;
+      expect(written.shape).toEqual(golden.get('logits')!.shape);
+      expect(errorRatio(written.data, golden.get('logits')!.data)).toBeLessThan(tolerance.model);
+    }
+    expect(readdirSync(folder).filter((name) => name.endsWith('.partial'))).toEqual([]);
+  });
+
+  test('a file and the same text on standard input score the same', () => {
+    const path = join(folder, 'text.txt');
+    writeFileSync(path, 'Once upon a time there was a small dog. '.repeat(300));
+    const fromFile = riverrun(['score', '--file', path, '--summary']).stdout;
+    expect(riverrun(['score', '--summary'], readFileSync(path)).stdout).toBe(fromFile);
+    expect(fromFile).toMatch(/tokens \d{4}/);
+  });
+
+  test.each<[string[], RegExp]>([
+    [['--text', 'a', '--file', 'b'], /one of --text, --file and --tokens/],
+    [['--text', ''], /nothing to score/],
+    [['--file', 'missing.txt'], /missing\.txt: there is no such file/],
+    [['--file', '.'], /is a folder/],
+    [['--tokens', 'package.json'], /not a JSON array/],
+    [['--text', 'x', '--logits', '/no/such/folder/out.safetensors'], /no such file or folder/],
+  ])('%j is refused', (args, message) => {
+    expectError(riverrun(['score', ...args]), message);
+  });
+
+  test('a token out of range names it, and leaves no file behind', () => {
+    const ids = join(folder, 'bad.json');
+    writeFileSync(ids, '[1, 2, 4096]');
+    const out = join(folder, 'never.safetensors');
+    expectError(riverrun(['score', '--tokens', ids, '--logits', out]), /token 4096 is out of range/);
+    expect(readdirSync(folder).some((name) => name.startsWith('never'))).toBe(false);
+  });
+});
+
+test('help and version', () => {
+  expect(riverrun(['--help']).stdout).toMatch(/Examples:[\s\S]*riverrun generate/);
+  expect(riverrun(['generate', '--help']).stdout).toMatch(/--top-p[\s\S]*Examples:/);
+  expect(riverrun(['--version']).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  expect(riverrun(['generat', 'x']).stderr).toMatch(/Did you mean generate/);
+  expect(riverrun(['generat', 'x']).status).toBe(1);
+});
+
+describe('README', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  const examples = [...readme.matchAll(/<!-- example: (\S+) -->\n```ts\n([\s\S]*?)```/g)].map(
+    ([, name, code]) => [name!, code!] as const,
+  );
+
+  test('every program in it is marked as an example', () => {
+    expect(examples.length).toBe(readme.match(/```ts/g)!.length);
+  });
+
+  test.each(examples)('%s runs', (_, code) => {
+    const output = execFileSync(process.execPath, ['--input-type=module', '--eval', code], {
+      cwd: root,
+      encoding: 'utf8',
+    });
+    expect(output.length).toBeGreaterThan(40);
+  });
+});

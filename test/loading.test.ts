@@ -1,0 +1,192 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { bytesSource } from '../src/formats/byte-source.ts';
+import { openSafetensors } from '../src/formats/safetensors.ts';
+import { safetensorsBytes, type WrittenTensor } from '../src/formats/safetensors-writer.ts';
+import { load, RiverrunError } from '../src/index.ts';
+import { goldenFolder, readTensors } from './golden.ts';
+import { errorRatio, tolerance } from './tolerance.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'riverrun-load-'));
+  cpSync(goldenFolder('mamba'), folder, { recursive: true });
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const path = (name: string) => join(folder, name);
+
+/** Rewrites the checkpoint with its tensors changed. */
+async function rewrite(change: (tensors: WrittenTensor[]) => WrittenTensor[]): Promise<void> {
+  await writeTensors('model.safetensors', change(await tensors()));
+}
+
+async function tensors(): Promise<WrittenTensor[]> {
+  const checkpoint = await openSafetensors(bytesSource(readFileSync(path('model.safetensors'))));
+  return await Promise.all(
+    [...checkpoint.tensors.values()].map(async ({ name, type, shape, byteLength }) => {
+      const data = new Uint8Array(byteLength);
+      await checkpoint.read(name, data);
+      return { name, type, shape, data };
+    }),
+  );
+}
+
+const writeTensors = async (file: string, list: WrittenTensor[]) =>
+  writeFileSync(path(file), await safetensorsBytes(list));
+
+const editConfig = (edit: (json: Record<string, unknown>) => void) => {
+  const json = JSON.parse(readFileSync(path('config.json'), 'utf8'));
+  edit(json);
+  writeFileSync(path('config.json'), JSON.stringify(json));
+};
+
+async function expectRefusal(message: RegExp): Promise<void> {
+  const attempt = load(folder, { threads: 1 });
+  await expect(attempt).rejects.toThrow(message);
+  await expect(attempt).rejects.toBeInstanceOf(RiverrunError);
+}
+
+test('a sharded checkpoint is the same model', async () => {
+  const all = await tensors();
+  const [a, b] = [all.slice(0, 9), all.slice(9)];
+  await writeTensors('model-00001-of-00002.safetensors', a);
+  await writeTensors('model-00002-of-00002.safetensors', b);
+  const map = Object.fromEntries([
+    ...a.map(({ name }) => [name, 'model-00001-of-00002.safetensors']),
+    ...b.map(({ name }) => [name, 'model-00002-of-00002.safetensors']),
+  ]);
+  writeFileSync(path('model.safetensors.index.json'), JSON.stringify({ metadata: {}, weight_map: map }));
+  rmSync(path('model.safetensors'));
+  const model = await load(folder, { threads: 1 });
+  const golden = readTensors(`${goldenFolder('mamba')}golden.safetensors`);
+  const logits = await model.session().logitsOf(golden.get('tokens')!.data);
+  expect(errorRatio(logits, golden.get('logits')!.data)).toBeLessThan(tolerance.model);
+  model.dispose();
+
+  for (const [edit, message] of [
+    [{ ...map, [a[0]!.name]: '../model-00001-of-00002.safetensors' }, /no plain file name/],
+    [{ ...map, [a[0]!.name]: 'missing.safetensors' }, /missing\.safetensors: there is no such file/],
+    [{ ...map, [a[0]!.name]: 'model-00002-of-00002.safetensors' }, /should be in model-00002/],
+    [Object.fromEntries(Object.entries(map).slice(1)), /which the index does not place there/],
+    ['none', /no weight_map/],
+  ] as const) {
+    writeFileSync(path('model.safetensors.index.json'), JSON.stringify({ weight_map: edit }));
+    await expectRefusal(message);
+  }
+});
+
+test('weights stored in 16 bits load, and are held as stored', async () => {
+  await rewrite((list) =>
+    list.map(({ name, shape, data }) => {
+      const words = new Uint16Array((data as Uint8Array).slice().buffer);
+      return { name, shape, type: 'bf16', data: new Uint8Array(words.filter((_, i) => i % 2 === 1).buffer) };
+    }),
+  );
+  const wide = await load(folder, { threads: 1, weights: 'f32' });
+  const narrow = await load(folder, { threads: 1 });
+  expect(narrow.bytes.weights).toBeLessThan(0.75 * wide.bytes.weights);
+  const ids = Array.from({ length: 20 }, (_, i) => i);
+  expect(errorRatio(await narrow.session().logitsOf(ids), await wide.session().logitsOf(ids))).toBeLessThan(
+    tolerance.model,
+  );
+  wide.dispose();
+  narrow.dispose();
+});
+
+test('a truncated checkpoint', async () => {
+  truncateSync(path('model.safetensors'), 200_000);
+  await expectRefusal(/model\.safetensors: tensor ".*" lies at bytes .* truncated/);
+});
+
+test('a missing tensor is named, with what is like it', async () => {
+  await rewrite((list) =>
+    list.map((one) => (one.name === 'backbone.layers.1.mixer.D' ? { ...one, name: 'backbone.layers.1.mixer.d' } : one)),
+  );
+  await expectRefusal(
+    /missing backbone\.layers\.1\.mixer\.D \(it has backbone\.layers\.1\.mixer\.d\); unexpected backbone\.layers\.1\.mixer\.d/,
+  );
+});
+
+test('an unexpected tensor is named', async () => {
+  await rewrite((list) => [...list, { name: 'extra.weight', type: 'f32', shape: [1], data: new Uint8Array(4) }]);
+  await expectRefusal(/unexpected extra\.weight/);
+});
+
+test('a wrong shape names both', async () => {
+  editConfig((json) => {
+    json['hidden_size'] = 32;
+    json['intermediate_size'] = 64;
+  });
+  await expectRefusal(/backbone\.embeddings\.weight is \[256, 64\], but the configuration makes it \[256, 32\]/);
+});
+
+test('NaN and infinity in weights are named with their place', async () => {
+  await rewrite((list) =>
+    list.map((one) => {
+      if (one.name !== 'backbone.norm_f.weight') return one;
+      const values = new Float32Array((one.data as Uint8Array).slice().buffer);
+      values[5] = Number.NaN;
+      return { ...one, data: new Uint8Array(values.buffer) };
+    }),
+  );
+  await expectRefusal(/backbone\.norm_f\.weight holds NaN at element 5/);
+});
+
+test.each<[string, (json: Record<string, unknown>) => void, RegExp]>([
+  [
+    'an unknown model_type is an error only where the tensors fit none',
+    (json) => void (json['hidden_size'] = 'big'),
+    /hidden_size is "big", not a whole number/,
+  ],
+  ['a missing size', (json) => void delete json['num_hidden_layers'], /num_hidden_layers or n_layer is missing/],
+  ['a negative size', (json) => void (json['state_size'] = -1), /state_size is -1/],
+  ['another activation', (json) => void (json['hidden_act'] = 'gelu'), /hidden_act is "gelu"/],
+])('a configuration with %s', async (_, edit, message) => {
+  editConfig(edit);
+  await expectRefusal(message);
+});
+
+test('an unknown architecture lists the known ones', async () => {
+  editConfig((json) => void (json['model_type'] = 'hyena'));
+  await writeTensors('model.safetensors', [{ name: 'a', type: 'f32', shape: [1], data: new Uint8Array(4) }]);
+  await expectRefusal(/unknown model_type "hyena".*known: mamba, falcon_mamba/);
+});
+
+test('a configuration that is no JSON, or not there', async () => {
+  writeFileSync(path('config.json'), '{');
+  await expectRefusal(/config\.json is not valid JSON/);
+  rmSync(path('config.json'));
+  await expectRefusal(/has no config\.json/);
+});
+
+test('a configuration with the bare word Infinity, as some versions of transformers write', async () => {
+  const text = readFileSync(path('config.json'), 'utf8').replace('{', '{"time_step_limit": [0.0, Infinity],');
+  writeFileSync(path('config.json'), text);
+  (await load(folder, { threads: 1 })).dispose();
+});
+
+test('a folder without weights, and a broken tokenizer', async () => {
+  writeFileSync(path('tokenizer.json'), '{"model": {"type": "Magic", "vocab": {}}}');
+  await expectRefusal(/tokenizer\.json: model\.type is "Magic"; known: BPE/);
+  rmSync(path('model.safetensors'));
+  await expectRefusal(/no model\.safetensors/);
+});
+
+test('a model without a tokenizer says what to do about text', async () => {
+  const model = await load(folder, { threads: 1 });
+  await expect(model.session().read('text')).rejects.toThrow(/no tokenizer.*pass token ids/);
+  model.dispose();
+});
+
+test('options: unknown ones are refused, loading can be aborted and reports progress', async () => {
+  await expect(load(folder, { thread: 1 } as never)).rejects.toThrow(/unknown option thread: did you mean threads/);
+  await expect(load(folder, { weights: 'q1' as never })).rejects.toThrow(/weights is q1; known/);
+  await expect(load(folder, { signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no');
+  const seen: number[] = [];
+  const model = await load(folder, { threads: 1, onProgress: ({ loaded, total }) => seen.push(loaded / total) });
+  expect(seen.at(-1)).toBe(1);
+  model.dispose();
+});
