@@ -72,7 +72,9 @@ export function validateTokenizer(json: unknown, name: string): TokenizerFile & 
   if (type === 'BPE') checkMerges(model['merges'], vocabulary, fail);
   const bytes =
     uses(json['decoder'], 'ByteLevel') || uses(json['pre_tokenizer'], 'ByteLevel') ? 'byte-level' : 'characters';
-  return { ...json, model: { ...model, type }, vocabulary, addedTokens, bytes };
+  // The library wants every part to be named, if only as absent.
+  const absent = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+  return { ...absent, ...json, model: { ...model, type }, vocabulary, addedTokens, bytes };
 }
 
 function checkPart(
