@@ -62,8 +62,8 @@ describe('generate', () => {
     let [stdout, stderr] = ['', ''];
     child.stderr.on('data', (data) => (stderr += data));
     child.stdout.on('data', (data) => {
+      if (stdout.length <= 60 && stdout.length + data.length > 60) child.kill('SIGINT');
       stdout += data;
-      if (stdout.length > 60) child.kill('SIGINT');
     });
     const code = await new Promise((resolve) => child.on('close', resolve));
     expect(stderr).toBe('');

@@ -25,20 +25,31 @@ export interface Generation {
 
 const optionNames = [...samplerOptionNames, 'maxTokens', 'stop', 'signal', 'onToken'];
 
-export async function* generate(
+/** Checks the options at once, then generates as the result is iterated. */
+export function generate(
   session: Session,
   prompt: Source | undefined,
   options: GenerateOptions,
 ): AsyncGenerator<string, Generation, void> {
   refuseUnknownOptions(options, optionNames);
-  const { maxTokens = 256, signal, onToken } = options;
+  const { maxTokens = 256 } = options;
   if (!(maxTokens >= 0) || !(Number.isInteger(maxTokens) || maxTokens === Infinity)) {
     throw new InputError(`maxTokens is ${String(maxTokens)}: it must be a whole number`);
   }
-  const stops = new StopTexts(options.stop);
-  const sampler = new Sampler(options);
-  if (prompt === '' || (Array.isArray(prompt) && prompt.length === 0))
+  if (prompt === '' || (Array.isArray(prompt) && prompt.length === 0)) {
     throw new InputError('the prompt is empty: there is nothing to continue');
+  }
+  return run(session, prompt, maxTokens, new Sampler(options), new StopTexts(options.stop), options);
+}
+
+async function* run(
+  session: Session,
+  prompt: Source | undefined,
+  maxTokens: number,
+  sampler: Sampler,
+  stops: StopTexts,
+  { signal, onToken }: GenerateOptions,
+): AsyncGenerator<string, Generation, void> {
   if (prompt !== undefined) await session.read(counted(prompt, session, sampler), { signal });
   const { tokenizer } = session.model;
   const decoder = tokenizer.stream();
