@@ -7,12 +7,13 @@ export function enableWasmFeatures(): void {
   if (Number(process.versions.node.split('.')[0]) < 22) setFlagsFromString('--experimental-wasm-relaxed-simd');
 }
 
-/** Runs `source` in a worker thread and calls its `start(data)`. The thread does not keep the process alive. */
+/**
+ * Runs `source` in a worker thread and calls its `start(data)`. The thread does not keep the process alive. The code
+ * travels as a data: URL, so that no file need be found by bundlers, and is a module whatever the process's own flags say.
+ */
 export const spawnThread: SpawnThread = (source, data) => {
-  const worker = new Worker(`${source}\nstart(require('node:worker_threads').workerData);`, {
-    eval: true,
-    workerData: data,
-  });
+  const code = `import { workerData } from 'node:worker_threads';\n${source}\nstart(workerData);`;
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), { workerData: data });
   worker.unref();
   return { terminate: () => void worker.terminate() };
 };
