@@ -1,13 +1,23 @@
 import { ConfigError } from '../core/errors.ts';
 import type { Architecture, TensorShapes } from './architecture.ts';
 import type { Json } from './config.ts';
+import { deltaNet } from './delta-net.ts';
 import { falconMamba } from './falcon-mamba.ts';
+import { gatedDeltaNet } from './gated-deltanet.ts';
+import { gla } from './gla.ts';
+import { linearAttention } from './linear-attention.ts';
 import { mamba } from './mamba.ts';
+import { mamba2 } from './mamba2.ts';
 
 /** Every architecture, by the `model_type` of its checkpoints. */
 export const architectures = {
   mamba,
   falcon_mamba: falconMamba,
+  mamba2,
+  linear_attn: linearAttention,
+  gla,
+  delta_net: deltaNet,
+  gated_deltanet: gatedDeltaNet,
 } satisfies Record<string, Architecture>;
 
 /**

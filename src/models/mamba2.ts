@@ -1,0 +1,149 @@
+import type { StepInputs } from '../core/step.ts';
+import type { Tensor } from '../core/tensor.ts';
+import type { Scope } from '../core/trace.ts';
+import { conv } from '../ops/conv.ts';
+import { embed } from '../ops/embed.ts';
+import { add, expr } from '../ops/expr.ts';
+import { linear } from '../ops/linear.ts';
+import { rmsNorm } from '../ops/norm.ts';
+import { recurrence } from '../ops/recurrence.ts';
+import { reshape, split } from '../ops/views.ts';
+import type { Architecture } from './architecture.ts';
+import { ConfigReader } from './config.ts';
+import { hasTensors } from './fla-config.ts';
+
+/**
+ * Mamba-2: the selective state space with one decay per head ("state space duality"). Dao & Gu 2024, arXiv 2405.21060,
+ * §7 and Figure 6.
+ *
+ * T tokens · D width · H heads of P channels, E = H·P · N state size · G groups that share B and C · K taps of the
+ * convolution · V vocabulary
+ */
+export interface Mamba2Config {
+  readonly layers: number;
+  readonly D: number;
+  readonly H: number;
+  readonly P: number;
+  readonly N: number;
+  readonly G: number;
+  readonly K: number;
+  readonly V: number;
+  readonly epsilon: number;
+  readonly bias: boolean;
+  readonly convBias: boolean;
+  readonly tied: boolean;
+  /** Δ is kept between these, in every path: reading a text at once or token by token gives the same. */
+  readonly limit: readonly [number, number];
+}
+
+function body(p: Scope, c: Mamba2Config, step: StepInputs): Tensor {
+  let h = embed(step.tokens, p('backbone.embeddings.weight', [c.V, c.D], { kind: 'normal', std: 0.02 })); // [T, D]
+  for (let layer = 0; layer < c.layers; layer++) {
+    h = p.in(`backbone.layers.${layer}`, (p) => {
+      const x = rmsNorm(h, p('norm.weight', [c.D], { kind: 'ones' }), c.epsilon);
+      return add(
+        h,
+        p.in('mixer', (p) => mamba2Mixer(p, c, x, step)),
+      );
+    });
+  }
+  return rmsNorm(h, p('backbone.norm_f.weight', [c.D], { kind: 'ones' }), c.epsilon);
+}
+
+/** The mixer, also of hybrids: hidden states [T, D] → [T, D]. */
+export function mamba2Mixer(
+  p: Scope,
+  { D, H, P, N, G, K, ...c }: Mamba2Config,
+  u: Tensor,
+  { ends }: StepInputs,
+): Tensor {
+  const E = H * P;
+  const C = E + 2 * G * N;
+  const uniform = (bound: number) => ({ kind: 'uniform', low: -bound, high: bound }) as const;
+  const bias = (name: string, size: number) => (c.bias ? p(name, [size]) : undefined);
+  const projected = linear(u, p('in_proj.weight', [E + C + H, D], uniform(D ** -0.5)), bias('in_proj.bias', E + C + H));
+  const [z, xBC, δ] = split(projected, [E, C, H]);
+
+  const w = reshape(p('conv1d.weight', [C, 1, K], uniform(K ** -0.5)), [C, K]);
+  const b = c.convBias ? p('conv1d.bias', [C]) : undefined;
+  const convolved = expr`silu(${p.carry('conv', [C, K - 1], (state) => conv(xBC!, w, b, state, ends))})`;
+  const [flat, B, Cs] = split(convolved, [E, G * N, G * N]);
+  const x = reshape(flat!, ['tokens', H, P]);
+
+  const dtBias = p('dt_bias', [H], {
+    kind: 'formula',
+    value: (_, v) => inverseSoftplus(Math.exp(Math.log(1e-3) + v * Math.log(100))),
+  });
+  const [low, high] = c.limit;
+  const Δ =
+    high === Infinity
+      ? expr`max(softplus(${δ!} + ${dtBias}), ${low})`
+      : expr`min(max(softplus(${δ!} + ${dtBias}), ${low}), ${high})`;
+  const A = expr`-exp(${p('A_log', [H], { kind: 'formula', value: (_, v) => Math.log(1 + 15 * v) })})`;
+
+  // S_t = exp(Δ_t A) S_{t−1} + Δ_t x_t B_tᵀ, y_t = S_t C_t, with a matrix S [P, N] per head.
+  const y = p.carry('ssm', [H, P, N], (state) =>
+    recurrence({
+      r: reshape(Cs!, ['tokens', G, N]),
+      k: reshape(B!, ['tokens', G, N]),
+      v: expr`${reshape(Δ, ['tokens', H, 1])} * ${x}`,
+      g: reshape(A, [H, 1]),
+      dt: Δ,
+      state,
+      ends,
+    }),
+  );
+  const skip = expr`${y} + ${reshape(p('D', [H], { kind: 'ones' }), [H, 1])} * ${x}`;
+  const gated = expr`${reshape(skip, ['tokens', E])} * silu(${z!})`;
+  // The norm is made per group, so that groups stay apart; one group is the whole.
+  const normal = reshape(rmsNorm(reshape(gated, ['tokens', G, E / G]), undefined, c.epsilon), ['tokens', E]);
+  const scaled = expr`${normal} * ${p('norm.weight', [E], { kind: 'ones' })}`;
+  return linear(scaled, p('out_proj.weight', [D, E], uniform((E * c.layers) ** -0.5)), bias('out_proj.bias', D));
+}
+
+const inverseSoftplus = (y: number): number => y + Math.log(-Math.expm1(-y));
+
+export const mamba2: Architecture<Mamba2Config> = {
+  type: 'mamba2',
+  title: 'Mamba-2 (Dao & Gu 2024)',
+  detect: (tensors) => hasTensors(tensors, ['.mixer.dt_bias', '.mixer.norm.weight'], ['.mixer.x_proj.weight']),
+  config(json) {
+    const c = new ConfigReader(json);
+    const ssm = c.object('ssm_cfg');
+    c.only('hidden_act', ['silu'], 'the gate is SiLU');
+    c.only('d_intermediate', [0], 'layers with an MLP are not built');
+    ssm.only('D_has_hdim', [false], 'D is one number per head');
+    ssm.only('norm_before_gate', [false], 'the gate comes before the norm');
+    const D = c.integer(['hidden_size', 'd_model']);
+    const P = c.integer('head_dim', ssm.integer('headdim', 64));
+    const E = c.integer('expand', ssm.integer('expand', 2)) * D;
+    const multiple = c.integer('pad_vocab_size_multiple', 1);
+    const [low = 0, high = Infinity] = c.numbers('time_step_limit', ssm.numbers('dt_limit', [0, Infinity]));
+    return {
+      layers: c.integer(['num_hidden_layers', 'n_layer']),
+      D,
+      H: c.integer('num_heads', E / P),
+      P,
+      N: c.integer('state_size', ssm.integer('d_state', 128)),
+      G: c.integer('n_groups', ssm.integer('ngroups', 1)),
+      K: c.integer('conv_kernel', ssm.integer('d_conv', 4)),
+      V: Math.ceil(c.integer('vocab_size') / multiple) * multiple,
+      epsilon: c.number(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
+      bias: c.boolean('use_bias', false),
+      convBias: c.boolean('use_conv_bias', true),
+      tied: c.boolean(['tie_word_embeddings', 'tie_embeddings'], !c.has('model_type')),
+      limit: [low, high],
+    };
+  },
+  vocabulary: ({ V }) => V,
+  body,
+  head: (p, c, hidden) =>
+    linear(
+      hidden,
+      p(c.tied ? 'backbone.embeddings.weight' : 'lm_head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 }),
+    ),
+  rename(name, { tied }) {
+    if (name === 'lm_head.weight' && tied) return null;
+    return name === 'backbone.embedding.weight' ? 'backbone.embeddings.weight' : name;
+  },
+};
