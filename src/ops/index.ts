@@ -8,9 +8,12 @@ import { linearOp, linearTransposedOp, outerSumOp } from './linear.ts';
 import { meanGradOp, meanOp } from './mean.ts';
 import { layerNormGradOp, layerNormOp, rmsNormGradOp, rmsNormOp } from './norm.ts';
 import { recurrenceGradOp, recurrenceOp } from './recurrence.ts';
+import { ropeOp } from './rope.ts';
 import { sampleOp } from './sample.ts';
+import { shiftGradOp, shiftOp } from './shift.ts';
 import { softmaxGradOp, softmaxOp } from './softmax.ts';
 import { concatOp, repeatGradOp, repeatOp, reshapeOp, selectGradOp, selectOp, sliceOp } from './views.ts';
+import { wkv4GradOp, wkv4Op } from './wkv4.ts';
 
 /** The vocabulary: every op there is. A backend has a table with an entry for each name. */
 export const ops = {
@@ -37,13 +40,18 @@ export const ops = {
   reshape: reshapeOp,
   rmsNorm: rmsNormOp,
   rmsNormGrad: rmsNormGradOp,
+  rope: ropeOp,
   sample: sampleOp,
   select: selectOp,
   selectGrad: selectGradOp,
+  shift: shiftOp,
+  shiftGrad: shiftGradOp,
   slice: sliceOp,
   softmax: softmaxOp,
   softmaxGrad: softmaxGradOp,
   sumTo: sumToOp,
+  wkv4: wkv4Op,
+  wkv4Grad: wkv4GradOp,
 } satisfies Record<string, Op>;
 
 export type OpName = keyof typeof ops;

@@ -140,6 +140,13 @@ export class Encoder {
     return this.#arena + 4 * offset;
   }
 
+  /** Address of a table of f64 constants. */
+  doubles(values: readonly number[]): number {
+    const address = this.allocate(8 * values.length);
+    new Float64Array(this.#memory.u8.buffer, address, values.length).set(values);
+    return address;
+  }
+
   /** Adds a kernel call. */
   call(kernel: KernelName, ...words: Word[]): void {
     this.#calls.push({ kernel: kernelIds[kernel], words });

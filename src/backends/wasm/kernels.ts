@@ -282,6 +282,28 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
   },
   rmsNorm: norm('rmsNorm'),
   rmsNormGrad: 'reference',
+  rope: {
+    scratch: ({ attributes }, _, threads) => 2 * threads * (attributes['frequencies'] as readonly number[]).length,
+    encode({ inputs: { x, positions, ends }, outputs: { y }, attributes, scratch }, e) {
+      const [, H, K] = x!.shape as [unknown, number, number];
+      const frequencies = attributes['frequencies'] as readonly number[];
+      const flags = [attributes['interleaved'] ? 1 : 0, attributes['inverse'] ? 1 : 0];
+      const times = [e.count(first(ends!)), e.address(ends!), e.address(positions!)];
+      const table = e.doubles(frequencies);
+      e.call(
+        'rope',
+        ...times,
+        ...e.operand(x),
+        ...e.operand(y),
+        H,
+        K,
+        frequencies.length,
+        table,
+        ...flags,
+        e.scratch(scratch),
+      );
+    },
+  },
   sample: 'reference',
   select: {
     encode({ inputs: { x, rows }, outputs: { y } }, e) {
@@ -296,6 +318,21 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   selectGrad: 'reference',
+  shift: {
+    encode({ inputs: { x, state, ends }, outputs: { y, next } }, e) {
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      e.call(
+        'shift',
+        ...times,
+        ...e.operand(x),
+        ...e.state(state!),
+        ...e.state(next!),
+        ...e.operand(y),
+        fixed(x!.shape[1]),
+      );
+    },
+  },
+  shiftGrad: 'reference',
   slice: {
     encode({ inputs: { x }, outputs: { y }, attributes }, e) {
       const [axis, start, length] = [attributes['axis'], attributes['start'], attributes['length']] as [
@@ -309,4 +346,6 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
   softmax: 'reference',
   softmaxGrad: 'reference',
   sumTo: 'reference',
+  wkv4: 'reference',
+  wkv4Grad: 'reference',
 };
