@@ -8,12 +8,16 @@ import { gla } from './gla.ts';
 import { linearAttention } from './linear-attention.ts';
 import { mamba } from './mamba.ts';
 import { mamba2 } from './mamba2.ts';
+import { rwkv4 } from './rwkv4.ts';
+import { rwkv7 } from './rwkv7.ts';
 
 /** Every architecture, by the `model_type` of its checkpoints. */
 export const architectures = {
   mamba,
   falcon_mamba: falconMamba,
   mamba2,
+  rwkv: rwkv4,
+  rwkv7,
   linear_attn: linearAttention,
   gla,
   delta_net: deltaNet,

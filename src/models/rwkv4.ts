@@ -1,0 +1,116 @@
+import type { StepInputs } from '../core/step.ts';
+import type { Tensor } from '../core/tensor.ts';
+import type { Scope } from '../core/trace.ts';
+import { gatedChannelMix, mixWeights, normed, previousToken, project } from '../layers/rwkv.ts';
+import { embed } from '../ops/embed.ts';
+import { add, expr } from '../ops/expr.ts';
+import { linear } from '../ops/linear.ts';
+import { wkv4 } from '../ops/wkv4.ts';
+import type { Architecture } from './architecture.ts';
+import { ConfigReader } from './config.ts';
+import { hasTensors } from './fla-config.ts';
+import { type RwkvSizes, rwkvSizes } from './rwkv-shapes.ts';
+
+/**
+ * RWKV-4: an attention-free Transformer that runs as an RNN. Peng et al. 2023, arXiv 2305.13048, §3.
+ *
+ * T tokens · D width · F inner width of the channel mixing · V vocabulary
+ */
+export interface Rwkv4Config extends RwkvSizes {
+  readonly epsilon: number;
+  readonly tied: boolean;
+  /** rwkv.cpp's files hold the decay as −e^w, already in the form that the recurrence takes. */
+  readonly bakedDecay: boolean;
+}
+
+function body(p: Scope, c: Rwkv4Config, { tokens, ends }: StepInputs): Tensor {
+  const { D, F } = c;
+  let x = embed(tokens, p('rwkv.embeddings.weight', [c.V, D], { kind: 'uniform', low: -1e-4, high: 1e-4 })); // [T, D]
+  for (let layer = 0; layer < c.layers; layer++) {
+    x = p.in(`rwkv.blocks.${layer}`, (p) => {
+      const h = layer === 0 ? normed(p, 'pre_ln', x, c.epsilon) : x;
+      const y = normed(p, 'ln1', h, c.epsilon);
+      const mixed = add(
+        h,
+        p.in('attention', (p) => timeMix(p, y, ends)),
+      );
+      const z = normed(p, 'ln2', mixed, c.epsilon);
+      return add(
+        mixed,
+        p.in('feed_forward', (p) => channelMix(p, z, F, ends)),
+      );
+    });
+  }
+  return normed(p, 'rwkv.ln_out', x, c.epsilon);
+}
+
+/** x μ + x_{t−1} (1 − μ). */
+const lerp = (p: Scope, name: string, x: Tensor, before: Tensor): Tensor => {
+  const μ = mixWeights(p, `time_mix_${name}`, x.shape[1] as number);
+  return expr`${x} * ${μ} + ${before} * (1 - ${μ})`;
+};
+
+function timeMix(p: Scope, x: Tensor, ends: Tensor): Tensor {
+  const D = x.shape[1] as number;
+  const before = previousToken(p, 'att_shift', x, ends);
+  const k = project(p, 'key', lerp(p, 'key', x, before), D);
+  const v = project(p, 'value', lerp(p, 'value', x, before), D);
+  const r = project(p, 'receptance', lerp(p, 'receptance', x, before), D);
+  const w = expr`-exp(${p('time_decay', [D], { kind: 'formula', value: ([i]) => -5 + 8 * (i! / Math.max(1, D - 1)) })})`;
+  const u = p('time_first', [D], { kind: 'formula', value: ([i]) => Math.log(0.3) + 0.5 * (((i! + 1) % 3) - 1) });
+  const wkv = p.carry('num', [D], (num) =>
+    p.carry('den', [D], (den) =>
+      p.carry(
+        'max',
+        [D],
+        (max) => {
+          const [y, nextNum, nextDen, nextMax] = wkv4({ k, v, w, u, num, den, max, ends });
+          return [[[y, nextNum] as const, nextDen] as const, nextMax] as const;
+        },
+        -1e38,
+      ),
+    ),
+  );
+  return project(p, 'output', expr`sigmoid(${r}) * ${wkv}`, D);
+}
+
+function channelMix(p: Scope, x: Tensor, F: number, ends: Tensor): Tensor {
+  const before = previousToken(p, 'ffn_shift', x, ends);
+  return gatedChannelMix(p, lerp(p, 'key', x, before), lerp(p, 'receptance', x, before), F);
+}
+
+const full: Readonly<Record<string, string>> = { k: 'key', v: 'value', r: 'receptance' };
+
+export const rwkv4: Architecture<Rwkv4Config> = {
+  type: 'rwkv',
+  title: 'RWKV-4 (Peng et al. 2023)',
+  detect: (tensors) =>
+    hasTensors(tensors, ['.time_first'], ['.time_faaaa', '.gate.weight', 'att.ln_x.weight', 'attention.ln_x.weight']),
+  config(json, tensors) {
+    const c = new ConfigReader(json);
+    return {
+      ...rwkvSizes(tensors),
+      epsilon: c.number('layer_norm_epsilon', 1e-5),
+      tied: c.boolean('tie_word_embeddings', false),
+      bakedDecay: json['format'] === 'rwkv.cpp',
+    };
+  },
+  vocabulary: ({ V }) => V,
+  body,
+  head: (p, c, hidden) =>
+    linear(hidden, p(c.tied ? 'rwkv.embeddings.weight' : 'head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 })),
+  rename(name, c) {
+    if (name === 'head.weight' && c.tied) return null;
+    // BlinkDL's names to Hugging Face's. The rescaling of deep layers that Hugging Face does for f16 is not needed in f32.
+    const canonical = name
+      .replace(/^emb\./, 'rwkv.embeddings.')
+      .replace(/^(blocks|ln_out)\./, 'rwkv.$1.')
+      .replace('.ln0.', '.pre_ln.')
+      .replace('.att.', '.attention.')
+      .replace('.ffn.', '.feed_forward.')
+      .replace(/time_mix_([kvr])$/, (_, letter: string) => `time_mix_${full[letter]}`);
+    if (c.bakedDecay && name.endsWith('time_decay'))
+      return { name: canonical, convert: (w) => w.map((x) => Math.log(-x)) };
+    return c.bakedDecay && /time_mix|time_first/.test(name) ? { name: canonical, convert: (x) => x } : canonical;
+  },
+};
