@@ -84,10 +84,12 @@ describe.each(models)('%s', (name) => {
       const source = canonical(file);
       if (source) weights.write(source.name, source.convert?.(data as Float32Array, shape) ?? (data as Float32Array));
     }
-    const executable = backend.compile(plan(outputs, graph.carries, counts, backend.layout), weights, graph.carries);
+    const made = plan(outputs, graph.carries, counts, backend.layout);
+    const executable = backend.compile(made, weights, graph.carries);
     const slot = backend.slot(graph.carries);
     executable.input('tokens').set(tokens);
     executable.input('ends').set([tokens.length]);
+    if (made.inputs.has('positions')) executable.input('positions').set([0]);
     executable.input('rows').set(Int32Array.from(tokens.keys()));
     executable.input('targets').set([...tokens.subarray(1), -1]);
     executable.input('weights').set(Array.from(tokens, (_, i) => (i + 1 < tokens.length ? 1 : 0)));

@@ -8,7 +8,10 @@ import { gla } from './gla.ts';
 import { linearAttention } from './linear-attention.ts';
 import { mamba } from './mamba.ts';
 import { mamba2 } from './mamba2.ts';
+import { retnet } from './retnet.ts';
 import { rwkv4 } from './rwkv4.ts';
+import { rwkv5 } from './rwkv5.ts';
+import { rwkv6 } from './rwkv6.ts';
 import { rwkv7 } from './rwkv7.ts';
 
 /** Every architecture, by the `model_type` of its checkpoints. */
@@ -17,8 +20,11 @@ export const architectures = {
   falcon_mamba: falconMamba,
   mamba2,
   rwkv: rwkv4,
+  rwkv5,
+  rwkv6,
   rwkv7,
   linear_attn: linearAttention,
+  retnet,
   gla,
   delta_net: deltaNet,
   gated_deltanet: gatedDeltaNet,
