@@ -93,6 +93,7 @@ describe.each(models)('%s', (name) => {
     executable.input('rows').set(Int32Array.from(tokens.keys()));
     executable.input('targets').set([...tokens.subarray(1), -1]);
     executable.input('weights').set(Array.from(tokens, (_, i) => (i + 1 < tokens.length ? 1 : 0)));
+    slot.reserve(tokens.length);
     executable.run(counts, [slot]);
 
     const result = (output: string) =>

@@ -88,6 +88,7 @@ export function runSetting(
       name,
       shape,
       fill: 0,
+      growing: op.growing?.includes(name) ?? false,
       previous,
       next: output === null ? previous : outputs[names.indexOf(output)]!,
     });
@@ -110,7 +111,9 @@ export function evaluate(
   const declarations: readonly StateDeclaration[] = carries;
   const slots = Array.from({ length: counts.segments }, () => backend.slot(declarations));
   for (const [name] of made.inputs) executable.input(name).set(data[name]!);
-  for (const { name, shape } of carries) {
+  for (const slot of slots) slot.reserve(counts.tokens);
+  for (const { name, shape, growing } of carries) {
+    if (growing) continue;
     const width = shape.reduce((a, b) => a * b, 1);
     for (const [b, slot] of slots.entries())
       slot.write(name, Float32Array.from(Array.from(data[name]!).slice(b * width, (b + 1) * width)));

@@ -51,20 +51,27 @@ describe.each(Object.entries(ops))('%s', (_, op) => {
       // A random weight per output element makes the loss depend on all of them.
       const weights: Record<string, number[]> = {};
       let loss: Tensor | undefined;
+      const names = Object.keys(op.outputs);
+      const grown = (op.growing ?? []).map((name) => op.state![name]);
       for (const [i, output] of outputs.entries()) {
+        if (grown.includes(names[i]!)) continue;
         const name = `weight${i}`;
         weights[name] = Array.from({ length: elementCount(output.shape, made.counts) }, () => random.normal());
         const part = sumTo(expr`${output} * ${input(name, output.shape)}`, [1]);
         loss = loss ? expr`${loss} + ${part}` : part;
       }
-      const floats = Object.entries(made.inputs).filter(([, tensor]) => tensor.dtype === 'f32');
+      const floats = Object.entries(made.inputs).filter(
+        ([name, tensor]) => tensor.dtype === 'f32' && !op.growing?.includes(name),
+      );
       const derivatives = gradients(
         loss!,
         floats.map(([, tensor]) => tensor),
       );
       const carries = Object.keys(op.state ?? {}).map((name) => {
         const previous = made.inputs[name]!;
-        return { name, shape: previous.shape.slice(1) as number[], fill: 0, previous, next: previous };
+        const growing = op.growing?.includes(name) ?? false;
+        const next = growing ? outputs[names.indexOf(op.state![name]!)]! : previous;
+        return { name, shape: previous.shape.slice(1) as number[], fill: 0, growing, previous, next };
       });
       const wanted = new Map<string, Tensor>([['loss', loss!]]);
       for (const [i, [name]] of floats.entries()) if (derivatives[i]) wanted.set(`d:${name}`, derivatives[i]);

@@ -37,15 +37,20 @@ export interface Weights {
 /** One array that every sequence carries from step to step. */
 export interface StateDeclaration {
   readonly name: string;
+  /** Shape of the state; of one token's row, where the state grows. */
   readonly shape: readonly number[];
   /** Value of every element before the first token. */
   readonly fill: number;
+  /** Whether it gains a row with every token: the keys and values of attention. */
+  readonly growing?: boolean;
 }
 
 /** The carried state of one sequence. */
 export interface Slot {
   /** Bytes held. */
   readonly bytes: number;
+  /** Makes room for states that grow to hold `tokens` tokens in all; called before every step. */
+  reserve(tokens: number): void;
   read(name: string): Float32Array;
   write(name: string, values: Float32Array): void;
   /** Becomes a copy of another slot of the same model. */

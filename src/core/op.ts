@@ -72,6 +72,8 @@ export interface Op {
   readonly infer?: (inputs: Readonly<Record<string, Tensor>>, attributes: Attributes) => readonly Tensor['shape'][];
   /** Inputs that may be carried state, one row per segment: the output that may overwrite it, or null if it is only read. */
   readonly state?: Readonly<Record<string, string | null>>;
+  /** Those states that gain a row with every token: their views have one row per token of the sequence, back to back. */
+  readonly growing?: readonly string[];
   /** Views only: how many elements into its (only) input the output begins, when it can share the input's memory. */
   readonly view?: (input: Tensor, attributes: Attributes) => { readonly offset: number } | undefined;
   /** Writes every element of every output. Plain loops over rows, in whatever precision `data` has. */

@@ -143,6 +143,10 @@ class Planner {
     const roots = [...outputs.values(), ...carries.map(({ next }) => next)].map((tensor) => tensor.node);
     const nodes = [...reachable(roots)].sort((a, b) => a.id - b.id);
     const inPlace = overwrites(nodes, carries);
+    for (const { name, growing, next } of carries) {
+      if (growing && next.node.op && !inPlace.has(next))
+        throw new Error(`state ${name} grows where it lies, but something else reads it`);
+    }
     for (const node of nodes) this.#visit(node, inPlace);
     for (const tensor of outputs.values()) this.#keep(tensor);
     for (const { previous, next } of carries) this.#commit(previous, next);

@@ -116,6 +116,8 @@ export interface Carry {
   readonly shape: readonly number[];
   /** Value of every element before the first token. */
   readonly fill: number;
+  /** Whether it gains a row of `shape` with every token. */
+  readonly growing: boolean;
   readonly previous: Tensor;
   readonly next: Tensor;
 }
@@ -127,7 +129,19 @@ export interface Carry {
 export interface Scope {
   (name: string, shape: readonly number[], initial?: Initializer): Tensor;
   in<R>(name: string, body: (scope: Scope) => R): R;
-  carry<R>(name: string, shape: readonly number[], body: (previous: Tensor) => readonly [R, Tensor], fill?: number): R;
+  carry<R>(
+    name: string,
+    shape: readonly number[],
+    body: (previous: Tensor) => readonly [R, Tensor],
+    options?: CarryOptions,
+  ): R;
+}
+
+export interface CarryOptions {
+  /** Value of every element before the first token; 0 by default. */
+  readonly fill?: number;
+  /** The state gains a row of `shape` with every token, instead of keeping its size. */
+  readonly growing?: boolean;
 }
 
 /** Collects what a model declares while it is traced. */
@@ -147,8 +161,8 @@ export class Trace {
           name: string,
           shape: readonly number[],
           body: (previous: Tensor) => readonly [R, Tensor],
-          fill = 0,
-        ): R => this.#carry(qualified(name), shape, body, fill),
+          options: CarryOptions = {},
+        ): R => this.#carry(qualified(name), shape, body, options),
       },
     );
   }
@@ -167,7 +181,12 @@ export class Trace {
     return tensor;
   }
 
-  #carry<R>(name: string, shape: readonly number[], body: (previous: Tensor) => readonly [R, Tensor], fill: number): R {
+  #carry<R>(
+    name: string,
+    shape: readonly number[],
+    body: (previous: Tensor) => readonly [R, Tensor],
+    { fill = 0, growing = false }: CarryOptions,
+  ): R {
     if (this.carries.has(name)) throw new ShapeError(`state ${name} is carried twice${where()}`);
     const stateShape: Dim[] = ['segments', ...shape];
     const previous = leaf({ kind: 'state', name, fill }, stateShape);
@@ -177,7 +196,7 @@ export class Trace {
         `state ${name} is ${formatShape(stateShape)} but becomes ${formatShape(next.shape)}${where()}`,
       );
     }
-    this.carries.set(name, { name, shape, fill, previous, next });
+    this.carries.set(name, { name, shape, fill, growing, previous, next });
     return result;
   }
 }

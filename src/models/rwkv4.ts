@@ -67,7 +67,7 @@ function timeMix(p: Scope, x: Tensor, ends: Tensor): Tensor {
           const [y, nextNum, nextDen, nextMax] = wkv4({ k, v, w, u, num, den, max, ends });
           return [[[y, nextNum] as const, nextDen] as const, nextMax] as const;
         },
-        -1e38,
+        { fill: -1e38 },
       ),
     ),
   );

@@ -41,6 +41,7 @@ export class Runner {
   /** One more token of one sequence. Returns its logits [V], valid until the next run; allocates nothing. */
   decode(slots: readonly [Slot], token: number, position: number): Float32Array | Promise<Float32Array> {
     const executable = this.#executable(this.#single);
+    slots[0].reserve(position + 1);
     executable.input('tokens')[0] = token;
     executable.input('ends')[0] = 1;
     if (this.#has(executable, 'positions')) executable.input('positions')[0] = position;
@@ -63,6 +64,7 @@ export class Runner {
     let row = 0;
     for (const [b, segment] of segments.entries()) {
       const { length } = segment.tokens;
+      segment.slot.reserve(segment.position + length);
       tokens.set(segment.tokens, at);
       if (segment.outputs === 'all') for (let t = 0; t < length; t++) rows[row++] = at + t;
       if (segment.outputs === 'last') rows[row++] = at + length - 1;

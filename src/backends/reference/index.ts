@@ -51,29 +51,57 @@ class ReferenceWeights implements Weights {
   }
 }
 
-/** All states of one sequence, end to end in the pool. */
+/** Where one state of a sequence lies in the pool. */
+interface Region {
+  readonly declaration: StateDeclaration;
+  /** Elements of the state, or of one token's row. */
+  readonly row: number;
+  position: number;
+  length: number;
+}
+
+/** All states of one sequence, each a region of the pool. */
 class ReferenceSlot implements Slot {
-  readonly offsets = new Map<string, number>();
-  readonly position: number;
   readonly #pool: StatePool;
-  readonly #declarations: readonly StateDeclaration[];
-  readonly #length: number;
+  readonly #regions = new Map<string, Region>();
+  #tokens = 0;
 
   constructor(declarations: readonly StateDeclaration[], pool: StatePool) {
     this.#pool = pool;
-    this.#declarations = declarations;
-    let length = 0;
-    for (const { name, shape } of declarations) {
-      this.offsets.set(name, length);
-      length += count(shape);
+    for (const declaration of declarations) {
+      const row = count(declaration.shape);
+      const length = declaration.growing ? 0 : row;
+      this.#regions.set(declaration.name, { declaration, row, position: pool.allocate(length), length });
     }
-    this.#length = length;
-    this.position = pool.allocate(length);
     this.reset();
   }
 
   get bytes(): number {
-    return this.#length * this.#pool.data.BYTES_PER_ELEMENT;
+    let elements = 0;
+    for (const { length } of this.#regions.values()) elements += length;
+    return elements * this.#pool.data.BYTES_PER_ELEMENT;
+  }
+
+  /** Position of a state's first element. */
+  position(name: string): number {
+    return this.#regions.get(name)!.position;
+  }
+
+  reserve(tokens: number): void {
+    this.#tokens = tokens;
+    for (const region of this.#regions.values()) {
+      const needed = tokens * region.row;
+      if (!region.declaration.growing || needed <= region.length) continue;
+      this.#resize(region, Math.max(needed, 2 * region.length));
+    }
+  }
+
+  #resize(region: Region, length: number): void {
+    const position = this.#pool.allocate(length);
+    this.#pool.data.copyWithin(position, region.position, region.position + region.length);
+    this.#pool.release(region.position, region.length);
+    region.position = position;
+    region.length = length;
   }
 
   read(name: string): Float32Array {
@@ -85,22 +113,25 @@ class ReferenceSlot implements Slot {
   }
 
   copyFrom(other: Slot): void {
-    const from = (other as ReferenceSlot).position;
-    this.#pool.data.copyWithin(this.position, from, from + this.#length);
+    const source = other as ReferenceSlot;
+    this.reserve(source.#tokens);
+    for (const name of this.#regions.keys()) this.#part(name).set(source.#part(name));
   }
 
   reset(): void {
-    for (const { name, fill } of this.#declarations) this.#part(name).fill(fill);
+    this.reserve(0);
+    for (const { declaration } of this.#regions.values()) {
+      if (!declaration.growing) this.#part(declaration.name).fill(declaration.fill);
+    }
   }
 
   dispose(): void {
-    this.#pool.release(this.position, this.#length);
+    for (const { position, length } of this.#regions.values()) this.#pool.release(position, length);
   }
 
   #part(name: string): Floats {
-    const start = this.position + this.offsets.get(name)!;
-    const { shape } = this.#declarations.find((declaration) => declaration.name === name)!;
-    return this.#pool.data.subarray(start, start + count(shape));
+    const { declaration, position, row } = this.#regions.get(name)!;
+    return this.#pool.data.subarray(position, position + row * (declaration.growing ? this.#tokens : 1));
   }
 }
 
@@ -174,7 +205,7 @@ class ReferenceExecutable implements Executable {
     return {
       data: this.#pool.data,
       shape,
-      row: (b) => slots[b]!.position + slots[b]!.offsets.get(place.name)! + offset,
+      row: (b) => slots[b]!.position(place.name) + offset,
     };
   }
 }

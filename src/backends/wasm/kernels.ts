@@ -5,6 +5,7 @@ import type { OpName } from '../../ops/index.ts';
 import { type Encoder, Float } from './encoder.ts';
 import { encodeExpr, exprScratch } from './expr-program.ts';
 import { formatCodes, PANEL } from './packing.ts';
+import { PAGE_TOKENS } from './slot.ts';
 
 /** How a step of an op becomes kernel calls. */
 export interface Kernel {
@@ -132,6 +133,34 @@ function copyAxis(
  * right, and slow; inference and training never meet it on their hot paths.
  */
 export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
+  attention: {
+    // Rows of a token are copied whole into its page.
+    scratch: (_, __, threads) => PAGE_TOKENS * threads,
+    encode({ inputs: { q, k, v, keys, values, positions, ends }, outputs: { y }, attributes, scratch }, e) {
+      const [, H, K] = q!.shape as [unknown, number, number];
+      const [, G, V] = v!.shape as [unknown, number, number];
+      const times = [e.count(first(ends!)), e.address(ends!), e.address(positions!)];
+      e.call('appendRows', ...times, ...e.operand(k), ...e.state(keys!), G * K);
+      e.call('appendRows', ...times, ...e.operand(v), ...e.state(values!), G * V);
+      const [scale, window] = [new Float(attributes['scale'] as number), attributes['window'] as number];
+      const states = [...e.state(keys!), ...e.state(values!)];
+      e.call(
+        'attention',
+        ...times,
+        ...e.operand(q),
+        ...states,
+        ...e.operand(y),
+        H,
+        G,
+        K,
+        V,
+        scale,
+        window,
+        e.scratch(scratch),
+      );
+    },
+  },
+  attentionGrad: 'reference',
   concat: {
     encode({ inputs, outputs: { y }, attributes }, e) {
       let start = 0;

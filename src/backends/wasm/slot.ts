@@ -7,55 +7,140 @@ const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b
 export function slotLayout(declarations: readonly StateDeclaration[]): { offsets: Map<string, number>; bytes: number } {
   const offsets = new Map<string, number>();
   let bytes = 0;
-  for (const { name, shape } of declarations) {
+  for (const { name, shape, growing } of declarations) {
     offsets.set(name, bytes);
-    bytes += Math.ceil((4 * count(shape)) / 16) * 16;
+    // Of a state that grows, the block has only the address of its table of pages.
+    bytes += growing ? 16 : Math.ceil((4 * count(shape)) / 16) * 16;
   }
   return { offsets, bytes };
 }
 
-/** The carried state of one sequence: one block of Wasm memory. */
+/** Tokens in a page of a state that grows. The attention kernel goes by pages too. */
+export const PAGE_TOKENS = 64;
+
+/**
+ * The carried state of one sequence: one block of Wasm memory. Of a state that grows, the block holds the address of a
+ * table of pages, each of PAGE_TOKENS rows; pages are added as the text grows, and never move.
+ */
 export class WasmSlot implements Slot {
   readonly address: number;
-  readonly bytes: number;
+  readonly #size: number;
   readonly #memory: Memory;
   readonly #declarations: readonly StateDeclaration[];
   readonly #offsets: Map<string, number>;
+  readonly #pages = new Map<string, { table: number; capacity: number; pages: number[] }>();
+  #tokens = 0;
 
   constructor(memory: Memory, declarations: readonly StateDeclaration[]) {
     const { offsets, bytes } = slotLayout(declarations);
     this.#memory = memory;
     this.#declarations = declarations;
     this.#offsets = offsets;
-    this.bytes = bytes;
+    this.#size = bytes;
     this.address = memory.allocate(bytes);
+    for (const { name, growing } of declarations) {
+      if (growing) this.#pages.set(name, { table: 0, capacity: 0, pages: [] });
+    }
     this.reset();
   }
 
-  read(name: string): Float32Array {
-    return this.#part(name).slice();
+  get bytes(): number {
+    let total = this.#size;
+    for (const [name, { pages, capacity }] of this.#pages) total += 4 * capacity + pages.length * this.#pageBytes(name);
+    return total;
   }
 
+  reserve(tokens: number): void {
+    this.#tokens = tokens;
+    if (this.#pages.size === 0) return;
+    const needed = Math.ceil(tokens / PAGE_TOKENS);
+    for (const [name, state] of this.#pages) {
+      while (state.pages.length < needed) this.#addPage(name, state);
+    }
+  }
+
+  #addPage(name: string, state: { table: number; capacity: number; pages: number[] }): void {
+    if (state.pages.length === state.capacity) {
+      const capacity = Math.max(16, 2 * state.capacity);
+      const table = this.#memory.allocate(4 * capacity);
+      this.#memory.i32.set(state.pages, table / 4);
+      if (state.table > 0) this.#memory.release(state.table);
+      state.table = table;
+      state.capacity = capacity;
+      this.#memory.i32[(this.address + this.#offsets.get(name)!) / 4] = table;
+    }
+    const page = this.#memory.allocate(this.#pageBytes(name));
+    this.#memory.i32[state.table / 4 + state.pages.length] = page;
+    state.pages.push(page);
+  }
+
+  #pageBytes(name: string): number {
+    return 4 * PAGE_TOKENS * count(this.#declaration(name).shape);
+  }
+
+  #declaration(name: string): StateDeclaration {
+    return this.#declarations.find((declaration) => declaration.name === name)!;
+  }
+
+  read(name: string): Float32Array {
+    const state = this.#pages.get(name);
+    if (!state) return this.#part(name).slice();
+    const row = count(this.#declaration(name).shape);
+    const values = new Float32Array(this.#tokens * row);
+    for (let t = 0; t < this.#tokens; t += PAGE_TOKENS) values.set(this.#rows(state.pages, t, row), t * row);
+    return values;
+  }
+
+  /** The rows from token `t`, where a page begins, to the page's or the text's end. */
+  #rows(pages: readonly number[], t: number, row: number): Float32Array {
+    const start = pages[t / PAGE_TOKENS]! / 4;
+    return this.#memory.f32.subarray(start, start + Math.min(PAGE_TOKENS, this.#tokens - t) * row);
+  }
+
+  /** Writes a state; one that grows must have been given room for as many tokens. */
   write(name: string, values: Float32Array): void {
-    this.#part(name).set(values);
+    const state = this.#pages.get(name);
+    if (!state) {
+      this.#part(name).set(values);
+      return;
+    }
+    const row = count(this.#declaration(name).shape);
+    for (let t = 0; t < this.#tokens; t += PAGE_TOKENS) {
+      this.#rows(state.pages, t, row).set(values.subarray(t * row, (t + PAGE_TOKENS) * row));
+    }
   }
 
   copyFrom(other: Slot): void {
-    const { address } = other as WasmSlot;
-    this.#memory.u8.copyWithin(this.address, address, address + this.bytes);
+    const source = other as WasmSlot;
+    this.reserve(source.#tokens);
+    for (const { name, growing } of this.#declarations) {
+      if (growing) this.write(name, source.read(name));
+      else this.#part(name).set(source.#part(name));
+    }
   }
 
   reset(): void {
-    for (const { name, fill } of this.#declarations) this.#part(name).fill(fill);
+    this.#release();
+    this.#tokens = 0;
+    for (const { name, fill, growing } of this.#declarations) if (!growing) this.#part(name).fill(fill);
   }
 
   dispose(): void {
+    this.#release();
     this.#memory.release(this.address);
+  }
+
+  #release(): void {
+    for (const state of this.#pages.values()) {
+      for (const page of state.pages.splice(0)) this.#memory.release(page);
+      if (state.table > 0) this.#memory.release(state.table);
+      state.table = 0;
+      state.capacity = 0;
+    }
   }
 
   #part(name: string): Float32Array {
     const start = (this.address + this.#offsets.get(name)!) / 4;
-    const { shape } = this.#declarations.find((declaration) => declaration.name === name)!;
-    return this.#memory.f32.subarray(start, start + count(shape));
+    return this.#memory.f32.subarray(start, start + count(this.#declaration(name).shape));
   }
 }
