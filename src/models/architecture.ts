@@ -29,6 +29,8 @@ export interface Architecture<Config = unknown> {
   config(json: Json, tensors: TensorShapes): Config;
   /** Vocabulary size V: the number of logits. */
   vocabulary(config: Config): number;
+  /** The longest text that the model can see, for one whose positions are a learned table; unlimited without. */
+  longest?(config: Config): number;
   /** Hidden states after the last norm, [tokens, D]. */
   body(p: Scope, config: Config, step: StepInputs): Tensor;
   /** Logits [rows, V] of hidden states [rows, D]. */

@@ -1,13 +1,18 @@
 import { ConfigError } from '../core/errors.ts';
 import type { Architecture, TensorShapes } from './architecture.ts';
+import { bamba } from './bamba.ts';
 import type { Json } from './config.ts';
 import { deltaNet } from './delta-net.ts';
 import { falconMamba } from './falcon-mamba.ts';
 import { gatedDeltaNet } from './gated-deltanet.ts';
 import { gla } from './gla.ts';
+import { gptNeox } from './gpt-neox.ts';
+import { gpt2 } from './gpt2.ts';
 import { linearAttention } from './linear-attention.ts';
+import { llama } from './llama.ts';
 import { mamba } from './mamba.ts';
 import { mamba2 } from './mamba2.ts';
+import { qwen2 } from './qwen2.ts';
 import { retnet } from './retnet.ts';
 import { rwkv4 } from './rwkv4.ts';
 import { rwkv5 } from './rwkv5.ts';
@@ -28,6 +33,11 @@ export const architectures = {
   gla,
   delta_net: deltaNet,
   gated_deltanet: gatedDeltaNet,
+  bamba,
+  gpt2,
+  gpt_neox: gptNeox,
+  llama,
+  qwen2,
 } satisfies Record<string, Architecture>;
 
 /**

@@ -13,6 +13,7 @@ import { ropeOp } from './rope.ts';
 import { sampleOp } from './sample.ts';
 import { shiftGradOp, shiftOp } from './shift.ts';
 import { softmaxGradOp, softmaxOp } from './softmax.ts';
+import { tokenPositionsOp } from './token-positions.ts';
 import { concatOp, repeatGradOp, repeatOp, reshapeOp, selectGradOp, selectOp, sliceOp } from './views.ts';
 import { wkv4GradOp, wkv4Op } from './wkv4.ts';
 
@@ -53,6 +54,7 @@ export const ops = {
   softmax: softmaxOp,
   softmaxGrad: softmaxGradOp,
   sumTo: sumToOp,
+  tokenPositions: tokenPositionsOp,
   wkv4: wkv4Op,
   wkv4Grad: wkv4GradOp,
 } satisfies Record<string, Op>;

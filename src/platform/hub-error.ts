@@ -1,6 +1,12 @@
 import { RiverrunError } from '../core/errors.ts';
 import { explain } from './node-file.ts';
 
+export interface HubErrorOptions extends ErrorOptions {
+  readonly status?: number;
+  readonly isTransient?: boolean;
+  readonly retryAfter?: number | undefined;
+}
+
 /** A model that could not be brought from the hub or from its cache. */
 export class HubError extends RiverrunError {
   override name = 'HubError';
@@ -11,10 +17,7 @@ export class HubError extends RiverrunError {
   /** How long the hub asks to wait before the next request, in milliseconds. */
   readonly retryAfter: number | undefined;
 
-  constructor(
-    message: string,
-    { cause, status, isTransient = false, retryAfter }: Partial<Omit<HubError, 'message'>> = {},
-  ) {
+  constructor(message: string, { cause, status, isTransient = false, retryAfter }: HubErrorOptions = {}) {
     super(message, { cause });
     this.status = status;
     this.isTransient = isTransient;
@@ -34,15 +37,12 @@ export interface Subject {
 /** The hub's answer in words when it is not the wanted thing. */
 export function refusal({ status, headers }: Pick<Response, 'status' | 'headers'>, subject: Subject): HubError {
   const said = headers.get('x-error-message')?.slice(0, 200);
+  const wait = retryAfter(headers.get('retry-after'));
   const error = (message: string, isTransient = false): HubError =>
-    new HubError(message + (said ? `. The hub says: ${said}` : ''), {
-      status,
-      isTransient,
-      retryAfter: retryAfter(headers.get('retry-after')),
-    });
+    new HubError(message + (said ? `. The hub says: ${said}` : ''), { status, isTransient, retryAfter: wait });
   const code = headers.get('x-error-code');
   const { endpoint, repo, revision, file } = subject;
-  if (status === 429) return error(`${endpoint} refuses: too many requests. Try again later, or set HF_TOKEN`, true);
+  if (status === 429) return error(tooMany(subject, wait), true);
   if (status === 408 || status >= 500) return error(`${endpoint} has a failure of its own (status ${status})`, true);
   if (code === 'GatedRepo' || status === 403) return error(gated(subject));
   if (status === 401) return error(unauthorised(subject));
@@ -50,6 +50,11 @@ export function refusal({ status, headers }: Pick<Response, 'status' | 'headers'
   if (status === 404 && file !== undefined) return error(`${repo} has no file ${file} at revision ${revision}`);
   if (status === 404) return error(`${endpoint} has no model ${repo}`);
   return error(`${endpoint} answered with status ${status} when asked for ${file ?? 'the files'} of ${repo}`);
+}
+
+function tooMany({ endpoint, hasToken }: Subject, wait: number | undefined): string {
+  const time = wait === undefined ? 'later' : `in ${Math.ceil(wait / 1000)} seconds`;
+  return `${endpoint} counts too many requests: try again ${time}${hasToken ? '' : ', or set HF_TOKEN to be allowed more'}`;
 }
 
 function gated({ endpoint, repo, hasToken }: Subject): string {
@@ -82,12 +87,8 @@ export async function inCache<T>(cacheDir: string, work: () => Promise<T>): Prom
     const advice =
       failure.code === 'ENOSPC' || failure.code === 'EDQUOT'
         ? 'free some space and run it again: what was downloaded is kept'
-        : 'set HF_HOME to a folder that this user may write to';
-    throw new HubError(
-      `the cache of models can't be used: ${explain(failure, failure.path ?? cacheDir)} (in ${cacheDir}); ${advice}`,
-      {
-        cause: error,
-      },
-    );
+        : 'HF_HOME can name another folder';
+    const what = explain(failure, failure.path ?? cacheDir);
+    throw new HubError(`the cache of models in ${cacheDir} can't be used: ${what}; ${advice}`, { cause: error });
   }
 }

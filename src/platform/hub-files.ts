@@ -1,56 +1,104 @@
-import { InputError } from '../core/errors.ts';
+import { nearest } from '../core/errors.ts';
 
-/** A model on the hub: `org/name`, with a branch, tag or commit after `@`. */
-export interface HubModel {
-  readonly repo: string;
-  readonly revision: string | undefined;
+/** The files of a repository that loading it takes. */
+export interface FileChoice {
+  /** Configuration, tokenizer, index of shards: small. */
+  readonly companions: readonly string[];
+  readonly weights: readonly string[];
+  /** Why nothing fits, and what to do. */
+  readonly problem?: string;
 }
 
-/** Reads `org/name` or `org/name@revision`. */
-export function parseHubModel(id: string): HubModel {
-  const match = /^([\w-][\w.-]*\/[\w-][\w.-]*)(?:@([\w.][\w./-]*))?$/.exec(id);
-  if (!match || match[1]!.includes('..'))
-    throw new InputError(`${JSON.stringify(id)} is no hub id: it should be org/name or org/name@revision`);
-  return { repo: match[1]!, revision: match[2] };
+const companion =
+  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json$|^(merges|rwkv_vocab.*)\.txt$|^tokenizer\.model$|^chat_template\.\w+$/;
+const shard = /^(.*)-(\d{5})-of-(\d{5})(\.\w+)$/;
+
+export const isWeights = (name: string): boolean => /\.(safetensors|gguf|bin|pth|pt)$/.test(name);
+
+/**
+ * Chooses, from all names in a repository, those that loading its model takes: configuration and tokenizer, and the weights
+ * once: safetensors rather than PyTorch's formats, all shards of a model that was cut. Of several models beside each other,
+ * and of GGUF files, one must be named as `file`.
+ */
+export function chooseFiles(names: readonly string[], repo: string, file?: string): FileChoice {
+  if (file !== undefined) return chooseNamed(names, repo, file);
+  const companions = names.filter((name) => companion.test(name));
+  const { weights, index, problem } = chooseWeights(names, repo);
+  return { companions: index === undefined ? companions : [...companions, index], weights, problem };
 }
 
-const companions = [
-  'config.json',
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template.json',
-  'chat_template.jinja',
-  'vocab.json',
-  'merges.txt',
-];
-
-/** The files of a repository that a model needs: its configuration, its tokenizer, and one form of its weights. */
-export function chooseFiles(files: readonly string[]): string[] {
-  const top = files.filter((file) => !file.includes('/'));
-  const small = top.filter((file) => companions.includes(file) || /^rwkv_vocab.*\.txt$/.test(file));
-  return [...small, ...chooseWeights(top)];
+/** The files that pass the caller's own test. */
+export function filterFiles(names: readonly string[], repo: string, test: (name: string) => boolean): FileChoice {
+  const chosen = names.filter(test);
+  return {
+    companions: chosen.filter((name) => !isWeights(name)),
+    weights: chosen.filter(isWeights),
+    ...(chosen.length === 0 && { problem: `none of the files of ${repo} is wanted: ${list(names)}` }),
+  };
 }
 
-/** safetensors if there are any, sharded or whole; else PyTorch files; else a single GGUF file. */
-function chooseWeights(top: readonly string[]): string[] {
-  const has = (file: string) => top.includes(file);
-  for (const [whole, index, shard] of [
-    ['model.safetensors', 'model.safetensors.index.json', /^model-\d+-of-\d+\.safetensors$/],
-    ['pytorch_model.bin', 'pytorch_model.bin.index.json', /^pytorch_model-\d+-of-\d+\.bin$/],
-  ] as const) {
-    if (has(whole)) return [whole];
-    if (has(index)) return [index, ...top.filter((file) => shard.test(file))];
+/** `names` with all shards of every model that one of them is a shard of: `x-00002-of-00003.gguf`. */
+export const withAllShards = (names: readonly string[]): string[] => [...new Set(names.flatMap(shardsOf))];
+
+/** All shards of the model that the shard `name` belongs to; only `name` if it is no shard. */
+function shardsOf(name: string): string[] {
+  const [, stem, , count, extension] = shard.exec(name) ?? [];
+  if (count === undefined) return [name];
+  return Array.from(
+    { length: Number(count) },
+    (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${count}${extension}`,
+  );
+}
+
+function chooseNamed(names: readonly string[], repo: string, file: string): FileChoice {
+  if (!names.includes(file)) {
+    const similar = nearest(file, names);
+    const hint = similar.length > 0 ? `did you mean ${list(similar)}?` : `it has ${list(names)}`;
+    return { companions: [], weights: [], problem: `${repo} has no file ${file}; ${hint}` };
   }
-  for (const extension of ['.safetensors', '.pth', '.gguf']) {
-    const found = top.filter((file) => file.endsWith(extension));
-    if (found.length === 1) return found;
-    if (found.length > 1)
-      throw new InputError(
-        `the repository holds several models (${found.slice(0, 6).join(', ')}): name one of the files`,
-      );
+  if (!isWeights(file)) return { companions: [file], weights: [] };
+  const weights = shardsOf(file);
+  if (file.endsWith('.gguf')) return { companions: [], weights };
+  const folder = file.slice(0, file.lastIndexOf('/') + 1);
+  const beside = names.filter((name) => name.startsWith(folder) && companion.test(name.slice(folder.length)));
+  return { companions: beside, weights };
+}
+
+interface Weights {
+  readonly weights: readonly string[];
+  readonly index?: string;
+  readonly problem?: string;
+}
+
+function chooseWeights(names: readonly string[], repo: string): Weights {
+  const root = names.filter((name) => !name.includes('/'));
+  for (const [stem, extension] of [
+    ['model', 'safetensors'],
+    ['pytorch_model', 'bin'],
+  ]) {
+    const single = `${stem}.${extension}`;
+    const index = `${single}.index.json`;
+    const shards = root.filter((name) => name.startsWith(stem!) && name.endsWith(extension!) && shard.test(name));
+    const others = extension === 'safetensors' ? root.filter((name) => name.endsWith('.safetensors')) : [];
+    if (root.includes(single)) return { weights: [single] };
+    if (root.includes(index) && shards.length > 0) return { weights: shards, index };
+    if (others.length > 0) return onlyOne(others, repo);
   }
-  throw new InputError(`the repository holds no weights in a known format (its files: ${top.slice(0, 10).join(', ')})`);
+  const pth = root.filter((name) => name.endsWith('.pth'));
+  if (pth.length > 0) return onlyOne(pth, repo);
+  const gguf = names.filter((name) => name.endsWith('.gguf'));
+  if (gguf.length > 0)
+    return { weights: [], problem: `${repo} has GGUF files: name one, as ${repo}/${gguf[0]}; it has ${list(gguf)}` };
+  const expected = 'weights that can be loaded (model.safetensors, pytorch_model.bin, *.pth or *.gguf)';
+  return { weights: [], problem: `${repo} has no ${expected}; it has ${list(names)}` };
+}
+
+const onlyOne = (names: readonly string[], repo: string): Weights =>
+  names.length === 1
+    ? { weights: names }
+    : { weights: [], problem: `${repo} holds several models: name one, as ${repo}/${names[0]}; it has ${list(names)}` };
+
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 12).join(', ');
+  return names.length > 12 ? `${shown} and ${names.length - 12} more` : shown || 'no files';
 }

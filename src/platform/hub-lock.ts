@@ -32,13 +32,18 @@ export async function lockFile(path: string, signal: AbortSignal): Promise<() =>
 }
 
 async function create(path: string, owner: string): Promise<boolean> {
+  const handle = await open(path, 'wx').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  if (!handle) return false;
   try {
-    const handle = await open(path, 'wx');
-    await handle.writeFile(owner).finally(() => handle.close());
+    await handle.writeFile(owner);
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    await rm(path, { force: true });
     throw error;
+  } finally {
+    await handle.close();
   }
 }
 

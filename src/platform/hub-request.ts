@@ -92,7 +92,7 @@ export async function requestJson(url: string, subject: Subject, transport: Tran
   const answer = await request(url, { accept: 'application/json' }, subject, transport);
   const pieces: Uint8Array[] = [];
   try {
-    for (let piece; (piece = await answer.read()) !== undefined; ) pieces.push(piece);
+    for (let piece: Uint8Array | undefined; (piece = await answer.read()) !== undefined; ) pieces.push(piece);
   } finally {
     await answer.close();
   }

@@ -25,19 +25,29 @@ export async function hubSettings(given: Partial<HubSettings>, env: Environment 
   return {
     endpoint: checkEndpoint(given.endpoint ?? (env['HF_ENDPOINT'] || 'https://huggingface.co')),
     cacheDir: expand(given.cacheDir ?? (env['HF_HUB_CACHE'] || env['HUGGINGFACE_HUB_CACHE'] || join(home, 'hub'))),
-    token: given.token ?? ((env['HF_TOKEN'] || env['HUGGING_FACE_HUB_TOKEN'])?.trim() || (await savedToken(home, env))),
+    token: checkToken(
+      given.token ?? (env['HF_TOKEN'] || env['HUGGING_FACE_HUB_TOKEN'] || (await savedToken(home, env))),
+    ),
     offline: given.offline ?? (isOn(env['HF_HUB_OFFLINE']) || isOn(env['TRANSFORMERS_OFFLINE'])),
   };
 }
 
 /** The token that `hf auth login` left. */
-async function savedToken(home: string, env: Environment): Promise<string | undefined> {
+async function savedToken(home: string, env: Environment): Promise<string> {
   const path = expand(env['HF_TOKEN_PATH'] || join(home, 'token'));
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return '';
     throw new InputError(`the hub's token can't be read from ${path}: ${error.message}`, { cause: error });
   });
-  return text.trim() || undefined;
+  return text;
+}
+
+/** What a header may not hold is refused here, because the error of the transport would show the token. */
+function checkToken(token = ''): string | undefined {
+  const trimmed = token.trim();
+  if (/[^\x21-\x7e]/.test(trimmed))
+    throw new InputError("the hub's token (HF_TOKEN) holds characters that no token has");
+  return trimmed || undefined;
 }
 
 function checkEndpoint(endpoint: string): string {

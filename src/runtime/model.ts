@@ -32,6 +32,8 @@ interface Parts {
   readonly backend: Backend;
   readonly weights: Weights;
   readonly tokenizer: Tokenizer | undefined;
+  /** The longest text, for models with a table of positions. */
+  readonly longest: number;
   readonly ownsBackend: boolean;
 }
 
@@ -93,6 +95,7 @@ export class Model {
     const session: Session = new Session({
       model: this,
       runner: this.#runner,
+      longest: this.#parts.longest,
       stateNames: graph.carries.map(({ name }) => name),
       slot: () => backend.slot(graph.carries),
       onDispose: (closed) => this.#sessions.delete(closed),
@@ -146,6 +149,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     throw error;
   }
   const { type, title } = architecture;
+  const longest = architecture.longest?.(config) ?? Infinity;
   return new Model({
     type,
     title,
@@ -154,6 +158,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     backend,
     weights,
     tokenizer,
+    longest,
     ownsBackend: options.ownsBackend ?? false,
   });
 }

@@ -23,6 +23,8 @@ interface Parts {
   readonly model: Model;
   readonly runner: Runner;
   readonly stateNames: readonly string[];
+  /** Tokens that the model can see at most. */
+  readonly longest: number;
   slot(): Slot;
   onDispose(session: Session): void;
   onFork(session: Session): void;
@@ -100,7 +102,17 @@ export class Session {
     }
   }
 
+  /** Refuses tokens beyond what the model has positions for. */
+  #room(tokens: number): void {
+    const { longest } = this.#parts;
+    if (this.#position + tokens <= longest) return;
+    throw new InputError(
+      `the model has learned positions for ${longest} tokens: after ${this.#position}, ${tokens} more do not fit`,
+    );
+  }
+
   async #block(tokens: ArrayLike<number>): Promise<void> {
+    this.#room(tokens.length);
     const segment = { slot: this.#slots[0], tokens, position: this.#position, outputs: 'last' as const };
     this.#logits.set(await this.#parts.runner.run([segment]));
     this.#position += tokens.length;
@@ -112,6 +124,7 @@ export class Session {
       const V = this.model.vocabularySize;
       const all = new Float32Array(tokens.length * V);
       for (let i = 0; i < tokens.length; i++) this.#check(tokens[i]!);
+      this.#room(tokens.length);
       for (let start = 0; start < tokens.length; start += BLOCK) {
         const block = Array.prototype.slice.call(tokens, start, start + BLOCK) as number[];
         const segment = { slot: this.#slots[0], tokens: block, position: this.#position, outputs: 'all' as const };
@@ -127,6 +140,7 @@ export class Session {
   async step(token: number): Promise<Float32Array> {
     this.#alive();
     this.#check(token);
+    this.#room(1);
     if (this.#busy) throw busy();
     const running = this.#parts.runner.decode(this.#slots, token, this.#position);
     this.#logits.set(running instanceof Promise ? await running : running);
@@ -210,6 +224,7 @@ export class Session {
       if (session.#busy) throw busy();
       if (!texts[i] || texts[i].length === 0) throw new InputError('every session needs at least one token to read');
       for (let t = 0; t < texts[i].length; t++) session.#check(texts[i][t]!);
+      session.#room(texts[i].length);
     }
     for (const session of sessions) session.#busy = true;
     try {

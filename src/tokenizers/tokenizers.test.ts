@@ -15,9 +15,7 @@ const shared = `${root}../shared/`;
 const available = existsSync(shared);
 if (!available) console.warn('skipped: the tokenizers of ../shared are not here');
 
-const unicode = fc
-  .string({ unit: 'binary', maxLength: 60 })
-  .map((text) => text.replace(/[\ud800-\udfff]/gu, ''));
+const unicode = fc.string({ unit: 'binary', maxLength: 60 }).map((text) => text.replace(/[\ud800-\udfff]/gu, ''));
 
 /** All pieces that a stream decoder gives, joined. */
 function streamed(tokenizer: Tokenizer, tokens: readonly number[]): string {

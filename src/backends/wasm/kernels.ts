@@ -375,6 +375,11 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
   softmax: 'reference',
   softmaxGrad: 'reference',
   sumTo: 'reference',
+  tokenPositions: {
+    encode({ inputs: { positions, ends }, outputs: { y } }, e) {
+      e.call('tokenPositions', e.count(first(ends!)), e.address(ends!), e.address(positions!), e.address(y!));
+    },
+  },
   wkv4: 'reference',
   wkv4Grad: 'reference',
 };

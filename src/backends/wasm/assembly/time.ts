@@ -68,3 +68,18 @@ export function rope(args: usize, thread: i32, threads: i32): void {
     first = last;
   }
 }
+
+/** y_t = position of token t. args: [segmentsAt, ends, positions, y]. One thread: it is a few numbers. */
+export function tokenPositions(args: usize, thread: i32, threads: i32): void {
+  if (thread != 0) return;
+  const segments = load<i32>(<usize>load<u32>(args));
+  const ends = <usize>load<u32>(args, 4);
+  const positions = <usize>load<u32>(args, 8);
+  const y = <usize>load<u32>(args, 12);
+  let t = 0;
+  for (let b = 0; b < segments; b++) {
+    const last = load<i32>(ends + ((<usize>b) << 2));
+    let position = load<i32>(positions + ((<usize>b) << 2));
+    for (; t < last; t++) store<i32>(y + ((<usize>t) << 2), position++);
+  }
+}

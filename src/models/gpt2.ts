@@ -1,0 +1,90 @@
+import type { StepInputs } from '../core/step.ts';
+import type { Tensor } from '../core/tensor.ts';
+import type { Scope } from '../core/trace.ts';
+import { normed } from '../layers/rwkv.ts';
+import { selfAttention } from '../layers/self-attention.ts';
+import { embed } from '../ops/embed.ts';
+import { add, expr } from '../ops/expr.ts';
+import { linear, linearTransposed } from '../ops/linear.ts';
+import { tokenPositions } from '../ops/token-positions.ts';
+import { reshape, split } from '../ops/views.ts';
+import type { Architecture } from './architecture.ts';
+import { ConfigReader } from './config.ts';
+import { hasTensors } from './fla-config.ts';
+
+/**
+ * GPT-2: the Transformer with learned positions. Radford et al. 2019. Its matrices are stored as [inputs, outputs].
+ *
+ * T tokens · D width · H heads of K channels · I inner width of the MLP · P positions · V vocabulary
+ */
+export interface Gpt2Config {
+  readonly layers: number;
+  readonly D: number;
+  readonly H: number;
+  readonly I: number;
+  readonly P: number;
+  readonly V: number;
+  readonly epsilon: number;
+}
+
+const normal = { kind: 'normal', std: 0.02 } as const;
+
+function body(p: Scope, c: Gpt2Config, step: StepInputs): Tensor {
+  const positions = tokenPositions(step.tokens, step.positions, step.ends);
+  const words = embed(step.tokens, p('transformer.wte.weight', [c.V, c.D], normal));
+  let h = add(words, embed(positions, p('transformer.wpe.weight', [c.P, c.D], normal))); // [T, D]
+  for (let layer = 0; layer < c.layers; layer++) {
+    h = p.in(`transformer.h.${layer}`, (p) => {
+      const x = normed(p, 'ln_1', h, c.epsilon);
+      const mixed = add(
+        h,
+        p.in('attn', (p) => attend(p, c, x, step)),
+      );
+      const y = normed(p, 'ln_2', mixed, c.epsilon);
+      return add(
+        mixed,
+        p.in('mlp', (p) => project(p, 'c_proj', expr`gelutanh(${project(p, 'c_fc', y, c.I)})`, c.D)),
+      );
+    });
+  }
+  return normed(p, 'transformer.ln_f', h, c.epsilon);
+}
+
+const project = (p: Scope, name: string, x: Tensor, O: number): Tensor =>
+  linearTransposed(x, p(`${name}.weight`, [x.shape[1] as number, O], normal), p(`${name}.bias`, [O]));
+
+function attend(p: Scope, { D, H }: Gpt2Config, x: Tensor, step: StepInputs): Tensor {
+  const [q, k, v] = split(project(p, 'c_attn', x, 3 * D), [D, D, D]).map((part) => reshape(part, ['tokens', H, D / H]));
+  return project(p, 'c_proj', selfAttention(p, { q: q!, k: k!, v: v! }, step), D);
+}
+
+export const gpt2: Architecture<Gpt2Config> = {
+  type: 'gpt2',
+  title: 'GPT-2 (Radford et al. 2019)',
+  detect: (tensors) => hasTensors(tensors, ['.attn.c_attn.weight', 'wpe.weight']),
+  config(json) {
+    const c = new ConfigReader(json);
+    c.only('activation_function', ['gelu_new', 'gelu_pytorch_tanh'], 'the MLP has the tanh form of GELU');
+    c.only('scale_attn_weights', [true], 'scores are divided by √K');
+    c.only('scale_attn_by_inverse_layer_idx', [false], 'scores do not depend on the layer');
+    c.only('tie_word_embeddings', [true], 'the head is the embedding');
+    const D = c.integer(['n_embd', 'hidden_size']);
+    return {
+      layers: c.integer(['n_layer', 'num_hidden_layers']),
+      D,
+      H: c.integer(['n_head', 'num_attention_heads']),
+      I: c.integer('n_inner', 4 * D),
+      P: c.integer(['n_positions', 'max_position_embeddings'], 1024),
+      V: c.integer('vocab_size'),
+      epsilon: c.number('layer_norm_epsilon', 1e-5),
+    };
+  },
+  vocabulary: ({ V }) => V,
+  longest: ({ P }) => P,
+  body,
+  head: (p, c, hidden) => linear(hidden, p('transformer.wte.weight', [c.V, c.D], normal)),
+  rename(name) {
+    if (name === 'lm_head.weight' || /\.attn\.(bias|masked_bias)$/.test(name)) return null;
+    return name.startsWith('transformer.') ? name : `transformer.${name}`;
+  },
+};

@@ -1,0 +1,37 @@
+import { ropeFrequencies } from '../ops/rope.ts';
+import type { ConfigReader } from './config.ts';
+
+/**
+ * Frequencies of the rotary embedding of heads of `channels`, from either dialect: `rope_parameters`, or the older
+ * `rope_theta`, `rotary_pct` and `rope_scaling`.
+ */
+export function readRope(c: ConfigReader, channels: number, rotated = 1): number[] {
+  const parameters = c.object('rope_parameters');
+  const older = c.object('rope_scaling');
+  const scaling = parameters.has('rope_type') ? parameters : older;
+  const theta = parameters.number('rope_theta', c.number(['rope_theta', 'rotary_emb_base'], 10000));
+  const part = parameters.number('partial_rotary_factor', c.number(['rotary_pct', 'partial_rotary_factor'], rotated));
+  const frequencies = ropeFrequencies(2 * Math.floor((channels * part) / 2), theta);
+  for (const name of ['rope_type', 'type'])
+    scaling.only(name, ['default', 'linear', 'llama3'], 'other rope scalings are not built');
+  const type = scaling.string(['rope_type', 'type'], 'default');
+  if (type === 'default') return frequencies;
+  const factor = scaling.number('factor');
+  if (type === 'linear') return frequencies.map((f) => f / factor);
+  return frequencies.map(llama3(factor, scaling));
+}
+
+/**
+ * Llama 3's scaling: wave lengths up to the original context over `high_freq_factor` stay, those beyond it over
+ * `low_freq_factor` are stretched by `factor`, and those between are blended.
+ */
+function llama3(factor: number, scaling: ConfigReader): (frequency: number) => number {
+  const low = scaling.number('low_freq_factor', 1);
+  const high = scaling.number('high_freq_factor', 4);
+  const context = scaling.number('original_max_position_embeddings', 8192);
+  return (frequency) => {
+    const waves = (context * frequency) / (2 * Math.PI);
+    const blend = Math.min(1, Math.max(0, (waves - low) / (high - low)));
+    return frequency * (blend + (1 - blend) / factor);
+  };
+}
