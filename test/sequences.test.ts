@@ -36,14 +36,15 @@ describe.each(goldenNames)('%s', (name) => {
   const random = new Random(11);
   test.each(backends)('any split of a text gives the same logits and state: %s', async (_, backend, limit) => {
     const model = await goldenModel(name, backend);
-    const tokens = Array.from({ length: TOKENS }, () => random.integer(model.vocabularySize));
+    const count = Math.min(TOKENS, model.longest);
+    const tokens = Array.from({ length: count }, () => random.integer(model.vocabularySize));
     const whole = model.session();
     const expected = await whole.logitsOf(tokens);
     for (let round = 0; round < 3; round++) {
       const session = model.session();
       const logits: number[] = [];
       let start = 0;
-      for (const length of pieces(TOKENS, random)) {
+      for (const length of pieces(count, random)) {
         logits.push(...(await session.logitsOf(tokens.slice(start, start + length))));
         start += length;
       }
@@ -84,7 +85,7 @@ describe.each(goldenNames)('%s', (name) => {
 
   test('any number of threads gives the same logits', async () => {
     const results: Float32Array[] = [];
-    const tokens = Array.from({ length: 65 }, (_, i) => (i * 37) % 200);
+    const tokens = Array.from({ length: 63 }, (_, i) => (i * 37) % 200);
     for (const [, backend] of backends.slice(1)) {
       const model = await goldenModel(name, backend);
       results.push(await model.session().logitsOf(tokens));

@@ -47,6 +47,8 @@ export class Model {
   readonly vocabularySize: number;
   /** Number of trained numbers. */
   readonly parameterCount: number;
+  /** The longest text it can see: Infinity, but for models with a learned table of positions. */
+  readonly longest: number;
   /** What runs it, such as `wasm-relaxed`. */
   readonly backend: string;
   readonly threads: number;
@@ -56,7 +58,8 @@ export class Model {
   #disposed = false;
 
   constructor(parts: Parts) {
-    const { type, title, vocabularySize, graph, backend, weights } = parts;
+    const { type, title, vocabularySize, longest, graph, backend, weights } = parts;
+    this.longest = longest;
     this.type = type;
     this.title = title;
     this.vocabularySize = vocabularySize;

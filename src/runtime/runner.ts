@@ -55,6 +55,8 @@ export class Runner {
   async run(segments: readonly Segment[]): Promise<Float32Array> {
     const counts = countsOf(segments);
     const executable = this.#executable(counts);
+    // First of all: making room may grow the memory, and views of it end then.
+    for (const { slot, position, tokens } of segments) slot.reserve(position + tokens.length);
     const [tokens, ends, rows] = ['tokens', 'ends', 'rows'].map((name) => executable.input(name)) as [
       Numbers,
       Numbers,
@@ -64,7 +66,6 @@ export class Runner {
     let row = 0;
     for (const [b, segment] of segments.entries()) {
       const { length } = segment.tokens;
-      segment.slot.reserve(segment.position + length);
       tokens.set(segment.tokens, at);
       if (segment.outputs === 'all') for (let t = 0; t < length; t++) rows[row++] = at + t;
       if (segment.outputs === 'last') rows[row++] = at + length - 1;
