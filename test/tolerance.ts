@@ -10,6 +10,8 @@ export const tolerance = {
   model: 1e-5,
   /** Logits of the trained models, stored after float64 computation, in f32. */
   trained: 1e-4,
+  /** Answers that a GPU computed with rounded weights: as far as they themselves are right. */
+  gpuAnswers: 2e-2,
   gradient: 1e-4,
   /** An analytic derivative against a central difference in float64. */
   difference: 1e-6,

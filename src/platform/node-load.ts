@@ -7,7 +7,7 @@ import { referenceBackend } from '../backends/reference/index.ts';
 import { wasmBackend } from '../backends/wasm/index.ts';
 import type { Backend, WeightFormat } from '../core/backend.ts';
 import { ConfigError, FormatError, InputError } from '../core/errors.ts';
-import type { Checkpoint } from '../formats/checkpoint.ts';
+import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
 import { openCheckpoint } from '../formats/open.ts';
 import { dequantised } from '../formats/quantised.ts';
 import { openSharded } from '../formats/sharded.ts';
@@ -190,10 +190,9 @@ function weightFormat(wanted: WeightFormat | 'auto', checkpoint: Checkpoint, bac
       throw new InputError(`the reference backend holds weights in full precision, not ${wanted}`);
     return wanted;
   }
-  let [sixteen, all] = [0, 0];
-  for (const { type, byteLength } of checkpoint.tensors.values()) {
-    all += byteLength;
-    if (type === 'bf16') sixteen += byteLength;
-  }
-  return !isReference && sixteen > all / 2 ? 'bf16' : 'f32';
+  if (isReference) return 'f32';
+  const bytes = new Map<StoredType, number>();
+  for (const { type, byteLength } of checkpoint.tensors.values()) bytes.set(type, (bytes.get(type) ?? 0) + byteLength);
+  const [most] = [...bytes].sort(([, a], [, b]) => b - a)[0] ?? ['f32'];
+  return most === 'bf16' || most === 'f16' ? most : 'f32';
 }
