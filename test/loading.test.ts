@@ -172,6 +172,7 @@ test('a folder without weights, and a broken tokenizer', async () => {
   writeFileSync(path('tokenizer.json'), '{"model": {"type": "Magic", "vocab": {}}}');
   await expectRefusal(/tokenizer\.json: model\.type is "Magic"; known: BPE/);
   rmSync(path('model.safetensors'));
+  rmSync(path('golden.safetensors'));
   await expectRefusal(/no model\.safetensors/);
 });
 

@@ -12,6 +12,9 @@ export const tolerance = {
   trained: 1e-4,
   /** Answers that a GPU computed with rounded weights: as far as they themselves are right. */
   gpuAnswers: 2e-2,
+  /** Weights stored in 16 bits, and in 5, against answers of the weights in full. */
+  halves: 5e-3,
+  fiveBits: 5e-2,
   gradient: 1e-4,
   /** An analytic derivative against a central difference in float64. */
   difference: 1e-6,

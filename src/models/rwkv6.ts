@@ -94,12 +94,13 @@ export const rwkv6: Architecture<Rwkv6Config> = {
     const sizes = rwkvSizes(tensors);
     const H = faaaa[0]!;
     const transposed = json['format'] === 'rwkv.cpp';
+    const rank = transposed ? 0 : 1;
     return {
       ...sizes,
       H,
       N: sizes.D / H,
-      R: Math.min(...shapeOf(tensors, /0\.att\.time_maa_w1$/)) / 5,
-      Rd: Math.min(...shapeOf(tensors, /0\.att\.time_decay_w1$/)),
+      R: shapeOf(tensors, /0\.att\.time_maa_w1$/)[rank]! / 5,
+      Rd: shapeOf(tensors, /0\.att\.time_decay_w1$/)[rank]!,
       transposed,
     };
   },

@@ -31,9 +31,10 @@ export function rwkv7Config(json: Json, tensors: TensorShapes): Rwkv7Config {
   const flat = shapeOf(tensors, /0\.att[n]?\.r_k$/);
   const N = flat.length === 2 && flat[1] !== 1 ? flat[1]! : c.integer('head_size', 64);
   const epsilon = c.number('norm_eps', 1e-5);
-  // Every dialect stores a low-rank map's inner size as the smaller of its first matrix's axes.
+  // BlinkDL stores a low-rank map's first matrix as [D, rank], the others as [rank, D].
+  const axis = dialect === 'blinkdl' ? 1 : 0;
   const rank = (letter: string) =>
-    Math.min(...shapeOf(tensors, new RegExp(`\\.(att\\.${letter}1|attn\\.${letter}_lora\\.lora\\.0\\.weight)$`)));
+    shapeOf(tensors, new RegExp(`\\.(att\\.${letter}1|attn\\.${letter}_lora\\.lora\\.0\\.weight)$`))[axis]!;
   return {
     ...sizes,
     H: sizes.D / N,

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -10,6 +10,7 @@ import { ConfigError, FormatError, InputError } from '../core/errors.ts';
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
 import { openCheckpoint } from '../formats/open.ts';
 import { dequantised } from '../formats/quantised.ts';
+import { separateMixing } from '../formats/rwkv-cpp-parts.ts';
 import { openSharded } from '../formats/sharded.ts';
 import type { Json } from '../models/config.ts';
 import { assemble, type Model } from '../runtime/model.ts';
@@ -111,19 +112,43 @@ interface Opened {
 async function open(location: string): Promise<Opened> {
   const isFolder = statSync(location).isDirectory();
   const folder = isFolder ? location : dirname(location);
-  const config = await readJson(join(folder, 'config.json'), ConfigError);
-  if (config === undefined)
-    throw new ConfigError(`${folder} has no config.json: without it the model's sizes are unknown`);
-  const checkpoint = await openWeights(location, isFolder);
+  const stored = await readJson(join(folder, 'config.json'), ConfigError);
+  const checkpoint = await openWeights(isFolder ? weightsFile(location) : location);
   try {
-    return { checkpoint: dequantised(checkpoint), config, tokenizer: await openTokenizer(folder) };
+    // RWKV's author publishes checkpoints without a configuration: their tensors tell everything.
+    const complete = checkpoint.format === 'pth' || checkpoint.format === 'rwkv.cpp';
+    if (stored === undefined && !complete)
+      throw new ConfigError(`${folder} has no config.json: without it the model's sizes are unknown`);
+    const config = stored ?? { format: checkpoint.format };
+    const plain = checkpoint.format === 'rwkv.cpp' ? separateMixing(checkpoint) : dequantised(checkpoint);
+    return { checkpoint: plain, config, tokenizer: await openTokenizer(folder) };
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
 }
 
-async function openWeights(location: string, isFolder: boolean): Promise<Checkpoint> {
+/** The file of a folder that holds a model's weights, or the index of several. */
+function weightsFile(folder: string): string {
+  const files = readdirSync(folder);
+  const usual = [
+    'model.safetensors',
+    'model.safetensors.index.json',
+    'pytorch_model.bin',
+    'pytorch_model.bin.index.json',
+  ];
+  const found = usual.find((name) => files.includes(name));
+  if (found) return join(folder, found);
+  const others = files.filter((name) => /\.(safetensors|pth|bin|gguf)$/.test(name));
+  if (others.length === 1) return join(folder, others[0]!);
+  const held =
+    others.length > 1
+      ? `but several others (${others.slice(0, 5).join(', ')}): name one of them`
+      : 'nor any other checkpoint';
+  throw new InputError(`${folder} has no model.safetensors and no model.safetensors.index.json, ${held}`);
+}
+
+async function openWeights(location: string): Promise<Checkpoint> {
   const openAt = async (path: string): Promise<Checkpoint> => {
     const source = await openFile(path);
     try {
@@ -133,13 +158,10 @@ async function openWeights(location: string, isFolder: boolean): Promise<Checkpo
       throw error;
     }
   };
-  if (!isFolder && !location.endsWith('.json')) return await openAt(location);
-  const index = isFolder ? join(location, 'model.safetensors.index.json') : location;
-  const single = join(location, 'model.safetensors');
-  if (isFolder && existsSync(single)) return await openAt(single);
-  const json = await readJson(index, FormatError);
-  if (json) return await openSharded(index, json, (file) => openAt(join(dirname(index), file)));
-  throw new InputError(`${location} has no model.safetensors and no model.safetensors.index.json`);
+  if (!location.endsWith('.json')) return await openAt(location);
+  return await openSharded(location, await readJson(location, FormatError), (file) =>
+    openAt(join(dirname(location), file)),
+  );
 }
 
 async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {

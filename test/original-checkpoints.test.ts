@@ -1,0 +1,55 @@
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type LoadOptions, load } from '../src/index.ts';
+import { goldenFolder, readTensors } from './golden.ts';
+import { errorRatio, tolerance } from './tolerance.ts';
+
+const shared = new URL('../../shared/', import.meta.url).pathname;
+const available = existsSync(shared);
+if (!available) console.warn('skipped: the original checkpoints of ../shared are not here');
+
+const backends: LoadOptions[] = [{ threads: 1 }, { backend: 'reference' }];
+
+describe.runIf(available)('rwkv.cpp files', () => {
+  test.each([
+    ['tiny-rwkv-4v0-660K-FP32', 'expected-logits-4v0-660K', tolerance.trained],
+    ['tiny-rwkv-7v0-834K-FP32', 'expected-logits-7v0-834K', tolerance.trained],
+    ['tiny-rwkv-6v0-1m-FP16', 'expected-logits-6v0-1m', tolerance.halves],
+    ['tiny-rwkv-7v0-834K-Q5_1', 'expected-logits-7v0-834K', tolerance.fiveBits],
+  ])('%s gives the logits published with it', async (file, answers, limit) => {
+    const bytes = readFileSync(`${shared}models/tiny-rwkv/${answers}.bin`);
+    const expected = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+    for (const options of backends) {
+      const model = await load(`${shared}models/tiny-rwkv/${file}.bin`, options);
+      const session = model.session();
+      await session.read(Array.from('"in', (character) => character.charCodeAt(0)));
+      expect(errorRatio(session.logits, expected), model.backend).toBeLessThan(limit);
+      model.dispose();
+    }
+  });
+});
+
+describe.runIf(available)('PyTorch files', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'riverrun-pth-'));
+    // Alone in its folder: no configuration.
+    copyFileSync(`${shared}goldens/rwkv7/model.pth`, join(folder, 'rwkv7.pth'));
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test.each([
+    ['rwkv7', () => join(folder, 'rwkv7.pth')],
+    ['mamba-original', () => `${shared}goldens/mamba-original/pytorch_model.bin`],
+  ])('%s is the model of its safetensors file', async (name, path) => {
+    const golden = readTensors(`${goldenFolder(name)}golden.safetensors`);
+    for (const options of backends) {
+      const model = await load(path(), options);
+      const logits = await model.session().logitsOf(golden.get('tokens')!.data);
+      expect(errorRatio(logits, golden.get('logits')!.data), model.backend).toBeLessThan(tolerance.model);
+      model.dispose();
+    }
+  });
+});
