@@ -1,6 +1,6 @@
 import { InputError, WeightError } from '../core/errors.ts';
+import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
 import type { StoredType } from './checkpoint.ts';
-import { float16ToNumber, numberToFloat16 } from './float16.ts';
 
 /**
  * The block formats of ggml: weights in groups that share a scale. The layouts are those of `ggml-common.h`. Decoding

@@ -1,6 +1,6 @@
 import { InputError } from '../core/errors.ts';
+import { numberToFloat16 } from '../core/float16.ts';
 import { formatShape } from '../core/shape.ts';
-import { numberToFloat16 } from './float16.ts';
 import { blockFormats, encodeBlocks } from './gguf-blocks.ts';
 import { GgufHeader, type GgufValue } from './gguf-header.ts';
 import { alignUp, defaultAlignment } from './gguf-types.ts';

@@ -1,6 +1,6 @@
 import { FormatError } from '../core/errors.ts';
+import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
 import type { Checkpoint, StoredTensor } from './checkpoint.ts';
-import { float16ToNumber, numberToFloat16 } from './float16.ts';
 
 /** What `<name>` is followed by in the name of the tensor that holds its scales. */
 export const scalesSuffix = '.scales';

@@ -1,6 +1,6 @@
 import { UnsupportedError } from '../core/errors.ts';
+import { float16ToNumber } from '../core/float16.ts';
 import type { Checkpoint, StoredTensor, StoredType } from './checkpoint.ts';
-import { float16ToNumber } from './float16.ts';
 import { blockFormats, decodeBlocks, isBlockType } from './gguf-blocks.ts';
 import { elementBytes } from './tensor-bytes.ts';
 

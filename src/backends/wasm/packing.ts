@@ -1,5 +1,6 @@
 import type { WeightDeclaration, WeightFormat } from '../../core/backend.ts';
 import { UnsupportedError } from '../../core/errors.ts';
+import { float16ToNumber, numberToFloat16 } from '../../core/float16.ts';
 
 /** How a matrix of one shape and format lies in memory. */
 export interface Packing {
@@ -28,13 +29,17 @@ export function packingOf({ name, shape, format, layout }: WeightDeclaration): P
   const [O, I] = layout === 'linear' ? [rows, columns] : [columns, rows];
   const length = Math.ceil(O / PANEL) * I * PANEL;
   const { encode, decode, view, bytesPerElement } = codecs[code]!;
-  // Element (row, column) of the stored matrix is output `row` of input `column`, or the reverse when transposed.
+  // Row by row of the stored matrix: in a `linear` one a row is an output, 8 elements from one input to the next; in a
+  // transposed one it is an input, its outputs side by side in every panel.
   const forEach = (start: number, length: number, visit: (packed: number, element: number) => void) => {
-    for (let n = 0; n < length; n++) {
-      const row = Math.floor((start + n) / columns);
-      const column = (start + n) % columns;
-      const [o, i] = layout === 'linear' ? [row, column] : [column, row];
-      visit(Math.floor(o / PANEL) * I * PANEL + i * PANEL + (o % PANEL), n);
+    for (let n = 0; n < length; n += columns) {
+      const row = (start + n) / columns;
+      if (layout === 'linear') {
+        const first = Math.floor(row / PANEL) * I * PANEL + (row % PANEL);
+        for (let i = 0; i < columns; i++) visit(first + i * PANEL, n + i);
+      } else {
+        for (let o = 0; o < columns; o++) visit(Math.floor(o / PANEL) * I * PANEL + row * PANEL + (o % PANEL), n + o);
+      }
     }
   };
   return {
@@ -80,31 +85,6 @@ function fromBf16(half: number): number {
   return word[0]!;
 }
 
-/** Rounds to the nearest f16, ties to even; beyond its range, infinite. */
-function toF16(value: number): number {
-  word[0] = value;
-  const sign = (bits[0]! >>> 16) & 0x8000;
-  const magnitude = Math.abs(word[0]!);
-  if (!(magnitude < 65520)) return sign | 0x7c00 | (Number.isNaN(magnitude) ? 0x200 : 0);
-  const exponent = Math.max(-14, Math.floor(Math.log2(magnitude || 2 ** -15)));
-  // Steps of the format at this size; a power of two that log2 rounded up is mended by the division's own result.
-  const steps = roundHalfEven(magnitude / 2 ** (exponent - 10));
-  return sign | (magnitude < 2 ** -14 ? steps : ((exponent + 14) << 10) + steps);
-}
-
-function roundHalfEven(x: number): number {
-  const floor = Math.floor(x);
-  const rest = x - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
-}
-
-function fromF16(half: number): number {
-  const exponent = (half >>> 10) & 31;
-  const mantissa = half & 0x3ff;
-  const magnitude = exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25);
-  return half & 0x8000 ? -magnitude : magnitude;
-}
-
 const same = (value: number): number => value;
 const codecs: readonly Codec[] = [
   {
@@ -114,5 +94,5 @@ const codecs: readonly Codec[] = [
     view: (memory, address, length) => new Float32Array(memory.buffer, memory.byteOffset + address, length),
   },
   { bytesPerElement: 2, encode: toBf16, decode: fromBf16, view: shorts },
-  { bytesPerElement: 2, encode: toF16, decode: fromF16, view: shorts },
+  { bytesPerElement: 2, encode: numberToFloat16, decode: float16ToNumber, view: shorts },
 ];
