@@ -17,6 +17,7 @@ import { assemble, type Model } from '../runtime/model.ts';
 import type { LoadProgress } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
+import { worldTokenizer } from '../tokenizers/rwkv-world.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type FetchProgress, fetchModel } from './hub.ts';
 import { enableWasmFeatures, spawnThread } from './node.ts';
@@ -164,12 +165,17 @@ async function openWeights(location: string): Promise<Checkpoint> {
   );
 }
 
+/** The tokenizer beside a model: `tokenizer.json`, or the vocabulary file of RWKV's World models. */
 async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
   const json = await readJson(path, FormatError);
-  if (json === undefined) return undefined;
-  const settings = await readJson(join(folder, 'tokenizer_config.json'), FormatError);
-  return huggingFaceTokenizer(json, settings, path);
+  if (json !== undefined) {
+    const settings = await readJson(join(folder, 'tokenizer_config.json'), FormatError);
+    return huggingFaceTokenizer(json, settings, path);
+  }
+  const vocabulary = readdirSync(folder).find((name) => /^rwkv_vocab.*\.txt$/.test(name));
+  if (vocabulary === undefined) return undefined;
+  return worldTokenizer(await readFile(join(folder, vocabulary), 'utf8'), join(folder, vocabulary));
 }
 
 /** A JSON object from a file; undefined where there is no such file. */

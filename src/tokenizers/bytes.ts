@@ -1,0 +1,20 @@
+import { byteStream, checkToken, decodeBytes, type Tokenizer } from './tokenizer.ts';
+
+/** Bytes of UTF-8 as tokens, 0 to 255: for models of text without a vocabulary. */
+export function byteTokenizer(): Tokenizer {
+  const tokenizer: Tokenizer = {
+    vocabularySize: 256,
+    endOfText: undefined,
+    beginOfText: undefined,
+    cuts: 'anywhere',
+    encode: (text) => Array.from(new TextEncoder().encode(text)),
+    decode: (tokens) => decodeBytes(tokenizer, tokens, () => ''),
+    tokenBytes(id) {
+      checkToken(id, 256);
+      return Uint8Array.of(id);
+    },
+    isSpecial: () => false,
+    stream: () => byteStream(tokenizer),
+  };
+  return tokenizer;
+}
