@@ -9,10 +9,11 @@ export {
   UnsupportedError,
   WeightError,
 } from './core/errors.ts';
-export { embeddedModel, type LoadOptions, load } from './platform/node-load.ts';
+export { embeddedModel, inspect, type LoadOptions, load } from './platform/node-load.ts';
 export type { GenerateOptions, Generation } from './runtime/generate.ts';
 export type { Model } from './runtime/model.ts';
 export type { LoadProgress } from './runtime/parameters.ts';
 export type { SamplerOptions } from './runtime/sampler.ts';
 export type { ReadOptions, Session, Source } from './runtime/session.ts';
+export type { ModelSizes, TensorRow } from './runtime/sizes.ts';
 export type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './tokenizers/tokenizer.ts';

@@ -168,6 +168,33 @@ describe('score', () => {
   });
 });
 
+describe('inspect', () => {
+  test('says what a model takes, from its headers alone', () => {
+    const { stdout } = riverrun(['inspect']);
+    expect(stdout).toMatch(/Mamba \(Gu & Dao 2023\)[\s\S]*parameters {2}13,\d{3},\d{3}[\s\S]*at any length/);
+    const sizes = JSON.parse(riverrun(['inspect', goldenFolder('llama'), '--json']).stdout);
+    // Two layers of 2 key heads × 16 channels, keys and values, 4 bytes each.
+    expect(sizes).toMatchObject({
+      type: 'llama',
+      stateBytes: 0,
+      stateBytesPerToken: 2 * 2 * 2 * 16 * 4,
+      vocabularySize: 256,
+    });
+    expect(sizes.tensors.length).toBeGreaterThan(10);
+  });
+
+  test('lists tensors, and which parameter each is where the names differ', () => {
+    const { stdout } = riverrun(['inspect', goldenFolder('mamba-original'), '--tensors']);
+    expect(stdout).toMatch(/backbone\.embedding\.weight +f32 +\[256, 64\].*→ backbone\.embeddings\.weight/);
+    expect(stdout).toMatch(/lm_head\.weight.*\(not needed\)/);
+  });
+
+  test('what is no model is refused', () => {
+    expectError(riverrun(['inspect', 'package.json']), /riverrun: /);
+    expectError(riverrun(['pull', 'not an id']), /hub id|org\/name/);
+  });
+});
+
 test('help and version', () => {
   expect(riverrun(['--help']).stdout).toMatch(/Examples:[\s\S]*riverrun generate/);
   expect(riverrun(['generate', '--help']).stdout).toMatch(/--top-p[\s\S]*Examples:/);

@@ -3,6 +3,8 @@ import { Command, CommanderError } from 'commander';
 import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
 import { generateCommand } from './generate.ts';
+import { inspectCommand } from './inspect.ts';
+import { pullCommand } from './pull.ts';
 import { scoreCommand } from './score.ts';
 
 const program = new Command('riverrun')
@@ -17,10 +19,14 @@ const program = new Command('riverrun')
 Examples:
   riverrun generate "Once upon a time"
   riverrun generate --model state-spaces/mamba-130m-hf --max-tokens 50 "The river"
-  riverrun score --file book.txt`,
+  riverrun score --file book.txt
+  riverrun inspect ./my-mamba
+  riverrun pull state-spaces/mamba-130m-hf`,
   )
   .addCommand(generateCommand())
-  .addCommand(scoreCommand());
+  .addCommand(scoreCommand())
+  .addCommand(inspectCommand())
+  .addCommand(pullCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {

@@ -16,6 +16,7 @@ import type { Json } from '../models/config.ts';
 import { assemble, type Model } from '../runtime/model.ts';
 import type { LoadProgress } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
+import { type ModelSizes, modelSizes } from '../runtime/sizes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import { worldTokenizer } from '../tokenizers/rwkv-world.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
@@ -89,12 +90,29 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
   }
 }
 
+/**
+ * What a model is and what it takes: architecture, parameters, memory, state, tensors. Only headers are read. Of the options
+ * only those that find the model count.
+ */
+export async function inspect(
+  name: string = embeddedModel,
+  options: Pick<LoadOptions, 'signal' | 'onDownload' | 'revision' | 'offline' | 'token' | 'cacheDir'> = {},
+): Promise<ModelSizes> {
+  refuseUnknownOptions(options, ['signal', 'onDownload', 'revision', 'offline', 'token', 'cacheDir']);
+  const { checkpoint, config, file } = await open(await locate(name, options));
+  try {
+    return modelSizes(config, checkpoint, file);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
 /** The folder or file that `name` means. */
 async function locate(name: string, options: LoadOptions): Promise<string> {
   if (existsSync(name)) return name;
   const embedded = fileURLToPath(new URL(`../../models/${name}`, import.meta.url));
   if (/^[\w.-]+$/.test(name) && existsSync(embedded)) return embedded;
-  if (/^[\w.-]+\/[\w.-]+(@[\w./-]+)?$/.test(name) && !name.startsWith('.')) {
+  if (/^[\w.-]+\/[\w.-]+(@[\w./-]+|\/[\w./-]+)?$/.test(name) && !name.startsWith('.')) {
     const { revision, signal, offline, token, cacheDir, onDownload } = options;
     return await fetchModel(name, { revision, signal, offline, token, cacheDir, onProgress: onDownload });
   }
@@ -105,6 +123,8 @@ async function locate(name: string, options: LoadOptions): Promise<string> {
 
 interface Opened {
   readonly checkpoint: Checkpoint;
+  /** The checkpoint as it lies on disk. */
+  readonly file: Checkpoint;
   readonly config: Json;
   readonly tokenizer: Tokenizer | undefined;
 }
@@ -122,7 +142,7 @@ async function open(location: string): Promise<Opened> {
       throw new ConfigError(`${folder} has no config.json: without it the model's sizes are unknown`);
     const config = stored ?? { format: checkpoint.format };
     const plain = checkpoint.format === 'rwkv.cpp' ? separateMixing(checkpoint) : dequantised(checkpoint);
-    return { checkpoint: plain, config, tokenizer: await openTokenizer(folder) };
+    return { checkpoint: plain, file: checkpoint, config, tokenizer: await openTokenizer(folder) };
   } catch (error) {
     await checkpoint.close();
     throw error;

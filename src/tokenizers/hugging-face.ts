@@ -1,4 +1,5 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers';
+import { FormatError, RiverrunError } from '../core/errors.ts';
 import { byteStream, checkToken, decodeBytes, type StreamDecoder, type Tokenizer } from './tokenizer.ts';
 import { type TokenizerFile, validateTokenizer } from './tokenizer-json.ts';
 
@@ -25,8 +26,15 @@ export function huggingFaceTokenizer(
   name = 'tokenizer.json',
 ): Tokenizer {
   const file = validateTokenizer(json, name);
-  const library = new Library(file, settings);
-  return new HuggingFaceTokenizer(library, file, settings);
+  try {
+    const tokenizer = new HuggingFaceTokenizer(new Library(file, settings), file, settings);
+    // What the library only finds out when it works, such as a pattern that is no regular expression.
+    tokenizer.decode(tokenizer.encode('A text, 123.'));
+    return tokenizer;
+  } catch (cause) {
+    if (cause instanceof RiverrunError) throw cause;
+    throw new FormatError(`${name}: no tokenizer can be made of it (${(cause as Error).message})`, { cause });
+  }
 }
 
 class HuggingFaceTokenizer implements Tokenizer {

@@ -69,12 +69,13 @@ export function validateTokenizer(json: unknown, name: string): TokenizerFile & 
     checkPart(part, json[part], part, fail, 0);
   const vocabulary = readVocabulary(model, type as string, fail);
   const addedTokens = readAddedTokens(json['added_tokens'] ?? [], vocabulary, fail);
-  if (type === 'BPE') checkMerges(model['merges'], vocabulary, fail);
+  // Files have merges as "a b" or as [a, b]; the library takes one form in a file, so it gets one.
+  const merges = type === 'BPE' ? readMerges(model['merges'], vocabulary, fail) : undefined;
   const bytes =
     uses(json['decoder'], 'ByteLevel') || uses(json['pre_tokenizer'], 'ByteLevel') ? 'byte-level' : 'characters';
   // The library wants every part to be named, if only as absent.
   const absent = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
-  return { ...absent, ...json, model: { ...model, type }, vocabulary, addedTokens, bytes };
+  return { ...absent, ...json, model: { ...model, type, ...(merges && { merges }) }, vocabulary, addedTokens, bytes };
 }
 
 function checkPart(
@@ -162,19 +163,24 @@ function readAddedTokens(
   });
 }
 
-function checkMerges(merges: unknown, vocabulary: ReadonlyMap<string, number>, fail: (problem: string) => never): void {
-  if (!Array.isArray(merges)) fail(`model.merges is ${describe(merges)}, not a list`);
-  for (const [i, merge] of merges.entries()) {
+function readMerges(
+  merges: unknown,
+  vocabulary: ReadonlyMap<string, number>,
+  fail: (problem: string) => never,
+): [string, string][] {
+  if (!Array.isArray(merges)) return fail(`model.merges is ${describe(merges)}, not a list`);
+  return merges.map((merge: unknown, i) => {
     const parts: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
     if (!Array.isArray(parts) || parts.length !== 2 || !parts.every((part) => typeof part === 'string')) {
-      fail(`model.merges[${i}] is ${describe(merge)}, not a pair of tokens`);
+      return fail(`model.merges[${i}] is ${describe(merge)}, not a pair of tokens`);
     }
     const [a, b] = parts as [string, string];
     for (const token of [a, b, a + b]) {
       if (!vocabulary.has(token))
         fail(`model.merges[${i}] is ${describe(merge)}, but ${describe(token)} is not in model.vocab`);
     }
-  }
+    return [a, b];
+  });
 }
 
 /** Whether a part is of this type, or a sequence that has one. */

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { FormatError, InputError } from '../core/errors.ts';
+import { FormatError, InputError, RiverrunError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { encodeStream } from './encode-stream.ts';
 import { huggingFaceTokenizer } from './hugging-face.ts';
@@ -203,4 +203,45 @@ describe('a tokenizer.json that is not in order', () => {
     expect(attempt).toThrow(FormatError);
     expect(attempt).toThrow(message);
   });
+});
+
+test('10,000 damaged tokenizer.json files give a tokenizer or one of our errors', () => {
+  const random = new Random(8);
+  const vocab = Object.fromEntries([...'abcdef ', 'ab', 'abc', 'de'].map((text, id) => [text.replace(' ', 'Ġ'), id]));
+  const original = JSON.stringify({
+    version: '1.0',
+    added_tokens: [{ id: 10, content: '<s>', special: true }],
+    normalizer: { type: 'NFC' },
+    pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'ByteLevel', add_prefix_space: false }] },
+    post_processor: null,
+    decoder: { type: 'ByteLevel' },
+    model: { type: 'BPE', vocab, merges: ['a b', ['ab', 'c'], 'd e'] },
+  });
+  const hostile = ['null', '-1', '1e9', '"x"', '[]', '{}', 'true', '0.5', '"__proto__"', '[["a"]]'];
+  let worked = 0;
+  for (let round = 0; round < 10_000; round++) {
+    // Values and names are swapped for hostile ones, so that what is damaged is still JSON.
+    const values = [...original.matchAll(/"[^"]*"|\d+|true|false|null/g)];
+    let text = original;
+    for (let n = 1 + random.integer(2); n > 0; n--) {
+      const chosen = values[random.integer(values.length)]!;
+      const isName = original[chosen.index + chosen[0].length] === ':';
+      const replacement = isName ? '"other"' : hostile[random.integer(hostile.length)]!;
+      text = text.slice(0, chosen.index) + replacement + text.slice(chosen.index + chosen[0].length);
+    }
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch {
+      continue;
+    }
+    try {
+      const tokenizer = huggingFaceTokenizer(json);
+      tokenizer.decode(tokenizer.encode('abc de<s>'));
+      worked++;
+    } catch (error) {
+      expect(error, `${text}\n${(error as Error).stack}`).toBeInstanceOf(RiverrunError);
+    }
+  }
+  expect(worked).toBeGreaterThan(100);
 });

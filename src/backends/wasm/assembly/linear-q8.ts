@@ -1,0 +1,203 @@
+import { fromHalf } from './half';
+import { biasOf, partStart, partsOf, put } from './product';
+import { GROUP_Q8, groupsOf, heightOf, rowBytesQ8, rowsInCache, TILE } from './quantised';
+import { share } from './rows';
+
+/**
+ * y = x Wᵀ + bias, W in q8 panels and x from `quantiseRowsQ8`. args: those of a product (product.ts), where x is the
+ * address of the quantised rows; its stride is not used. Scratch: 544 bytes per group of 32 along I for each thread.
+ */
+export function linearQ8(args: usize, thread: i32, threads: i32): void {
+  const rows = load<i32>(<usize>load<u32>(args)) * load<i32>(args, 4);
+  const x = <usize>load<u32>(args, 8);
+  const W = <usize>load<u32>(args, 16);
+  const I = load<i32>(<usize>load<u32>(args, 32));
+  const groups = groupsOf(I);
+  const panels = (load<i32>(args, 36) + 7) >> 3;
+  const scratch = <usize>load<u32>(args, 44) + <usize>(thread * groups * 544);
+  const parts = partsOf(rows, panels, threads, TILE, rowsInCache(rowBytesQ8(I)));
+  const last = share(parts * panels, thread + 1, threads);
+  for (let unit = share(parts * panels, thread, threads); unit < last; unit++) {
+    const p = unit % panels;
+    const end = partStart(rows, unit / panels + 1, parts, TILE);
+    let r = partStart(rows, unit / panels, parts, TILE);
+    const panel = W + <usize>(p * groups) * GROUP_Q8;
+    if (heightOf(r, end) == TILE) expand(panel, scratch, groups);
+    while (r < end) {
+      const height = heightOf(r, end);
+      const block = x + <usize>(r * rowBytesQ8(I));
+      if (height == TILE) tile4(args, r, rows, block, scratch, groups, p << 3);
+      else if (height == 2) tile2(args, r, block, panel, groups, p << 3);
+      else tile1(args, r, block, panel, groups, p << 3);
+      r += height;
+    }
+  }
+}
+
+/** A panel with f32 scales and 16-bit integers: [groups] of 8 scales and [16][8 outputs][2]. */
+function expand(panel: usize, to: usize, groups: i32): void {
+  for (let g = 0; g < groups; g++) {
+    v128.store(to, fromHalf(v128.load16x4_s(panel)));
+    v128.store(to, fromHalf(v128.load16x4_s(panel, 8)), 16);
+    panel += 16;
+    to += 32;
+    for (let k = 0; k < 16; k++) {
+      v128.store(to, v128.load8x8_s(panel));
+      v128.store(to, v128.load8x8_s(panel, 8), 16);
+      panel += 16;
+      to += 32;
+    }
+  }
+}
+
+/** Adds products of pairs of 16-bit integers, those of one output side by side in a 32-bit lane. */
+function dot(x: v128, w: v128, sum: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(x, w));
+}
+
+/** Adds a group's sum, in 32-bit integers, to the product. */
+function scaled(sum: v128, w: v128, total: v128): v128 {
+  return f32x4.add(total, f32x4.mul(f32x4.convert_i32x4_s(sum), w));
+}
+
+/** The product in row units of x: scaled, and the bias added. */
+function finished(total: v128, scale: v128, bias: v128): v128 {
+  return f32x4.add(f32x4.mul(total, scale), bias);
+}
+
+/** Four rows × eight outputs of an expanded panel: eight sums, two of W, four of x and one product fill the vector registers. */
+function tile4(args: usize, r: i32, rows: i32, x: usize, w: usize, groups: i32, o: i32): void {
+  const scales = x;
+  x += 16;
+  let a0 = f32x4.splat(0);
+  let a1 = f32x4.splat(0);
+  let b0 = f32x4.splat(0);
+  let b1 = f32x4.splat(0);
+  let c0 = f32x4.splat(0);
+  let c1 = f32x4.splat(0);
+  let d0 = f32x4.splat(0);
+  let d1 = f32x4.splat(0);
+  for (let g = 0; g < groups; g++) {
+    let s00 = i32x4.splat(0);
+    let s01 = i32x4.splat(0);
+    let s10 = i32x4.splat(0);
+    let s11 = i32x4.splat(0);
+    let s20 = i32x4.splat(0);
+    let s21 = i32x4.splat(0);
+    let s30 = i32x4.splat(0);
+    let s31 = i32x4.splat(0);
+    let p = w + 32;
+    const end = p + 512;
+    for (; p < end; p += 32) {
+      const w0 = v128.load(p);
+      const w1 = v128.load(p, 16);
+      const x0 = v128.load32_splat(x);
+      s00 = dot(x0, w0, s00);
+      s01 = dot(x0, w1, s01);
+      const x1 = v128.load32_splat(x, 4);
+      s10 = dot(x1, w0, s10);
+      s11 = dot(x1, w1, s11);
+      const x2 = v128.load32_splat(x, 8);
+      s20 = dot(x2, w0, s20);
+      s21 = dot(x2, w1, s21);
+      const x3 = v128.load32_splat(x, 12);
+      s30 = dot(x3, w0, s30);
+      s31 = dot(x3, w1, s31);
+      x += 16;
+    }
+    const w0 = v128.load(w);
+    const w1 = v128.load(w, 16);
+    a0 = scaled(s00, w0, a0);
+    a1 = scaled(s01, w1, a1);
+    b0 = scaled(s10, w0, b0);
+    b1 = scaled(s11, w1, b1);
+    c0 = scaled(s20, w0, c0);
+    c1 = scaled(s21, w1, c1);
+    d0 = scaled(s30, w0, d0);
+    d1 = scaled(s31, w1, d1);
+    w = end;
+  }
+  const bias0 = biasOf(args, o);
+  const bias1 = biasOf(args, o + 4);
+  const t0 = v128.load32_splat(scales);
+  put(args, r, o, finished(a0, t0, bias0), finished(a1, t0, bias1));
+  const t1 = v128.load32_splat(scales, 4);
+  put(args, r + 1, o, finished(b0, t1, bias0), finished(b1, t1, bias1));
+  const t2 = v128.load32_splat(scales, 8);
+  put(args, r + 2, o, finished(c0, t2, bias0), finished(c1, t2, bias1));
+  const t3 = v128.load32_splat(scales, 12);
+  if (r + 3 < rows) put(args, r + 3, o, finished(d0, t3, bias0), finished(d1, t3, bias1));
+}
+
+/** Two rows. */
+function tile2(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): void {
+  const scales = x;
+  x += 8;
+  let a0 = f32x4.splat(0);
+  let a1 = f32x4.splat(0);
+  let b0 = f32x4.splat(0);
+  let b1 = f32x4.splat(0);
+  for (let g = 0; g < groups; g++) {
+    let s00 = i32x4.splat(0);
+    let s01 = i32x4.splat(0);
+    let s10 = i32x4.splat(0);
+    let s11 = i32x4.splat(0);
+    let p = w + 16;
+    const end = p + 256;
+    for (; p < end; p += 16) {
+      const w0 = v128.load8x8_s(p);
+      const w1 = v128.load8x8_s(p, 8);
+      const x0 = v128.load32_splat(x);
+      s00 = dot(x0, w0, s00);
+      s01 = dot(x0, w1, s01);
+      const x1 = v128.load32_splat(x, 4);
+      s10 = dot(x1, w0, s10);
+      s11 = dot(x1, w1, s11);
+      x += 8;
+    }
+    const w0 = fromHalf(v128.load16x4_s(w));
+    const w1 = fromHalf(v128.load16x4_s(w, 8));
+    a0 = scaled(s00, w0, a0);
+    a1 = scaled(s01, w1, a1);
+    b0 = scaled(s10, w0, b0);
+    b1 = scaled(s11, w1, b1);
+    w = end;
+  }
+  const bias0 = biasOf(args, o);
+  const bias1 = biasOf(args, o + 4);
+  const t0 = v128.load32_splat(scales);
+  put(args, r, o, finished(a0, t0, bias0), finished(a1, t0, bias1));
+  const t1 = v128.load32_splat(scales, 4);
+  put(args, r + 1, o, finished(b0, t1, bias0), finished(b1, t1, bias1));
+}
+
+/** One row, as fast as memory delivers the panel. */
+function tile1(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): void {
+  const scales = x;
+  x += 4;
+  let a0 = f32x4.splat(0);
+  let a1 = f32x4.splat(0);
+  for (let g = 0; g < groups; g++) {
+    let s00 = i32x4.splat(0);
+    let s01 = i32x4.splat(0);
+    let p = w + 16;
+    const end = p + 256;
+    for (; p < end; p += 16) {
+      const w0 = v128.load8x8_s(p);
+      const w1 = v128.load8x8_s(p, 8);
+      const x0 = v128.load32_splat(x);
+      s00 = dot(x0, w0, s00);
+      s01 = dot(x0, w1, s01);
+      x += 4;
+    }
+    const w0 = fromHalf(v128.load16x4_s(w));
+    const w1 = fromHalf(v128.load16x4_s(w, 8));
+    a0 = scaled(s00, w0, a0);
+    a1 = scaled(s01, w1, a1);
+    w = end;
+  }
+  const bias0 = biasOf(args, o);
+  const bias1 = biasOf(args, o + 4);
+  const t0 = v128.load32_splat(scales);
+  put(args, r, o, finished(a0, t0, bias0), finished(a1, t0, bias1));
+}

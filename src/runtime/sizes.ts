@@ -1,0 +1,71 @@
+import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
+import { scalesSuffix } from '../formats/quantised.ts';
+import type { Json } from '../models/config.ts';
+import { architectureOf } from '../models/index.ts';
+import { type ModelGraph, traceModel } from './graph.ts';
+import { matchParameters } from './parameters.ts';
+
+/** What a model is and what it takes, known from its files' headers alone: nothing is loaded. */
+export interface ModelSizes {
+  readonly type: string;
+  readonly title: string;
+  readonly parameters: number;
+  readonly vocabularySize: number;
+  /** Bytes of weights in memory, by the format that matrices are held in. */
+  readonly weightBytes: Readonly<Record<'f32' | 'bf16', number>>;
+  /** Bytes of state of one sequence, at any length. */
+  readonly stateBytes: number;
+  /** Bytes that every token adds to the state: keys and values of attention; 0 for linear-time models. */
+  readonly stateBytesPerToken: number;
+  readonly tensors: readonly TensorRow[];
+}
+
+export interface TensorRow {
+  readonly name: string;
+  readonly type: StoredType;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  /** The parameter that it holds, where that is named differently; null when it is not needed. */
+  readonly parameter: string | null;
+}
+
+/**
+ * Measures a model without loading its weights; checks that they are those that its architecture needs.
+ *
+ * @param file the checkpoint as it lies on disk, where `checkpoint` shows it in another form (dequantised)
+ */
+export function modelSizes(config: Json, checkpoint: Checkpoint, file = checkpoint): ModelSizes {
+  const architecture = architectureOf(config, checkpoint.tensors);
+  const parsed = architecture.config(config, checkpoint.tensors);
+  const graph = traceModel(architecture, parsed);
+  const origins = matchParameters(architecture, parsed, graph, checkpoint);
+  const parameterOf = new Map([...origins].map(([parameter, { stored }]) => [stored.name, parameter]));
+  return {
+    type: architecture.type,
+    title: architecture.title,
+    parameters: sum([...graph.parameters.values()].map(({ shape }) => product(shape))),
+    vocabularySize: architecture.vocabulary(parsed),
+    weightBytes: { f32: weightBytes(graph, 4), bf16: weightBytes(graph, 2) },
+    stateBytes: 4 * sum(graph.carries.filter(({ growing }) => !growing).map(({ shape }) => product(shape))),
+    stateBytesPerToken: 4 * sum(graph.carries.filter(({ growing }) => growing).map(({ shape }) => product(shape))),
+    tensors: [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({
+      name,
+      type,
+      shape,
+      bytes: byteLength,
+      parameter: parameterOf.get(name) ?? parameterOf.get(name.replace(scalesSuffix, '')) ?? null,
+    })),
+  };
+}
+
+/** Only matrices are held in fewer bits than f32's. */
+function weightBytes({ parameters, layouts }: ModelGraph, matrixElement: number): number {
+  return sum(
+    [...parameters.values()].map(
+      ({ name, shape }) => product(shape) * ((layouts.get(name) ?? 'rows') === 'rows' ? 4 : matrixElement),
+    ),
+  );
+}
+
+const product = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
