@@ -38,7 +38,7 @@ export interface Mishap {
  * files to a store on another origin that knows ranges.
  */
 export class PlayedHub {
-  /** Contents by path; those ending in `lfs` names are large files, listed by SHA-256. */
+  /** Contents by path; weights are large files, listed by SHA-256. */
   files = new Map<string, Uint8Array>();
   commit = 'a'.repeat(40);
   revisions = ['main', 'v2', 'refs/pr/1'];
