@@ -11,3 +11,8 @@ export function fromHalf(bits: v128): v128 {
 export function fromBf16(bits: v128): v128 {
   return i32x4.shl(bits, 16);
 }
+
+/** Four numbers of format 1 (bf16) or 2 (f16), in sign-extended lanes, to f32. */
+export function widened(bits: v128, format: i32): v128 {
+  return format == 1 ? fromBf16(bits) : fromHalf(bits);
+}

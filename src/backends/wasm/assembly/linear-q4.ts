@@ -1,5 +1,5 @@
 import { fromHalf } from './half';
-import { biasOf, partStart, partsOf, put } from './product';
+import { partStart, partsOf, putTile, tileOf } from './product';
 import { GROUP_Q4, groupsOf, heightOf, rowBytesQ4, rowsInCache, TILE } from './quantised';
 import { share } from './rows';
 
@@ -15,6 +15,7 @@ export function linearQ4(args: usize, thread: i32, threads: i32): void {
   const groups = groupsOf(I);
   const panels = (load<i32>(args, 36) + 7) >> 3;
   const scratch = <usize>load<u32>(args, 44) + <usize>(thread * groups * 288);
+  const tile = tileOf(thread);
   const parts = partsOf(rows, panels, threads, TILE, rowsInCache(rowBytesQ4(I)));
   const last = share(parts * panels, thread + 1, threads);
   for (let unit = share(parts * panels, thread, threads); unit < last; unit++) {
@@ -26,9 +27,10 @@ export function linearQ4(args: usize, thread: i32, threads: i32): void {
     while (r < end) {
       const height = heightOf(r, end);
       const block = x + <usize>(r * rowBytesQ4(I));
-      if (height == TILE) tile4(args, r, rows, block, scratch, groups, p << 3);
-      else if (height == 2) tile2(args, r, block, panel, groups, p << 3);
-      else tile1(args, r, block, panel, groups, p << 3);
+      if (height == TILE) tile4(block, scratch, groups, tile);
+      else if (height == 2) tile2(block, panel, groups, tile);
+      else tile1(block, panel, groups, tile);
+      putTile(args, tile, r, min(r + height, end), p << 3);
       r += height;
     }
   }
@@ -75,7 +77,7 @@ function scaled(sum: v128, scale: v128, total: v128): v128 {
 }
 
 /** Four rows × eight outputs of an expanded panel: eight sums, two of W, four of x and one product fill the vector registers. */
-function tile4(args: usize, r: i32, rows: i32, x: usize, w: usize, groups: i32, o: i32): void {
+function tile4(x: usize, w: usize, groups: i32, tile: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   let b0 = f32x4.splat(0);
@@ -130,16 +132,18 @@ function tile4(args: usize, r: i32, rows: i32, x: usize, w: usize, groups: i32, 
     x = q;
     w = end;
   }
-  const bias0 = biasOf(args, o);
-  const bias1 = biasOf(args, o + 4);
-  put(args, r, o, f32x4.add(a0, bias0), f32x4.add(a1, bias1));
-  put(args, r + 1, o, f32x4.add(b0, bias0), f32x4.add(b1, bias1));
-  put(args, r + 2, o, f32x4.add(c0, bias0), f32x4.add(c1, bias1));
-  if (r + 3 < rows) put(args, r + 3, o, f32x4.add(d0, bias0), f32x4.add(d1, bias1));
+  v128.store(tile, a0);
+  v128.store(tile, a1, 16);
+  v128.store(tile, b0, 32);
+  v128.store(tile, b1, 48);
+  v128.store(tile, c0, 64);
+  v128.store(tile, c1, 80);
+  v128.store(tile, d0, 96);
+  v128.store(tile, d1, 112);
 }
 
 /** Two rows. */
-function tile2(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): void {
+function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   let b0 = f32x4.splat(0);
@@ -184,14 +188,14 @@ function tile2(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): vo
     x = q;
     w = end;
   }
-  const bias0 = biasOf(args, o);
-  const bias1 = biasOf(args, o + 4);
-  put(args, r, o, f32x4.add(a0, bias0), f32x4.add(a1, bias1));
-  put(args, r + 1, o, f32x4.add(b0, bias0), f32x4.add(b1, bias1));
+  v128.store(tile, a0);
+  v128.store(tile, a1, 16);
+  v128.store(tile, b0, 32);
+  v128.store(tile, b1, 48);
 }
 
 /** One row, as fast as memory delivers the panel. */
-function tile1(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): void {
+function tile1(x: usize, w: usize, groups: i32, tile: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   for (let g = 0; g < groups; g++) {
@@ -223,7 +227,6 @@ function tile1(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): vo
     x = q;
     w = end;
   }
-  const bias0 = biasOf(args, o);
-  const bias1 = biasOf(args, o + 4);
-  put(args, r, o, f32x4.add(a0, bias0), f32x4.add(a1, bias1));
+  v128.store(tile, a0);
+  v128.store(tile, a1, 16);
 }

@@ -1,5 +1,5 @@
 import { fromHalf } from './half';
-import { biasOf, partStart, partsOf, put } from './product';
+import { partStart, partsOf, putTile, tileOf } from './product';
 import { GROUP_Q8, groupsOf, heightOf, rowBytesQ8, rowsInCache, TILE } from './quantised';
 import { share } from './rows';
 
@@ -15,6 +15,7 @@ export function linearQ8(args: usize, thread: i32, threads: i32): void {
   const groups = groupsOf(I);
   const panels = (load<i32>(args, 36) + 7) >> 3;
   const scratch = <usize>load<u32>(args, 44) + <usize>(thread * groups * 544);
+  const tile = tileOf(thread);
   const parts = partsOf(rows, panels, threads, TILE, rowsInCache(rowBytesQ8(I)));
   const last = share(parts * panels, thread + 1, threads);
   for (let unit = share(parts * panels, thread, threads); unit < last; unit++) {
@@ -26,9 +27,10 @@ export function linearQ8(args: usize, thread: i32, threads: i32): void {
     while (r < end) {
       const height = heightOf(r, end);
       const block = x + <usize>(r * rowBytesQ8(I));
-      if (height == TILE) tile4(args, r, rows, block, scratch, groups, p << 3);
-      else if (height == 2) tile2(args, r, block, panel, groups, p << 3);
-      else tile1(args, r, block, panel, groups, p << 3);
+      if (height == TILE) tile4(block, scratch, groups, tile);
+      else if (height == 2) tile2(block, panel, groups, tile);
+      else tile1(block, panel, groups, tile);
+      putTile(args, tile, r, min(r + height, end), p << 3);
       r += height;
     }
   }
@@ -60,13 +62,8 @@ function scaled(sum: v128, w: v128, total: v128): v128 {
   return f32x4.add(total, f32x4.mul(f32x4.convert_i32x4_s(sum), w));
 }
 
-/** The product in row units of x: scaled, and the bias added. */
-function finished(total: v128, scale: v128, bias: v128): v128 {
-  return f32x4.add(f32x4.mul(total, scale), bias);
-}
-
 /** Four rows × eight outputs of an expanded panel: eight sums, two of W, four of x and one product fill the vector registers. */
-function tile4(args: usize, r: i32, rows: i32, x: usize, w: usize, groups: i32, o: i32): void {
+function tile4(x: usize, w: usize, groups: i32, tile: usize): void {
   const scales = x;
   x += 16;
   let a0 = f32x4.splat(0);
@@ -117,20 +114,22 @@ function tile4(args: usize, r: i32, rows: i32, x: usize, w: usize, groups: i32, 
     d1 = scaled(s31, w1, d1);
     w = end;
   }
-  const bias0 = biasOf(args, o);
-  const bias1 = biasOf(args, o + 4);
   const t0 = v128.load32_splat(scales);
-  put(args, r, o, finished(a0, t0, bias0), finished(a1, t0, bias1));
+  v128.store(tile, f32x4.mul(a0, t0));
+  v128.store(tile, f32x4.mul(a1, t0), 16);
   const t1 = v128.load32_splat(scales, 4);
-  put(args, r + 1, o, finished(b0, t1, bias0), finished(b1, t1, bias1));
+  v128.store(tile, f32x4.mul(b0, t1), 32);
+  v128.store(tile, f32x4.mul(b1, t1), 48);
   const t2 = v128.load32_splat(scales, 8);
-  put(args, r + 2, o, finished(c0, t2, bias0), finished(c1, t2, bias1));
+  v128.store(tile, f32x4.mul(c0, t2), 64);
+  v128.store(tile, f32x4.mul(c1, t2), 80);
   const t3 = v128.load32_splat(scales, 12);
-  if (r + 3 < rows) put(args, r + 3, o, finished(d0, t3, bias0), finished(d1, t3, bias1));
+  v128.store(tile, f32x4.mul(d0, t3), 96);
+  v128.store(tile, f32x4.mul(d1, t3), 112);
 }
 
 /** Two rows. */
-function tile2(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): void {
+function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
   const scales = x;
   x += 8;
   let a0 = f32x4.splat(0);
@@ -163,16 +162,16 @@ function tile2(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): vo
     b1 = scaled(s11, w1, b1);
     w = end;
   }
-  const bias0 = biasOf(args, o);
-  const bias1 = biasOf(args, o + 4);
   const t0 = v128.load32_splat(scales);
-  put(args, r, o, finished(a0, t0, bias0), finished(a1, t0, bias1));
+  v128.store(tile, f32x4.mul(a0, t0));
+  v128.store(tile, f32x4.mul(a1, t0), 16);
   const t1 = v128.load32_splat(scales, 4);
-  put(args, r + 1, o, finished(b0, t1, bias0), finished(b1, t1, bias1));
+  v128.store(tile, f32x4.mul(b0, t1), 32);
+  v128.store(tile, f32x4.mul(b1, t1), 48);
 }
 
 /** One row, as fast as memory delivers the panel. */
-function tile1(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): void {
+function tile1(x: usize, w: usize, groups: i32, tile: usize): void {
   const scales = x;
   x += 4;
   let a0 = f32x4.splat(0);
@@ -196,8 +195,7 @@ function tile1(args: usize, r: i32, x: usize, w: usize, groups: i32, o: i32): vo
     a1 = scaled(s01, w1, a1);
     w = end;
   }
-  const bias0 = biasOf(args, o);
-  const bias1 = biasOf(args, o + 4);
   const t0 = v128.load32_splat(scales);
-  put(args, r, o, finished(a0, t0, bias0), finished(a1, t0, bias1));
+  v128.store(tile, f32x4.mul(a0, t0));
+  v128.store(tile, f32x4.mul(a1, t0), 16);
 }

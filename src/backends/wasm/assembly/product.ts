@@ -47,7 +47,7 @@ function storePartial(at: usize, count: i32, values: v128): void {
 }
 
 /** Bias of four outputs from `o` on, zeros where there is none. */
-export function biasOf(args: usize, o: i32): v128 {
+function biasOf(args: usize, o: i32): v128 {
   const bias = <usize>load<u32>(args, 20);
   return bias ? partial(bias + ((<usize>o) << 2), load<i32>(args, 36) - o) : f32x4.splat(0);
 }
@@ -60,18 +60,35 @@ export function inputRow(args: usize, r: i32, I: i32): usize {
   return <usize>load<u32>(args, 8) + ((<usize>element) << 2);
 }
 
-/** Stores, or adds, eight outputs from `o` on in row `r` of y; none beyond the last. */
-export function put(args: usize, r: i32, o: i32, a: v128, b: v128): void {
+/**
+ * Where a thread's tiles leave their sums, [rows][8]: sums that end in plain stores, one after the other, stay in registers
+ * in V8's compilers, and pairs of stores are what its revectorizer starts from. The kernels own the first page of memory:
+ * behind their constants there is room for more than 300 threads.
+ */
+export function tileOf(thread: i32): usize {
+  return ((__heap_base + 15) & ~15) + <usize>(thread * 192);
+}
+
+/** Stores, or adds, a tile's sums and the bias: rows `r` to `end` of y, eight outputs from `o` on, none beyond the last. */
+export function putTile(args: usize, tile: usize, r: i32, end: i32, o: i32): void {
   const inner = load<i32>(args, 4);
   const O = load<i32>(args, 36);
   const stride = load<i32>(args, 28);
-  const row = inner == 1 ? r * stride : (r / inner) * stride + (r % inner) * O;
-  const y = <usize>load<u32>(args, 24) + ((<usize>(row + o)) << 2);
+  const accumulate = load<i32>(args, 40) & ACCUMULATE;
   const width = O - o;
-  if (load<i32>(args, 40) & ACCUMULATE) {
-    a = f32x4.add(partial(y, width), a);
-    b = f32x4.add(partial(y + 16, width - 4), b);
+  const bias0 = biasOf(args, o);
+  const bias1 = biasOf(args, o + 4);
+  for (; r < end; r++) {
+    const row = inner == 1 ? r * stride : (r / inner) * stride + (r % inner) * O;
+    const y = <usize>load<u32>(args, 24) + ((<usize>(row + o)) << 2);
+    let a = f32x4.add(v128.load(tile), bias0);
+    let b = f32x4.add(v128.load(tile, 16), bias1);
+    if (accumulate) {
+      a = f32x4.add(partial(y, width), a);
+      b = f32x4.add(partial(y + 16, width - 4), b);
+    }
+    storePartial(y, width, a);
+    storePartial(y + 16, width - 4, b);
+    tile += 32;
   }
-  storePartial(y, width, a);
-  storePartial(y + 16, width - 4, b);
 }

@@ -1,0 +1,48 @@
+// The matrix products: how each format is packed and called.
+export const productKernels = {
+  'linear.ts': ['linear'],
+  'linear-q8.ts': ['linearQ8'],
+  'linear-q4.ts': ['linearQ4'],
+  'quantise-rows.ts': ['quantiseRowsQ8', 'quantiseRowsQ4'],
+  'panels.ts': ['embedPanels', 'packPanels', 'transposeRows'],
+};
+
+export const productSources = {
+  packing: 'backends/wasm/packing.ts',
+  quantisedPacking: 'backends/wasm/quantised-packing.ts',
+  quantise: 'core/quantise.ts',
+};
+
+const ACCUMULATE = 256;
+const codes = { f32: 0, bf16: 1, f16: 2 };
+
+/** Packing of a matrix [O, I]. */
+export function packingFor(sources, format, O, I) {
+  const declaration = { name: 'w', shape: [O, I], format, layout: 'linear' };
+  return format in codes
+    ? sources.packing.packingOf(declaration)
+    : sources.quantisedPacking.quantisedPacking(declaration);
+}
+
+/** Bytes that the kernels of a format want beside their operands. */
+export function scratchBytes(format, rows, I, threads) {
+  const groups = Math.ceil(I / 32);
+  const tiles = Math.ceil(rows / 4) * 4;
+  if (format === 'q8') return { x: tiles * (4 + 64 * groups), panels: threads * groups * 544 };
+  if (format === 'q4') return { x: tiles * 40 * groups, panels: threads * groups * 288 };
+  return { x: 0, panels: threads * 32 * I };
+}
+
+/**
+ * The kernel calls of a product, as [name, words]. Operands are addresses; `x` and `y` are [address, stride], `rows` is
+ * the address of the number of rows of their tensors.
+ */
+export function productCalls({ format, rows, inner, x, W, bias, y, I, O, accumulate, quantised, panels }) {
+  const mode = (codes[format] ?? 0) | (accumulate ? ACCUMULATE : 0);
+  if (format in codes) return [['linear', [rows, inner, ...x, W, bias, ...y, I, O, mode, panels]]];
+  const name = format.toUpperCase();
+  return [
+    [`quantiseRows${name}`, [rows, inner, ...x, I, quantised]],
+    [`linear${name}`, [rows, inner, quantised, 0, W, bias, ...y, I, O, mode, panels]],
+  ];
+}

@@ -1,0 +1,27 @@
+// Checks and times the matrix-product kernels, in both builds.
+//   node bench/kernels.mjs [--check] [--simd | --relaxed] [--revectorize]
+import v8 from 'node:v8';
+import { Arena } from './kernel-arena.mjs';
+import { checkProducts } from './kernel-checks.mjs';
+import { compileKernels, importSources } from './kernel-module.mjs';
+import { productKernels, productSources } from './kernel-products.mjs';
+import { timeProducts } from './kernel-times.mjs';
+
+const has = (flag) => process.argv.includes(flag);
+if (has('--revectorize')) v8.setFlagsFromString('--experimental-wasm-revectorize');
+const sources = await importSources(productSources);
+const builds = [...(has('--relaxed') ? [] : [false]), ...(has('--simd') ? [] : [true])];
+const results = new Map();
+for (const relaxed of builds) {
+  const name = relaxed ? 'relaxed' : 'simd';
+  const module = compileKernels(productKernels, relaxed);
+  const failures = checkProducts(new Arena(module), sources, results);
+  for (const failure of failures.slice(0, 20)) console.log(`${name}: ${failure}`);
+  if (failures.length > 0) {
+    console.log(`${name}: ${failures.length} checks failed, so no speeds`);
+    process.exitCode = 1;
+    continue;
+  }
+  console.log(`${name}: all checks pass (Node ${process.versions.node})`);
+  if (!has('--check')) timeProducts(name, new Arena(module, 1024), sources);
+}
