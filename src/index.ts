@@ -9,6 +9,7 @@ export {
   UnsupportedError,
   WeightError,
 } from './core/errors.ts';
+export { type Converted, type ConvertOptions, convert } from './platform/convert.ts';
 export { embeddedModel, inspect, type LoadOptions, load } from './platform/node-load.ts';
 export type { GenerateOptions, Generation } from './runtime/generate.ts';
 export type { Model } from './runtime/model.ts';

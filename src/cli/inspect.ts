@@ -49,7 +49,9 @@ function report(sizes: ModelSizes, withTensors: boolean): string {
     `${title} (${type})`,
     `parameters  ${parameters.toLocaleString('en-US')}`,
     `vocabulary  ${vocabularySize.toLocaleString('en-US')}`,
-    `in memory   ${bytes(weightBytes.f32)} as f32, ${bytes(weightBytes.bf16)} as bf16`,
+    `in memory   ${Object.entries(weightBytes)
+      .map(([format, size]) => `${bytes(size)} as ${format}`)
+      .join(', ')}`,
     `state       ${state}`,
   ];
   if (withTensors) {

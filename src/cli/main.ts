@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
+import { convertCommand } from './convert.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { pullCommand } from './pull.ts';
@@ -21,12 +22,14 @@ Examples:
   riverrun generate --model state-spaces/mamba-130m-hf --max-tokens 50 "The river"
   riverrun score --file book.txt
   riverrun inspect ./my-mamba
-  riverrun pull state-spaces/mamba-130m-hf`,
+  riverrun pull state-spaces/mamba-130m-hf
+  riverrun convert ./my-mamba my-mamba.gguf --type q8_0`,
   )
   .addCommand(generateCommand())
   .addCommand(scoreCommand())
   .addCommand(inspectCommand())
-  .addCommand(pullCommand());
+  .addCommand(pullCommand())
+  .addCommand(convertCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {

@@ -1,3 +1,4 @@
+import { ConfigError } from '../core/errors.ts';
 import { ropeFrequencies } from '../ops/rope.ts';
 import type { ConfigReader } from './config.ts';
 
@@ -9,16 +10,33 @@ export function readRope(c: ConfigReader, channels: number, rotated = 1): number
   const parameters = c.object('rope_parameters');
   const older = c.object('rope_scaling');
   const scaling = parameters.has('rope_type') ? parameters : older;
-  const theta = parameters.number('rope_theta', c.number(['rope_theta', 'rotary_emb_base'], 10000));
+  const theta = ropeBase(c);
   const part = parameters.number('partial_rotary_factor', c.number(['rotary_pct', 'partial_rotary_factor'], rotated));
   const frequencies = ropeFrequencies(2 * Math.floor((channels * part) / 2), theta);
   for (const name of ['rope_type', 'type'])
-    scaling.only(name, ['default', 'linear', 'llama3'], 'other rope scalings are not built');
+    scaling.only(name, ['default', 'linear', 'llama3', 'longrope'], 'other rope scalings are not built');
   const type = scaling.string(['rope_type', 'type'], 'default');
   if (type === 'default') return frequencies;
+  if (type === 'longrope') return frequencies.map(listed(scaling, frequencies.length));
   const factor = scaling.number('factor');
   if (type === 'linear') return frequencies.map((f) => f / factor);
   return frequencies.map(llama3(factor, scaling));
+}
+
+/** Base θ of the rotary embedding: channel pair i of K turns by θ^(−2i/K) per token. */
+export function ropeBase(c: ConfigReader): number {
+  return c.object('rope_parameters').number('rope_theta', c.number(['rope_theta', 'rotary_emb_base'], 10000));
+}
+
+/** LongRoPE's form with one list of factors for texts of any length and nothing else scaled. */
+function listed(scaling: ConfigReader, pairs: number): (frequency: number, i: number) => number {
+  const [short, long] = [scaling.numbers('short_factor'), scaling.numbers('long_factor')];
+  const same = short.length === pairs && long.length === pairs && short.every((factor, i) => factor === long[i]);
+  if (!same || scaling.number('attention_factor') !== 1)
+    throw new ConfigError(
+      `config: longrope is built for one list of ${pairs} factors (short_factor the same as long_factor) and attention_factor 1`,
+    );
+  return (frequency, i) => frequency / short[i]!;
 }
 
 /**

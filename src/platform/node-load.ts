@@ -1,28 +1,18 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { referenceBackend } from '../backends/reference/index.ts';
 import { wasmBackend } from '../backends/wasm/index.ts';
 import type { Backend, WeightFormat } from '../core/backend.ts';
-import { ConfigError, FormatError, InputError } from '../core/errors.ts';
+import { InputError } from '../core/errors.ts';
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
-import { openCheckpoint } from '../formats/open.ts';
-import { dequantised } from '../formats/quantised.ts';
-import { separateMixing } from '../formats/rwkv-cpp-parts.ts';
-import { openSharded } from '../formats/sharded.ts';
-import type { Json } from '../models/config.ts';
 import { assemble, type Model } from '../runtime/model.ts';
 import type { LoadProgress } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { type ModelSizes, modelSizes } from '../runtime/sizes.ts';
-import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
-import { worldTokenizer } from '../tokenizers/rwkv-world.ts';
-import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type FetchProgress, fetchModel } from './hub.ts';
+import { openModelFiles } from './model-files.ts';
 import { enableWasmFeatures, spawnThread } from './node.ts';
-import { openFile } from './node-file.ts';
 
 /** The model that is used when none is named: it comes with the package. */
 export const embeddedModel = 'tiny-books-mamba-13m';
@@ -49,17 +39,17 @@ export interface LoadOptions {
   readonly cacheDir?: string;
 }
 
+/** The options that find a model's files. */
+export type LocateOptions = Pick<LoadOptions, 'signal' | 'onDownload' | 'revision' | 'offline' | 'token' | 'cacheDir'>;
+
+const locateOptionNames = ['signal', 'onDownload', 'revision', 'offline', 'token', 'cacheDir'] as const;
+
 const optionNames: readonly (keyof LoadOptions)[] = [
   'weights',
   'threads',
   'backend',
-  'signal',
   'onProgress',
-  'onDownload',
-  'revision',
-  'offline',
-  'token',
-  'cacheDir',
+  ...locateOptionNames,
 ];
 
 /**
@@ -69,7 +59,7 @@ const optionNames: readonly (keyof LoadOptions)[] = [
 export async function load(name: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   refuseUnknownOptions(options, optionNames);
   const location = await locate(name, options);
-  const { checkpoint, config, tokenizer } = await open(location);
+  const { checkpoint, config, tokenizer } = await openModelFiles(location);
   try {
     const backend = await makeBackend(options);
     try {
@@ -94,21 +84,18 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
  * What a model is and what it takes: architecture, parameters, memory, state, tensors. Only headers are read. Of the options
  * only those that find the model count.
  */
-export async function inspect(
-  name: string = embeddedModel,
-  options: Pick<LoadOptions, 'signal' | 'onDownload' | 'revision' | 'offline' | 'token' | 'cacheDir'> = {},
-): Promise<ModelSizes> {
-  refuseUnknownOptions(options, ['signal', 'onDownload', 'revision', 'offline', 'token', 'cacheDir']);
-  const { checkpoint, config, file } = await open(await locate(name, options));
+export async function inspect(name: string = embeddedModel, options: LocateOptions = {}): Promise<ModelSizes> {
+  refuseUnknownOptions(options, locateOptionNames);
+  const { checkpoint, config, file, held } = await openModelFiles(await locate(name, options));
   try {
-    return modelSizes(config, checkpoint, file);
+    return modelSizes(config, checkpoint, file, held);
   } finally {
     await checkpoint.close();
   }
 }
 
 /** The folder or file that `name` means. */
-async function locate(name: string, options: LoadOptions): Promise<string> {
+export async function locate(name: string, options: LocateOptions): Promise<string> {
   if (existsSync(name)) return name;
   const embedded = fileURLToPath(new URL(`../../models/${name}`, import.meta.url));
   if (/^[\w.-]+$/.test(name) && existsSync(embedded)) return embedded;
@@ -119,99 +106,6 @@ async function locate(name: string, options: LoadOptions): Promise<string> {
   throw new InputError(
     `there is no model ${name}: it is no folder or file here, no embedded model (${embeddedModel}), and no hub id like org/name`,
   );
-}
-
-interface Opened {
-  readonly checkpoint: Checkpoint;
-  /** The checkpoint as it lies on disk. */
-  readonly file: Checkpoint;
-  readonly config: Json;
-  readonly tokenizer: Tokenizer | undefined;
-}
-
-/** Opens the files of a model: a folder, or a checkpoint file with its companions beside it. */
-async function open(location: string): Promise<Opened> {
-  const isFolder = statSync(location).isDirectory();
-  const folder = isFolder ? location : dirname(location);
-  const stored = await readJson(join(folder, 'config.json'), ConfigError);
-  const checkpoint = await openWeights(isFolder ? weightsFile(location) : location);
-  try {
-    // RWKV's author publishes checkpoints without a configuration: their tensors tell everything.
-    const complete = checkpoint.format === 'pth' || checkpoint.format === 'rwkv.cpp';
-    if (stored === undefined && !complete)
-      throw new ConfigError(`${folder} has no config.json: without it the model's sizes are unknown`);
-    const config = stored ?? { format: checkpoint.format };
-    const plain = checkpoint.format === 'rwkv.cpp' ? separateMixing(checkpoint) : dequantised(checkpoint);
-    return { checkpoint: plain, file: checkpoint, config, tokenizer: await openTokenizer(folder) };
-  } catch (error) {
-    await checkpoint.close();
-    throw error;
-  }
-}
-
-/** The file of a folder that holds a model's weights, or the index of several. */
-function weightsFile(folder: string): string {
-  const files = readdirSync(folder);
-  const usual = [
-    'model.safetensors',
-    'model.safetensors.index.json',
-    'pytorch_model.bin',
-    'pytorch_model.bin.index.json',
-  ];
-  const found = usual.find((name) => files.includes(name));
-  if (found) return join(folder, found);
-  const others = files.filter((name) => /\.(safetensors|pth|bin|gguf)$/.test(name));
-  if (others.length === 1) return join(folder, others[0]!);
-  const held =
-    others.length > 1
-      ? `but several others (${others.slice(0, 5).join(', ')}): name one of them`
-      : 'nor any other checkpoint';
-  throw new InputError(`${folder} has no model.safetensors and no model.safetensors.index.json, ${held}`);
-}
-
-async function openWeights(location: string): Promise<Checkpoint> {
-  const openAt = async (path: string): Promise<Checkpoint> => {
-    const source = await openFile(path);
-    try {
-      return await openCheckpoint(source);
-    } catch (error) {
-      await source.close();
-      throw error;
-    }
-  };
-  if (!location.endsWith('.json')) return await openAt(location);
-  return await openSharded(location, await readJson(location, FormatError), (file) =>
-    openAt(join(dirname(location), file)),
-  );
-}
-
-/** The tokenizer beside a model: `tokenizer.json`, or the vocabulary file of RWKV's World models. */
-async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
-  const path = join(folder, 'tokenizer.json');
-  const json = await readJson(path, FormatError);
-  if (json !== undefined) {
-    const settings = await readJson(join(folder, 'tokenizer_config.json'), FormatError);
-    return huggingFaceTokenizer(json, settings, path);
-  }
-  const vocabulary = readdirSync(folder).find((name) => /^rwkv_vocab.*\.txt$/.test(name));
-  if (vocabulary === undefined) return undefined;
-  return worldTokenizer(await readFile(join(folder, vocabulary), 'utf8'), join(folder, vocabulary));
-}
-
-/** A JSON object from a file; undefined where there is no such file. */
-async function readJson(path: string, Failure: typeof FormatError | typeof ConfigError): Promise<Json | undefined> {
-  if (!existsSync(path)) return undefined;
-  const text = await readFile(path, 'utf8');
-  let json: unknown;
-  try {
-    // Some versions of transformers write Infinity, which is not JSON, as a bare word.
-    json = JSON.parse(text.replace(/(?<=[[,:]\s*)(-?Infinity)(?=\s*[\],}])/g, '"$1"'));
-  } catch (cause) {
-    throw new Failure(`${path} is not valid JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw new Failure(`${basename(path)} is not an object (${path})`);
-  return json as Json;
 }
 
 async function makeBackend({

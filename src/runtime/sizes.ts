@@ -12,7 +12,7 @@ export interface ModelSizes {
   readonly parameters: number;
   readonly vocabularySize: number;
   /** Bytes of weights in memory, by the format that matrices are held in. */
-  readonly weightBytes: Readonly<Record<'f32' | 'bf16', number>>;
+  readonly weightBytes: Readonly<Record<'f32' | 'bf16' | 'q8' | 'q4', number>>;
   /** Bytes of state of one sequence, at any length. */
   readonly stateBytes: number;
   /** Bytes that every token adds to the state: keys and values of attention; 0 for linear-time models. */
@@ -25,7 +25,7 @@ export interface TensorRow {
   readonly type: StoredType;
   readonly shape: readonly number[];
   readonly bytes: number;
-  /** The parameter that it holds, where that is named differently; null when it is not needed. */
+  /** The parameter that it holds, or several; null when it is not needed. */
   readonly parameter: string | null;
 }
 
@@ -33,19 +33,35 @@ export interface TensorRow {
  * Measures a model without loading its weights; checks that they are those that its architecture needs.
  *
  * @param file the checkpoint as it lies on disk, where `checkpoint` shows it in another form (dequantised)
+ * @param held what the tensors of `file` are called in `checkpoint`, where they are called differently
  */
-export function modelSizes(config: Json, checkpoint: Checkpoint, file = checkpoint): ModelSizes {
+export function modelSizes(
+  config: Json,
+  checkpoint: Checkpoint,
+  file = checkpoint,
+  held?: ReadonlyMap<string, readonly string[]>,
+): ModelSizes {
   const architecture = architectureOf(config, checkpoint.tensors);
   const parsed = architecture.config(config, checkpoint.tensors);
   const graph = traceModel(architecture, parsed);
   const origins = matchParameters(architecture, parsed, graph, checkpoint);
   const parameterOf = new Map([...origins].map(([parameter, { stored }]) => [stored.name, parameter]));
+  const used = (names: readonly string[]) => {
+    const parameters = new Set(names.map((name) => parameterOf.get(name)).filter((name) => name !== undefined));
+    return parameters.size > 0 ? [...parameters].join(', ') : null;
+  };
   return {
     type: architecture.type,
     title: architecture.title,
     parameters: sum([...graph.parameters.values()].map(({ shape }) => product(shape))),
     vocabularySize: architecture.vocabulary(parsed),
-    weightBytes: { f32: weightBytes(graph, 4), bf16: weightBytes(graph, 2) },
+    weightBytes: {
+      f32: weightBytes(graph, 4),
+      bf16: weightBytes(graph, 2),
+      // A scale of 2 bytes for every 32 numbers.
+      q8: weightBytes(graph, 1 + 2 / 32),
+      q4: weightBytes(graph, 1 / 2 + 2 / 32),
+    },
     stateBytes: 4 * sum(graph.carries.filter(({ growing }) => !growing).map(({ shape }) => product(shape))),
     stateBytesPerToken: 4 * sum(graph.carries.filter(({ growing }) => growing).map(({ shape }) => product(shape))),
     tensors: [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({
@@ -53,7 +69,7 @@ export function modelSizes(config: Json, checkpoint: Checkpoint, file = checkpoi
       type,
       shape,
       bytes: byteLength,
-      parameter: parameterOf.get(name) ?? parameterOf.get(name.replace(scalesSuffix, '')) ?? null,
+      parameter: used(held?.get(name) ?? [name, name.replace(scalesSuffix, '')]),
     })),
   };
 }
@@ -61,8 +77,8 @@ export function modelSizes(config: Json, checkpoint: Checkpoint, file = checkpoi
 /** Only matrices are held in fewer bits than f32's. */
 function weightBytes({ parameters, layouts }: ModelGraph, matrixElement: number): number {
   return sum(
-    [...parameters.values()].map(
-      ({ name, shape }) => product(shape) * ((layouts.get(name) ?? 'rows') === 'rows' ? 4 : matrixElement),
+    [...parameters.values()].map(({ name, shape }) =>
+      Math.ceil(product(shape) * ((layouts.get(name) ?? 'rows') === 'rows' ? 4 : matrixElement)),
     ),
   );
 }

@@ -12,7 +12,15 @@ const MAXIMUM_ID = 1 << 20;
  * @param name what to call the file in messages
  */
 export function worldTokenizer(file: string, name = 'rwkv_vocab.txt'): Tokenizer {
-  const tokens = readVocabulary(file, name);
+  return worldTokenizerOf(worldVocabulary(file, name), name);
+}
+
+/** The same of the tokens' bytes by id; id 0 and unused ids have none. */
+export function worldTokenizerOf(tokens: readonly (Uint8Array | undefined)[], name: string): Tokenizer {
+  for (let byte = 0; byte < 256; byte++) {
+    if (!tokens.some((token) => token?.length === 1 && token[0] === byte))
+      throw new FormatError(`${name}: no token for byte ${byte}, so that not every text can be encoded`);
+  }
   const trie = new Trie(tokens);
   const none = new Uint8Array(0);
   const tokenizer: Tokenizer = {
@@ -35,7 +43,8 @@ export function worldTokenizer(file: string, name = 'rwkv_vocab.txt'): Tokenizer
 /** Whether a token has a space after something that is none, so that a text can't be cut there. */
 const spansSpace = (bytes: Uint8Array): boolean => bytes.some((byte, i) => i > 0 && byte === 32 && bytes[i - 1]! > 32);
 
-function readVocabulary(file: string, name: string): (Uint8Array | undefined)[] {
+/** The bytes of the tokens in a vocabulary file, by id. */
+export function worldVocabulary(file: string, name: string): (Uint8Array | undefined)[] {
   const tokens: (Uint8Array | undefined)[] = [];
   const lines = file.split('\n');
   for (const [i, line] of lines.entries()) {
@@ -54,11 +63,16 @@ function readVocabulary(file: string, name: string): (Uint8Array | undefined)[] 
     if (bytes.length === 0) fail('the literal is empty');
     tokens[id] = bytes;
   }
-  for (let byte = 0; byte < 256; byte++) {
-    if (!tokens.some((token) => token?.length === 1 && token[0] === byte))
-      throw new FormatError(`${name}: no token for byte ${byte}, so that not every text can be encoded`);
-  }
   return tokens;
+}
+
+/** The text of a vocabulary file with these tokens. */
+export function worldVocabularyFile(tokens: readonly (Uint8Array | undefined)[]): string {
+  const hex = (byte: number) => `\\x${byte.toString(16).padStart(2, '0')}`;
+  const lines = [...tokens.entries()].map(([id, bytes]) =>
+    bytes ? `${id} b'${Array.from(bytes, hex).join('')}' ${bytes.length}\n` : '',
+  );
+  return lines.join('');
 }
 
 /** Tokens by their bytes: node n's child for a byte is `children.get(256 n + byte)`, its token `ids[n]` or 0. */

@@ -1,0 +1,223 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { InputError, WeightError } from '../core/errors.ts';
+import { numberToFloat16 } from '../core/float16.ts';
+import type { StoredType } from '../formats/checkpoint.ts';
+import { encodeGguf } from '../formats/gguf-writer.ts';
+import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
+import { type GgufMatrixType, ggufExport } from '../gguf/export.ts';
+import { tokenizerMetadata } from '../gguf/tokenizer-export.ts';
+import { type Conversion, type ConvertedParameter, conversion } from '../runtime/conversion.ts';
+import { refuseUnknownOptions } from '../runtime/sampler.ts';
+import { worldVocabularyFile } from '../tokenizers/rwkv-world.ts';
+import { type ModelFiles, openModelFiles } from './model-files.ts';
+import { writeFileAtomically } from './node-file.ts';
+import { type LocateOptions, locate } from './node-load.ts';
+
+/** How matrices can be written: the names of either format's types. */
+export const convertTypes = ['auto', 'f32', 'bf16', 'f16', 'q8_0', 'q4_0'] as const;
+
+export interface ConvertOptions extends LocateOptions {
+  /** How matrices are written; `auto`, the default, as they are stored, or as near to it as the format comes. */
+  readonly type?: (typeof convertTypes)[number];
+  /** Of GGUF: what embedding and head are written as. Default: 8 bits beside 4-bit matrices, otherwise the same. */
+  readonly embedding?: GgufMatrixType;
+  /** Told the bytes written so far, and of how many. */
+  readonly onProgress?: (progress: { written: number; total: number }) => void;
+}
+
+export interface Converted {
+  readonly output: string;
+  readonly format: 'gguf' | 'safetensors';
+  readonly architecture: string;
+  /** What most of the matrices are written as. */
+  readonly type: StoredType;
+  readonly tensors: number;
+  readonly bytes: number;
+}
+
+/**
+ * Writes a model in another form: a GGUF file where `output` ends in .gguf, otherwise a folder with config.json,
+ * model.safetensors and the tokenizer's files. Nothing is left half written.
+ */
+export async function convert(name: string, output: string, options: ConvertOptions = {}): Promise<Converted> {
+  refuseUnknownOptions(options, [
+    'type',
+    'embedding',
+    'onProgress',
+    'signal',
+    'onDownload',
+    'revision',
+    'offline',
+    'token',
+    'cacheDir',
+  ]);
+  const location = await locate(name, options);
+  if (resolve(location) === resolve(output)) throw new InputError(`${output} would be written over itself`);
+  const files = await openModelFiles(location);
+  try {
+    const model = conversion(files.config, files.checkpoint);
+    const write = output.endsWith('.gguf') ? writeGguf : writeFolder;
+    return await write(files, model, output, { ...options, type: options.type ?? 'auto' });
+  } finally {
+    await files.checkpoint.close();
+  }
+}
+
+type Options = ConvertOptions & { readonly type: NonNullable<ConvertOptions['type']> };
+
+async function writeGguf(files: ModelFiles, model: Conversion, output: string, options: Options): Promise<Converted> {
+  const type = ggufType(options.type, model);
+  const parameters = new Map([...model.parameters].map(([name, { shape }]) => [name, shape]));
+  const { metadata, tensors } = ggufExport(
+    {
+      type: model.type,
+      parsed: model.parsed,
+      config: files.config,
+      parameters,
+      pieces: (name) => checked(model.parameters.get(name)!),
+    },
+    { type, embedding: options.embedding, name: basename(output, '.gguf') },
+  );
+  const tokenizer = tokenizerMetadata({
+    ...files.tokenizerFiles,
+    config: files.config,
+    vocabularySize: model.vocabularySize,
+  });
+  await writeFileAtomically(output, watched(encodeGguf({ ...metadata, ...tokenizer }, tensors), model, options));
+  return {
+    output,
+    format: 'gguf',
+    architecture: model.type,
+    type,
+    tensors: tensors.length,
+    bytes: (await stat(output)).size,
+  };
+}
+
+/** What most of the matrices' bytes are stored as. */
+function storedType(model: Conversion): StoredType {
+  const bytes = new Map<StoredType, number>();
+  for (const { isMatrix, stored } of model.parameters.values())
+    if (isMatrix) bytes.set(stored.type, (bytes.get(stored.type) ?? 0) + stored.byteLength);
+  return [...bytes].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'f32';
+}
+
+function ggufType(wanted: Options['type'], model: Conversion): GgufMatrixType {
+  if (wanted === 'bf16') throw new InputError('GGUF files are written as f32, f16, q8_0 or q4_0, not bf16');
+  if (wanted !== 'auto') return wanted;
+  const stored = storedType(model);
+  if (stored === 'f32' || stored === 'f64') return 'f32';
+  if (stored === 'q8_0' || stored === 'q4_0') return stored;
+  // bf16 fits f16 but for the very large and very small, which weights are not.
+  return 'f16';
+}
+
+async function writeFolder(files: ModelFiles, model: Conversion, output: string, options: Options): Promise<Converted> {
+  if (/\.(safetensors|bin|pth)$/.test(output))
+    throw new InputError(`${output}: a folder is written, or a file that ends in .gguf`);
+  const type = folderType(options.type, model);
+  // rwkv.cpp's files hold some parameters in forms of their own; others are named as their author named them.
+  const own = files.file.format === 'rwkv.cpp';
+  const tensors = [...model.parameters.values()].map((parameter) => written(parameter, type, own));
+  if (existsSync(output) && !(await stat(output)).isDirectory())
+    throw new InputError(`${output} is a file, not a folder`);
+  mkdirSync(output, { recursive: true });
+  const target = join(output, 'model.safetensors');
+  await writeFileAtomically(target, watched(encodeSafetensors(tensors, { format: 'pt' }), model, options));
+  await writeJson(join(output, 'config.json'), configOf(files, model, type));
+  const { json, settings, world } = files.tokenizerFiles;
+  if (json) await writeJson(join(output, 'tokenizer.json'), json);
+  if (settings && Object.keys(settings).length > 0) await writeJson(join(output, 'tokenizer_config.json'), settings);
+  if (world) await writeFileAtomically(join(output, 'rwkv_vocab.txt'), [worldVocabularyFile(world)]);
+  return {
+    output,
+    format: 'safetensors',
+    architecture: model.type,
+    type,
+    tensors: tensors.length,
+    bytes: (await stat(target)).size,
+  };
+}
+
+type FolderType = 'f32' | 'bf16' | 'f16';
+
+function folderType(wanted: Options['type'], model: Conversion): FolderType {
+  if (wanted === 'q8_0' || wanted === 'q4_0')
+    throw new InputError(`safetensors are written as f32, bf16 or f16, not ${wanted}: that is a type of GGUF's`);
+  if (wanted !== 'auto') return wanted;
+  const stored = storedType(model);
+  if (stored === 'bf16' || stored === 'f16') return stored;
+  return stored === 'f32' || stored === 'f64' ? 'f32' : 'f16';
+}
+
+function written(parameter: ConvertedParameter, matrixType: FolderType, own: boolean): WrittenTensor {
+  const { name, stored, isMatrix } = parameter;
+  const plain = stored.type === 'f16' || stored.type === 'bf16' ? stored.type : 'f32';
+  const type = isMatrix ? matrixType : plain;
+  return {
+    name: own ? name : stored.name,
+    type,
+    shape: own ? parameter.shape : stored.shape,
+    data: () => encoded(checked(parameter), type),
+  };
+}
+
+const words = new Float32Array(1);
+const bits = new Uint32Array(words.buffer);
+
+/** Rounds to the nearest bf16, ties to even. */
+function toBf16(value: number): number {
+  words[0] = value;
+  return (bits[0]! + 0x7fff + ((bits[0]! >>> 16) & 1)) >>> 16;
+}
+
+async function* encoded(pieces: AsyncIterable<Float32Array>, type: FolderType): AsyncIterable<Uint8Array> {
+  for await (const values of pieces) {
+    if (type === 'f32') yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    else yield new Uint8Array(Uint16Array.from(values, type === 'f16' ? numberToFloat16 : toBf16).buffer);
+  }
+}
+
+/** A parameter's numbers; WeightError for those that are none. */
+async function* checked({ stored, pieces }: ConvertedParameter): AsyncIterable<Float32Array> {
+  for await (const values of pieces()) {
+    const bad = values.find((value) => !Number.isFinite(value));
+    if (bad !== undefined)
+      throw new WeightError(`${stored.name} holds ${bad}: the file is damaged or the training diverged`);
+    yield values;
+  }
+}
+
+/** Passes pieces on, tells how many bytes they are, and stops when asked to. */
+async function* watched(
+  pieces: AsyncIterable<Uint8Array>,
+  model: Conversion,
+  { signal, onProgress }: ConvertOptions,
+): AsyncIterable<Uint8Array> {
+  const total = [...model.parameters.values()].reduce((sum, { stored }) => sum + stored.byteLength, 0);
+  let written = 0;
+  for await (const piece of pieces) {
+    signal?.throwIfAborted();
+    yield piece;
+    written += piece.length;
+    onProgress?.({ written, total: Math.max(written, total) });
+  }
+}
+
+const dtypes: Readonly<Record<FolderType, string>> = { f32: 'float32', bf16: 'bfloat16', f16: 'float16' };
+
+/** The configuration that goes with the folder: the model's own, with the type that its matrices now have. */
+function configOf({ config, file }: ModelFiles, { type: architecture }: Conversion, type: FolderType): object {
+  const stored = file.format === 'pth' || file.format === 'rwkv.cpp' ? {} : config;
+  const { torch_dtype: _, ...rest } = stored as Record<string, unknown>;
+  return { model_type: architecture, ...rest, dtype: dtypes[type] };
+}
+
+/** JSON has no infinity: it is written as transformers does. */
+const infinity = (key: string, value: unknown): unknown =>
+  value === 'Infinity' && key !== '__float__' ? { __float__: 'Infinity' } : value;
+
+const writeJson = (path: string, json: object): Promise<void> =>
+  writeFileAtomically(path, [`${JSON.stringify(json, infinity, 2)}\n`]);

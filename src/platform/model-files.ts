@@ -1,0 +1,147 @@
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { ConfigError, FormatError, InputError, UnsupportedError } from '../core/errors.ts';
+import type { Checkpoint } from '../formats/checkpoint.ts';
+import { openCheckpoint } from '../formats/open.ts';
+import { dequantised } from '../formats/quantised.ts';
+import { separateMixing } from '../formats/rwkv-cpp-parts.ts';
+import { openSharded } from '../formats/sharded.ts';
+import { ggufModel } from '../gguf/index.ts';
+import { Metadata } from '../gguf/metadata.ts';
+import { embeddedTokenizer } from '../gguf/tokenizer.ts';
+import type { Json } from '../models/config.ts';
+import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
+import { worldTokenizerOf, worldVocabulary } from '../tokenizers/rwkv-world.ts';
+import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import { openFile } from './node-file.ts';
+
+/** A model's files, open. */
+export interface ModelFiles {
+  /** The tensors as the architecture knows them. */
+  readonly checkpoint: Checkpoint;
+  /** The checkpoint as it lies on disk. */
+  readonly file: Checkpoint;
+  readonly config: Json;
+  /** The parameters that tensors of the file hold, where they are not named after them. */
+  readonly held?: ReadonlyMap<string, readonly string[]>;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly tokenizerFiles: TokenizerFiles;
+}
+
+/** What a tokenizer was made of: one of the first two, or neither where a model has none. */
+export interface TokenizerFiles {
+  /** The object of tokenizer.json. */
+  readonly json?: Json | undefined;
+  /** The bytes of RWKV's World tokens by id. */
+  readonly world?: readonly (Uint8Array | undefined)[] | undefined;
+  /** The object of tokenizer_config.json. */
+  readonly settings?: Json | undefined;
+}
+
+/** Opens the files of a model: a folder, or a checkpoint file with its companions beside it. */
+export async function openModelFiles(location: string): Promise<ModelFiles> {
+  const isFolder = statSync(location).isDirectory();
+  const folder = isFolder ? location : dirname(location);
+  const file = await openWeights(isFolder ? weightsFile(location) : location);
+  try {
+    return file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function openWithCompanions(file: Checkpoint, folder: string): Promise<ModelFiles> {
+  const stored = await readJson(join(folder, 'config.json'), ConfigError);
+  // RWKV's author publishes checkpoints without a configuration: their tensors tell everything.
+  const complete = file.format === 'pth' || file.format === 'rwkv.cpp';
+  if (stored === undefined && !complete)
+    throw new ConfigError(`${folder} has no config.json: without it the model's sizes are unknown`);
+  const config = stored ?? { format: file.format };
+  const checkpoint = file.format === 'rwkv.cpp' ? separateMixing(file) : dequantised(file);
+  return { checkpoint, file, config, ...(await openTokenizer(folder)) };
+}
+
+/** A GGUF file is a whole model; only a tokenizer of a kind that is not built is looked for beside it. */
+async function openGgufModel(file: Checkpoint, folder: string): Promise<ModelFiles> {
+  const model = { file, ...(await ggufModel(file)) };
+  try {
+    const embedded = embeddedTokenizer(new Metadata(file), file.name);
+    if (embedded) {
+      const { tokenizer, json, settings, world } = embedded;
+      return { ...model, tokenizer, tokenizerFiles: { json, settings, world } };
+    }
+    return { ...model, ...(await openTokenizer(folder)) };
+  } catch (error) {
+    const beside = error instanceof UnsupportedError ? await openTokenizer(folder) : undefined;
+    if (!beside?.tokenizer) throw error;
+    return { ...model, ...beside };
+  }
+}
+
+/** The file of a folder that holds a model's weights, or the index of several. */
+function weightsFile(folder: string): string {
+  const files = readdirSync(folder);
+  const usual = [
+    'model.safetensors',
+    'model.safetensors.index.json',
+    'pytorch_model.bin',
+    'pytorch_model.bin.index.json',
+  ];
+  const found = usual.find((name) => files.includes(name));
+  if (found) return join(folder, found);
+  const others = files.filter((name) => /\.(safetensors|pth|bin|gguf)$/.test(name));
+  if (others.length === 1) return join(folder, others[0]!);
+  const held =
+    others.length > 1
+      ? `but several others (${others.slice(0, 5).join(', ')}): name one of them`
+      : 'nor any other checkpoint';
+  throw new InputError(`${folder} has no model.safetensors and no model.safetensors.index.json, ${held}`);
+}
+
+async function openWeights(location: string): Promise<Checkpoint> {
+  const openAt = async (path: string): Promise<Checkpoint> => {
+    const source = await openFile(path);
+    try {
+      return await openCheckpoint(source);
+    } catch (error) {
+      await source.close();
+      throw error;
+    }
+  };
+  if (!location.endsWith('.json')) return await openAt(location);
+  return await openSharded(location, await readJson(location, FormatError), (file) =>
+    openAt(join(dirname(location), file)),
+  );
+}
+
+/** The tokenizer beside a model: `tokenizer.json`, or the vocabulary file of RWKV's World models. */
+async function openTokenizer(folder: string): Promise<Pick<ModelFiles, 'tokenizer' | 'tokenizerFiles'>> {
+  const path = join(folder, 'tokenizer.json');
+  const settings = await readJson(join(folder, 'tokenizer_config.json'), FormatError);
+  const json = await readJson(path, FormatError);
+  if (json !== undefined)
+    return { tokenizer: huggingFaceTokenizer(json, settings, path), tokenizerFiles: { json, settings } };
+  const name = readdirSync(folder).find((name) => /^rwkv_vocab.*\.txt$/.test(name));
+  if (name === undefined) return { tokenizer: undefined, tokenizerFiles: {} };
+  const vocabulary = join(folder, name);
+  const world = worldVocabulary(await readFile(vocabulary, 'utf8'), vocabulary);
+  return { tokenizer: worldTokenizerOf(world, vocabulary), tokenizerFiles: { world, settings } };
+}
+
+/** A JSON object from a file; undefined where there is no such file. */
+async function readJson(path: string, Failure: typeof FormatError | typeof ConfigError): Promise<Json | undefined> {
+  if (!existsSync(path)) return undefined;
+  const text = await readFile(path, 'utf8');
+  let json: unknown;
+  try {
+    // Some versions of transformers write Infinity, which is not JSON, as a bare word.
+    json = JSON.parse(text.replace(/(?<=[[,:]\s*)(-?Infinity)(?=\s*[\],}])/g, '"$1"'));
+  } catch (cause) {
+    throw new Failure(`${path} is not valid JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new Failure(`${basename(path)} is not an object (${path})`);
+  return json as Json;
+}

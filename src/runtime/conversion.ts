@@ -1,0 +1,67 @@
+import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
+import { readF32 } from '../formats/read-f32.ts';
+import type { StoredParameter } from '../models/architecture.ts';
+import type { Json } from '../models/config.ts';
+import { architectureOf } from '../models/index.ts';
+import { traceModel } from './graph.ts';
+import { matchParameters } from './parameters.ts';
+
+/** Elements read at a time. */
+const PIECE = 1 << 20;
+
+/** A parameter to be written elsewhere. */
+export interface ConvertedParameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Whether only matrix kernels read it, so that it may be held in fewer bits. */
+  readonly isMatrix: boolean;
+  readonly stored: StoredTensor;
+  /** Its numbers, row-major, in pieces of whole rows. */
+  pieces(): AsyncIterable<Float32Array>;
+}
+
+/** A checkpoint matched with its architecture, ready to be written in another form. */
+export interface Conversion {
+  /** The architecture's `model_type`. */
+  readonly type: string;
+  readonly title: string;
+  /** The parsed configuration. */
+  readonly parsed: unknown;
+  readonly vocabularySize: number;
+  readonly parameters: ReadonlyMap<string, ConvertedParameter>;
+}
+
+/** Matches a checkpoint with its architecture, strictly both ways; nothing is read yet. */
+export function conversion(config: Json, checkpoint: Checkpoint): Conversion {
+  const architecture = architectureOf(config, checkpoint.tensors);
+  const parsed = architecture.config(config, checkpoint.tensors);
+  const graph = traceModel(architecture, parsed);
+  const parameters = new Map<string, ConvertedParameter>();
+  for (const [name, { stored, convert }] of matchParameters(architecture, parsed, graph, checkpoint)) {
+    parameters.set(name, {
+      name,
+      shape: graph.parameters.get(name)!.shape,
+      isMatrix: (graph.layouts.get(name) ?? 'rows') !== 'rows',
+      stored,
+      pieces: () => piecesOf(checkpoint, stored, convert),
+    });
+  }
+  const { type, title } = architecture;
+  return { type, title, parsed, vocabularySize: architecture.vocabulary(parsed), parameters };
+}
+
+async function* piecesOf(
+  checkpoint: Checkpoint,
+  stored: StoredTensor,
+  convert: StoredParameter['convert'],
+): AsyncIterable<Float32Array> {
+  const length = stored.shape.reduce((a, b) => a * b, 1);
+  if (convert) {
+    yield convert(await readF32(checkpoint, stored), stored.shape);
+    return;
+  }
+  const width = Math.max(1, stored.shape.at(-1) ?? 1);
+  const piece = Math.max(1, Math.floor(PIECE / width)) * width;
+  for (let start = 0; start < length; start += piece)
+    yield await readF32(checkpoint, stored, start, Math.min(piece, length - start));
+}
