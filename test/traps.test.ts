@@ -1,10 +1,17 @@
-import { readFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
 import { referenceBackend } from '../src/backends/reference/index.ts';
 import { wasmBackend } from '../src/backends/wasm/index.ts';
 import type { Backend } from '../src/core/backend.ts';
+import { reachable } from '../src/core/grad.ts';
 import { type Carry, input, leaf } from '../src/core/trace.ts';
+import { bytesSource } from '../src/formats/byte-source.ts';
 import type { Checkpoint } from '../src/formats/checkpoint.ts';
+import { openGguf } from '../src/formats/gguf.ts';
+import { readF32 } from '../src/formats/read-f32.ts';
+import { convert } from '../src/index.ts';
 import { architectureOf } from '../src/models/index.ts';
 import { expr } from '../src/ops/expr.ts';
 import { recurrence } from '../src/ops/recurrence.ts';
@@ -53,6 +60,16 @@ async function changed(
   return await assemble({ config: { ...configOf(name), ...edit.config }, checkpoint }, backend);
 }
 
+/** A fixture as a GGUF file. */
+async function asGguf(name: string): Promise<Checkpoint> {
+  const path = join(folder, `${name}.gguf`);
+  if (!existsSync(path)) await convert(goldenFolder(name), path, { type: 'f32' });
+  return await openGguf(bytesSource(readFileSync(path), path));
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'riverrun-traps-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
 const tokensOf = (name: string): number[] => Array.from(golden(name).get('tokens')!.data);
 
 test.each(['mamba', 'falcon_mamba', 'mamba2', 'bamba'])(
@@ -90,6 +107,38 @@ test('3: the gated norm of Mamba-2 is made per group', async () => {
   const expected = golden('mamba2-groups').get('logits')!.data;
   const grouped = await changed('mamba2-groups', {});
   expect(errorRatio(await grouped.session().logitsOf(tokens), expected)).toBeLessThan(tolerance.f64);
+});
+
+test.each([
+  ['mamba', (E: number) => [E, 2 * E] as const],
+  ['mamba2', (E: number) => [0, E] as const],
+])(
+  '4: the gate is the %s input projection’s rows where its paper has them: zero, it lets nothing through',
+  async (name, gate) => {
+    const layers = (tensors: Map<string, GoldenTensor>, part: string) =>
+      [...tensors].filter(([key]) => key.endsWith(`mixer.${part}.weight`)).map(([, tensor]) => tensor);
+    const shut = await changed(name, {
+      tensors(tensors) {
+        const E = layers(tensors, 'out_proj')[0]!.shape[1]!;
+        const [first, last] = gate(E);
+        for (const { shape, data } of layers(tensors, 'in_proj')) data.fill(0, first * shape[1]!, last * shape[1]!);
+      },
+    });
+    const without = await changed(name, {
+      tensors(tensors) {
+        for (const { data } of layers(tensors, 'out_proj')) data.fill(0);
+      },
+    });
+    const tokens = tokensOf(name);
+    expect(await shut.session().logitsOf(tokens)).toEqual(await without.session().logitsOf(tokens));
+  },
+);
+
+test.each(['mamba', 'mamba2'])('5: GGUF files of %s hold A, checkpoints the logarithm of −A', async (name) => {
+  const logarithms = stored(name).get('backbone.layers.0.mixer.A_log')!.data;
+  const file = await asGguf(name);
+  const A = await readF32(file, file.tensors.get('blk.0.ssm_a')!);
+  expect(A).toEqual(Float32Array.from(logarithms, (log) => -Math.exp(log)));
 });
 
 test('6: softplus neither overflows nor loses small values', () => {
@@ -145,11 +194,104 @@ test('12: RWKV-7 uses no value residual in layer 0, whatever the file holds ther
   ).toBeLessThan(tolerance.f64);
 });
 
+test('13: low-rank matrices multiply from the right in the author’s files, and are transposed in GGUF and fla', async () => {
+  const own = stored('rwkv7').get('blocks.1.att.w1')!;
+  const file = await asGguf('rwkv7');
+  const tensor = file.tensors.get('blk.1.time_mix_w1.weight')!;
+  expect(tensor.shape).toEqual(own.shape.toReversed());
+  const values = await readF32(file, tensor);
+  expect(values[1]).toBe(own.data[own.shape[1]!]);
+  const fla = stored('rwkv7-fla').get('model.layers.1.attn.w_lora.lora.0.weight')!;
+  const parsed = configOf('rwkv7-fla');
+  expect(fla.shape).toEqual([parsed.decay_low_rank_dim, parsed.hidden_size]);
+});
+
+test.each([
+  ['rwkv6', 'time_maa_', 'wkvrg'],
+  ['rwkv7', 'x_', 'rwkvag'],
+])('14: the joined mixing vectors of %s are in the order %s%s', async (name, prefix, letters) => {
+  const file = await asGguf(name);
+  const joined = await readF32(file, file.tensors.get('blk.1.time_mix_lerp_fused.weight')!);
+  const D = joined.length / letters.length;
+  for (const [i, letter] of [...letters].entries())
+    expect(joined.subarray(i * D, (i + 1) * D), letter).toEqual(
+      stored(name).get(`blocks.1.att.${prefix}${letter}`)!.data,
+    );
+});
+
+test('15: a state of RWKV is [value, key]: what a key writes, a query of that key reads from every value’s row', () => {
+  const K = 4;
+  const V = 2;
+  const previous = leaf({ kind: 'state', name: 'S', fill: 0 }, ['segments', 1, V, K]);
+  const [y, next] = recurrence({
+    r: input('r', ['tokens', 1, K]),
+    k: input('k', ['tokens', 1, K]),
+    v: input('v', ['tokens', 1, V]),
+    state: previous,
+    ends: input('ends', ['segments'], 'i32'),
+  });
+  const carries: Carry[] = [{ name: 'S', shape: [1, V, K], fill: 0, growing: false, previous, next }];
+  const data = { r: [0, 0, 1, 0], k: [0, 0, 1, 0], v: [3, 5], S: new Array(V * K).fill(0), ends: [1] };
+  for (const backend of [f64, wasm]) {
+    const roots = new Map([
+      ['y', y],
+      ['S', next],
+    ]);
+    const result = evaluate(roots, carries, { tokens: 1, segments: 1, outputs: 1 }, data, backend);
+    expect([...result['S']!]).toEqual([0, 0, 3, 0, 0, 0, 5, 0]);
+    expect([...result['y']!]).toEqual([3, 5]);
+  }
+});
+
 test('16: RWKV-4 computes without the rescaling of deep layers that half precision needs', async () => {
   const rescaled = await changed('rwkv4', { config: { rescale_every: 1 } });
   expect(
     errorRatio(await rescaled.session().logitsOf(tokensOf('rwkv4')), golden('rwkv4').get('logits')!.data),
   ).toBeLessThan(tolerance.f64);
+});
+
+test('17: RWKV-4 decodes several sequences together as each alone', async () => {
+  const model = await goldenModel('rwkv4', wasm);
+  const texts = [
+    [3, 1, 4],
+    [1, 5, 9],
+    [2, 6, 5],
+  ];
+  const together = texts.map(() => model.session());
+  for (const step of [0, 1, 2])
+    await model.readTogether(
+      together,
+      texts.map((tokens) => [tokens[step]!]),
+    );
+  for (const [i, tokens] of texts.entries()) {
+    const alone = model.session();
+    for (const token of tokens) await alone.step(token);
+    expect(errorRatio(together[i]!.logits, alone.logits)).toBeLessThan(1e-6);
+  }
+});
+
+test.each([
+  ['rwkv4', 'rwkv.blocks.0.pre_ln.weight'],
+  ['rwkv6', 'blocks.0.ln0.weight'],
+  ['rwkv7', 'blocks.0.ln0.weight'],
+  ['rwkv7-fla', 'model.layers.0.pre_norm.weight'],
+])('18: the embedding of %s is normed before the first layer', async (name, norm) => {
+  const twice = await changed(name, {
+    tensors(tensors) {
+      const { data } = tensors.get(norm)!;
+      for (let i = 0; i < data.length; i++) data[i]! *= 2;
+    },
+  });
+  const scaled = await changed(name, {
+    tensors(tensors) {
+      // An embedding of twice the size is the same once it is normed.
+      const [, { data }] = [...tensors].find(([key]) => /emb(eddings)?\.weight$/.test(key))!;
+      for (let i = 0; i < data.length; i++) data[i]! *= 2;
+    },
+  });
+  const expected = golden(name).get('logits')!.data;
+  expect(errorRatio(await twice.session().logitsOf(tokensOf(name)), expected)).toBeGreaterThan(1e-2);
+  expect(errorRatio(await scaled.session().logitsOf(tokensOf(name)), expected)).toBeLessThan(1e-2);
 });
 
 test('19: GPT-NeoX turns a quarter of each head, with the exact GELU', () => {
@@ -158,6 +300,70 @@ test('19: GPT-NeoX turns a quarter of each head, with the exact GELU', () => {
   const config = architecture.config(configOf('gpt_neox'), tensors) as { frequencies: number[]; K: number };
   expect(2 * config.frequencies.length).toBe(config.K / 4);
   expect(() => architecture.config({ ...configOf('gpt_neox'), hidden_act: 'gelu_new' }, tensors)).toThrow(/exact GELU/);
+});
+
+test('19 and 20: GGUF has GPT-NeoX’s queries, keys and values apart, and the channels of Llama’s heads in pairs', async () => {
+  const row = (values: Float32Array, width: number, n: number) => values.subarray(n * width, (n + 1) * width);
+  const neox = stored('gpt_neox').get('gpt_neox.layers.0.attention.query_key_value.weight')!;
+  const neoxFile = await asGguf('gpt_neox');
+  const fused = await readF32(neoxFile, neoxFile.tensors.get('blk.0.attn_qkv.weight')!);
+  const D = neox.shape[1]!;
+  const H = configOf('gpt_neox').num_attention_heads;
+  const K = D / H;
+  // The first key channel of head 1: after the D rows of queries and head 0's keys; in checkpoints after head 0's and its own queries.
+  expect(row(fused, D, D + K)).toEqual(row(neox.data as Float32Array, D, 3 * K + K));
+
+  const q = stored('llama').get('model.layers.0.self_attn.q_proj.weight')!;
+  const llamaFile = await asGguf('llama');
+  const permuted = await readF32(llamaFile, llamaFile.tensors.get('blk.0.attn_q.weight')!);
+  const width = q.shape[1]!;
+  const head = q.shape[0]! / configOf('llama').num_attention_heads;
+  expect(row(permuted, width, 1)).toEqual(row(q.data as Float32Array, width, head / 2));
+  expect(row(permuted, width, 2)).toEqual(row(q.data as Float32Array, width, 1));
+});
+
+test('21: Gated DeltaNet norms and then gates, Mamba-2 gates and then norms', () => {
+  const graphOf = (name: string) => {
+    const tensors = stored(name);
+    const architecture = architectureOf(configOf(name), tensors);
+    return traceModel(architecture, architecture.config(configOf(name), tensors));
+  };
+  /** Whether a norm of the first layer's mixer has the gate below it. */
+  const gateInsideNorm = (name: string, gateWeight: RegExp) => {
+    const norms = [...reachable([graphOf(name).logits.node])].filter(
+      ({ op, path }) => op?.name === 'rmsNorm' && /layers\.0\.(mixer|attn)/.test(path),
+    );
+    return norms.some(({ inputs }) =>
+      [...reachable([inputs['x']!.node])].some(
+        ({ leaf: from }) => from?.kind === 'parameter' && gateWeight.test(from.name),
+      ),
+    );
+  };
+  expect(gateInsideNorm('gated_deltanet', /layers\.0\.attn\.g_proj/)).toBe(false);
+  expect(gateInsideNorm('mamba2', /layers\.0\.mixer\.in_proj/)).toBe(true);
+});
+
+test('23: GLA’s decay is σ(…) to the power 1/16', async () => {
+  const bias = -8;
+  const model = await changed('gla', {
+    tensors(tensors) {
+      tensors.get('model.layers.0.attn.gk_proj.0.weight')!.data.fill(0);
+      tensors.get('model.layers.0.attn.gk_proj.1.bias')!.data.fill(bias);
+    },
+  });
+  const session = model.session();
+  const first = session.stateNames.find((name) => name.startsWith('model.layers.0.attn'))!;
+  await session.step(7);
+  const once = session.readState(first).slice();
+  await session.step(7);
+  // The same token again: what it wrote before, faded, and once more.
+  const α = (1 / (1 + Math.exp(-bias))) ** (1 / 16);
+  expect(
+    errorRatio(
+      session.readState(first),
+      once.map((s) => s * (1 + α)),
+    ),
+  ).toBeLessThan(1e-6);
 });
 
 test('24: decays so strong that e^−g would overflow leave finite numbers', () => {

@@ -1,6 +1,9 @@
 import type { MambaConfig } from '../models/mamba.ts';
 import { bool, type Dialect, f32, mambaTensors, negativeExponential, u32, withBias } from './dialect.ts';
 
+/** llama.cpp takes the layers' ε for Δ, B and C too; models were trained with another, so it is noted beside. */
+const mixerEpsilon = 'ssm.dt_b_c_rms_epsilon';
+
 /** Mamba, and Falcon-Mamba, which is a flag. */
 export const mamba: Dialect<MambaConfig> = {
   architecture: 'mamba',
@@ -18,7 +21,7 @@ export const mamba: Dialect<MambaConfig> = {
       conv_kernel: m.integer('ssm.conv_kernel'),
       vocab_size: tensors.get('token_embd.weight')?.shape[0] ?? m.integer('vocab_size'),
       layer_norm_epsilon: epsilon,
-      ...(normed && { mixer_rms_eps: epsilon }),
+      ...(normed && { mixer_rms_eps: m.number(mixerEpsilon, epsilon) }),
       tie_word_embeddings: !tensors.has('output.weight'),
       use_bias: false,
       use_conv_bias: tensors.has('blk.0.ssm_conv1d.bias'),
@@ -36,6 +39,7 @@ export const mamba: Dialect<MambaConfig> = {
     'ssm.state_size': u32(c.N),
     'ssm.time_step_rank': u32(c.R),
     'ssm.dt_b_c_rms': bool(c.mixerEpsilon !== undefined),
+    ...(c.mixerEpsilon !== undefined && { [mixerEpsilon]: f32(c.mixerEpsilon) }),
   }),
   tensors: () => ({
     ...mambaTensors,

@@ -10,6 +10,9 @@ const lowRank = (letter: string): Record<string, Holding> => ({
   [`blk.#.time_mix_${letter}2.weight`]: transposed(`${att}${letter}2`),
 });
 
+/** llama.cpp has a fixed ε under the root of the keys' norm; fla's models were trained with another. */
+const keyEpsilon = 'attention.key_norm_epsilon';
+
 export const rwkv7: Dialect<Rwkv7Config> = {
   architecture: 'rwkv7',
   types: ['rwkv7'],
@@ -17,6 +20,8 @@ export const rwkv7: Dialect<Rwkv7Config> = {
     model_type: 'rwkv7',
     head_size: m.integer('wkv.head_size'),
     norm_eps: m.number('attention.layer_norm_epsilon', 1e-5),
+    group_norm_eps: m.number('attention.group_norm_epsilon', 64e-5),
+    key_norm_eps: m.number(keyEpsilon, 1e-24),
     tie_word_embeddings: !tensors.has('output.weight'),
   }),
   metadata: (c) => ({
@@ -26,6 +31,8 @@ export const rwkv7: Dialect<Rwkv7Config> = {
     feed_forward_length: u32(c.F),
     'attention.head_count': u32(0),
     'attention.layer_norm_epsilon': f32(c.epsilon),
+    'attention.group_norm_epsilon': f32(c.headEpsilon),
+    [keyEpsilon]: f32(c.keyEpsilon),
     'wkv.head_size': u32(c.N),
     'attention.decay_lora_rank': u32(c.ranks['w']!),
     'attention.iclr_lora_rank': u32(c.ranks['a']!),

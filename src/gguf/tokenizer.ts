@@ -7,6 +7,9 @@ import type { Metadata } from './metadata.ts';
 import { patternOf } from './pre-tokenizers.ts';
 import { BYTE, CONTROL, UNUSED, USER_DEFINED } from './token-types.ts';
 
+/** Characters that a SentencePiece token may have: usual is 16. */
+const LONGEST = 512;
+
 /** The tokenizer inside a GGUF file: as an object that works and, where there is one, as the object of a tokenizer.json. */
 export interface EmbeddedTokenizer {
   readonly tokenizer: Tokenizer;
@@ -115,6 +118,10 @@ function sentencePiece(
   joined.sort((a, b) => scores[b]! - scores[a]! || a - b);
   const merges = joined.flatMap((id) => {
     const characters = [...tokens[id]!];
+    if (characters.length > LONGEST)
+      throw new ConfigError(
+        `${file}: token ${id} has ${characters.length} characters; at most ${LONGEST} are expected`,
+      );
     const pairs: [string, string][] = [];
     for (let cut = 1; cut < characters.length; cut++) {
       const [left, right] = [characters.slice(0, cut).join(''), characters.slice(cut).join('')];

@@ -2,11 +2,16 @@ import { ConfigError } from '../core/errors.ts';
 import { ropeFrequencies } from '../ops/rope.ts';
 import type { ConfigReader } from './config.ts';
 
+/** Channels that a head may have: usual is 64 to 256. */
+const LONGEST_HEAD = 65536;
+
 /**
  * Frequencies of the rotary embedding of heads of `channels`, from either dialect: `rope_parameters`, or the older
  * `rope_theta`, `rotary_pct` and `rope_scaling`.
  */
 export function readRope(c: ConfigReader, channels: number, rotated = 1): number[] {
+  if (channels > LONGEST_HEAD)
+    throw new ConfigError(`config: heads of ${channels} channels; at most ${LONGEST_HEAD} are expected`);
   const parameters = c.object('rope_parameters');
   const older = c.object('rope_scaling');
   const scaling = parameters.has('rope_type') ? parameters : older;

@@ -41,9 +41,9 @@ export function rwkv7Config(json: Json, tensors: TensorShapes): Rwkv7Config {
     N,
     ranks: { w: rank('w'), a: rank('a'), g: rank('g'), v: sizes.layers > 1 ? rank('v') : 0 },
     epsilon,
-    headEpsilon: dialect === 'fla' ? N * epsilon : 64e-5,
+    headEpsilon: c.number('group_norm_eps', dialect === 'fla' ? N * epsilon : 64e-5),
     // BlinkDL divides by max(‖k‖, 10⁻¹²), which differs only for keys shorter than that.
-    keyEpsilon: dialect === 'fla' && c.boolean('fuse_norm', true) ? 1e-6 : 1e-24,
+    keyEpsilon: c.number('key_norm_eps', dialect === 'fla' && c.boolean('fuse_norm', true) ? 1e-6 : 1e-24),
     tied: c.boolean('tie_word_embeddings', false),
     dialect,
   };

@@ -68,7 +68,7 @@ export async function convert(name: string, output: string, options: ConvertOpti
 type Options = ConvertOptions & { readonly type: NonNullable<ConvertOptions['type']> };
 
 async function writeGguf(files: ModelFiles, model: Conversion, output: string, options: Options): Promise<Converted> {
-  const type = ggufType(options.type, model);
+  const type = ggufType(options.type, files, model);
   const parameters = new Map([...model.parameters].map(([name, { shape }]) => [name, shape]));
   const { metadata, tensors } = ggufExport(
     {
@@ -76,7 +76,7 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
       parsed: model.parsed,
       config: files.config,
       parameters,
-      pieces: (name) => checked(model.parameters.get(name)!),
+      pieces: (name) => checked(name, model.parameters.get(name)!.pieces()),
     },
     { type, embedding: options.embedding, name: basename(output, '.gguf') },
   );
@@ -96,18 +96,19 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
   };
 }
 
-/** What most of the matrices' bytes are stored as. */
-function storedType(model: Conversion): StoredType {
-  const bytes = new Map<StoredType, number>();
-  for (const { isMatrix, stored } of model.parameters.values())
-    if (isMatrix) bytes.set(stored.type, (bytes.get(stored.type) ?? 0) + stored.byteLength);
-  return [...bytes].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'f32';
+/** What most numbers of matrices are stored as, those of the vocabulary left aside: they are often kept in more bits. */
+function storedType({ file }: ModelFiles, { vocabularySize }: Conversion): StoredType {
+  const numbers = new Map<StoredType, number>();
+  for (const { shape, type } of file.tensors.values())
+    if (shape.length === 2 && !shape.includes(vocabularySize))
+      numbers.set(type, (numbers.get(type) ?? 0) + shape[0]! * shape[1]!);
+  return [...numbers].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'f32';
 }
 
-function ggufType(wanted: Options['type'], model: Conversion): GgufMatrixType {
+function ggufType(wanted: Options['type'], files: ModelFiles, model: Conversion): GgufMatrixType {
   if (wanted === 'bf16') throw new InputError('GGUF files are written as f32, f16, q8_0 or q4_0, not bf16');
   if (wanted !== 'auto') return wanted;
-  const stored = storedType(model);
+  const stored = storedType(files, model);
   if (stored === 'f32' || stored === 'f64') return 'f32';
   if (stored === 'q8_0' || stored === 'q4_0') return stored;
   // bf16 fits f16 but for the very large and very small, which weights are not.
@@ -117,7 +118,7 @@ function ggufType(wanted: Options['type'], model: Conversion): GgufMatrixType {
 async function writeFolder(files: ModelFiles, model: Conversion, output: string, options: Options): Promise<Converted> {
   if (/\.(safetensors|bin|pth)$/.test(output))
     throw new InputError(`${output}: a folder is written, or a file that ends in .gguf`);
-  const type = folderType(options.type, model);
+  const type = folderType(options.type, files, model);
   // rwkv.cpp's files hold some parameters in forms of their own; others are named as their author named them.
   const own = files.file.format === 'rwkv.cpp';
   const tensors = [...model.parameters.values()].map((parameter) => written(parameter, type, own));
@@ -143,11 +144,11 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
 
 type FolderType = 'f32' | 'bf16' | 'f16';
 
-function folderType(wanted: Options['type'], model: Conversion): FolderType {
+function folderType(wanted: Options['type'], files: ModelFiles, model: Conversion): FolderType {
   if (wanted === 'q8_0' || wanted === 'q4_0')
     throw new InputError(`safetensors are written as f32, bf16 or f16, not ${wanted}: that is a type of GGUF's`);
   if (wanted !== 'auto') return wanted;
-  const stored = storedType(model);
+  const stored = storedType(files, model);
   if (stored === 'bf16' || stored === 'f16') return stored;
   return stored === 'f32' || stored === 'f64' ? 'f32' : 'f16';
 }
@@ -160,7 +161,7 @@ function written(parameter: ConvertedParameter, matrixType: FolderType, own: boo
     name: own ? name : stored.name,
     type,
     shape: own ? parameter.shape : stored.shape,
-    data: () => encoded(checked(parameter), type),
+    data: () => encoded(checked(stored.name, own ? parameter.pieces() : parameter.storedPieces()), type),
   };
 }
 
@@ -180,12 +181,11 @@ async function* encoded(pieces: AsyncIterable<Float32Array>, type: FolderType): 
   }
 }
 
-/** A parameter's numbers; WeightError for those that are none. */
-async function* checked({ stored, pieces }: ConvertedParameter): AsyncIterable<Float32Array> {
-  for await (const values of pieces()) {
+/** Passes numbers on; WeightError for those that are none. */
+async function* checked(name: string, pieces: AsyncIterable<Float32Array>): AsyncIterable<Float32Array> {
+  for await (const values of pieces) {
     const bad = values.find((value) => !Number.isFinite(value));
-    if (bad !== undefined)
-      throw new WeightError(`${stored.name} holds ${bad}: the file is damaged or the training diverged`);
+    if (bad !== undefined) throw new WeightError(`${name} holds ${bad}: the file is damaged or the training diverged`);
     yield values;
   }
 }

@@ -2,9 +2,7 @@ import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { StoredParameter } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
-import { architectureOf } from '../models/index.ts';
-import { traceModel } from './graph.ts';
-import { matchParameters } from './parameters.ts';
+import { matchModel } from './matched.ts';
 
 /** Elements read at a time. */
 const PIECE = 1 << 20;
@@ -18,6 +16,8 @@ export interface ConvertedParameter {
   readonly stored: StoredTensor;
   /** Its numbers, row-major, in pieces of whole rows. */
   pieces(): AsyncIterable<Float32Array>;
+  /** The numbers of the stored tensor, whose shape and order may be others. */
+  storedPieces(): AsyncIterable<Float32Array>;
 }
 
 /** A checkpoint matched with its architecture, ready to be written in another form. */
@@ -33,17 +33,16 @@ export interface Conversion {
 
 /** Matches a checkpoint with its architecture, strictly both ways; nothing is read yet. */
 export function conversion(config: Json, checkpoint: Checkpoint): Conversion {
-  const architecture = architectureOf(config, checkpoint.tensors);
-  const parsed = architecture.config(config, checkpoint.tensors);
-  const graph = traceModel(architecture, parsed);
+  const { architecture, config: parsed, graph, origins } = matchModel(config, checkpoint);
   const parameters = new Map<string, ConvertedParameter>();
-  for (const [name, { stored, convert }] of matchParameters(architecture, parsed, graph, checkpoint)) {
+  for (const [name, { stored, convert }] of origins) {
     parameters.set(name, {
       name,
       shape: graph.parameters.get(name)!.shape,
       isMatrix: (graph.layouts.get(name) ?? 'rows') !== 'rows',
       stored,
       pieces: () => piecesOf(checkpoint, stored, convert),
+      storedPieces: () => piecesOf(checkpoint, stored, undefined),
     });
   }
   const { type, title } = architecture;

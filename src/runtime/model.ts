@@ -2,10 +2,10 @@ import type { Backend, WeightFormat, Weights } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import type { Json } from '../models/config.ts';
-import { architectureOf } from '../models/index.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
-import { type ModelGraph, traceModel } from './graph.ts';
-import { declareWeights, type LoadParametersOptions, loadParameters, matchParameters } from './parameters.ts';
+import type { ModelGraph } from './graph.ts';
+import { matchModel } from './matched.ts';
+import { declareWeights, type LoadParametersOptions, loadParameters } from './parameters.ts';
 import { Runner } from './runner.ts';
 import { Session } from './session.ts';
 
@@ -138,11 +138,8 @@ export class Model {
 
 /** Builds a model on a backend from its configuration and checkpoint. */
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
-  const { config: json, checkpoint, tokenizer } = source;
-  const architecture = architectureOf(json, checkpoint.tensors);
-  const config = architecture.config(json, checkpoint.tensors);
-  const graph = traceModel(architecture, config);
-  const origins = matchParameters(architecture, config, graph, checkpoint);
+  const { checkpoint, tokenizer } = source;
+  const { architecture, config, graph, origins } = matchModel(source.config, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
   const weights = backend.weights(declareWeights(graph, options.weights ?? 'f32'));
   try {

@@ -29,7 +29,7 @@ export function declareWeights(graph: ModelGraph, format: WeightFormat): WeightD
 }
 
 /** Where a parameter's numbers come from. */
-interface Origin {
+export interface Origin {
   readonly stored: StoredTensor;
   readonly convert: StoredParameter['convert'];
 }

@@ -1,9 +1,8 @@
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
 import { scalesSuffix } from '../formats/quantised.ts';
 import type { Json } from '../models/config.ts';
-import { architectureOf } from '../models/index.ts';
-import { type ModelGraph, traceModel } from './graph.ts';
-import { matchParameters } from './parameters.ts';
+import type { ModelGraph } from './graph.ts';
+import { matchModel } from './matched.ts';
 
 /** What a model is and what it takes, known from its files' headers alone: nothing is loaded. */
 export interface ModelSizes {
@@ -41,10 +40,7 @@ export function modelSizes(
   file = checkpoint,
   held?: ReadonlyMap<string, readonly string[]>,
 ): ModelSizes {
-  const architecture = architectureOf(config, checkpoint.tensors);
-  const parsed = architecture.config(config, checkpoint.tensors);
-  const graph = traceModel(architecture, parsed);
-  const origins = matchParameters(architecture, parsed, graph, checkpoint);
+  const { architecture, config: parsed, graph, origins } = matchModel(config, checkpoint);
   const parameterOf = new Map([...origins].map(([parameter, { stored }]) => [stored.name, parameter]));
   const used = (names: readonly string[]) => {
     const parameters = new Set(names.map((name) => parameterOf.get(name)).filter((name) => name !== undefined));

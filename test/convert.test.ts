@@ -1,0 +1,289 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Random } from '../src/core/random.ts';
+import { bytesSource } from '../src/formats/byte-source.ts';
+import { openGguf } from '../src/formats/gguf.ts';
+import { encodeGguf } from '../src/formats/gguf-writer.ts';
+import { ggufExport } from '../src/gguf/export.ts';
+import { dialects, ggufModel } from '../src/gguf/index.ts';
+import { Metadata } from '../src/gguf/metadata.ts';
+import { embeddedTokenizer } from '../src/gguf/tokenizer.ts';
+import { tokenizerMetadata } from '../src/gguf/tokenizer-export.ts';
+import { convert, inspect, load, RiverrunError } from '../src/index.ts';
+import { openModelFiles } from '../src/platform/model-files.ts';
+import { conversion } from '../src/runtime/conversion.ts';
+import { worldVocabularyFile } from '../src/tokenizers/rwkv-world.ts';
+import { goldenNames } from './assembled.ts';
+import { goldenFolder, readTensors } from './golden.ts';
+import { errorRatio, tolerance } from './tolerance.ts';
+
+const written = dialects.flatMap(({ types }) => types);
+const types = new Map<string, string>();
+for (const name of goldenNames) types.set(name, (await inspect(goldenFolder(name))).type);
+const ggufNames = goldenNames.filter((name) => written.includes(types.get(name)!));
+const otherNames = goldenNames.filter((name) => !ggufNames.includes(name));
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'riverrun-convert-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Logits of the fixture's tokens by the model at `path`. */
+async function logitsOf(path: string, name: string): Promise<Float32Array> {
+  const tokens = readTensors(`${goldenFolder(name)}golden.safetensors`).get('tokens')!.data;
+  const model = await load(path, { backend: 'reference-f64' });
+  const logits = await model.session().logitsOf(tokens);
+  model.dispose();
+  return logits;
+}
+
+const bytes = async (pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> => {
+  const parts: Uint8Array[] = [];
+  for await (const piece of pieces) parts.push(piece.slice());
+  return Uint8Array.from(Buffer.concat(parts));
+};
+
+describe('GGUF', () => {
+  test('there is a fixture of every architecture that can be written', () => {
+    expect(new Set(ggufNames.map((name) => types.get(name)))).toEqual(new Set(written));
+  });
+
+  test.each(ggufNames)('%s written and read gives the published logits', async (name) => {
+    const path = join(folder, `${name}.gguf`);
+    await convert(goldenFolder(name), path, { type: 'f32' });
+    const expected = readTensors(`${goldenFolder(name)}golden.safetensors`).get('logits')!.data;
+    expect(errorRatio(await logitsOf(path, name), expected)).toBeLessThan(tolerance.model);
+  });
+
+  test.each(ggufNames)('%s goes to a folder and back to the same file', async (name) => {
+    const [first, second] = [join(folder, `${name}-1.gguf`), join(folder, `${name}-2.gguf`)];
+    const between = join(folder, `${name}-between`);
+    await convert(goldenFolder(name), first, { type: 'f32' });
+    await convert(first, between, { type: 'f32' });
+    await convert(between, second, { type: 'f32' });
+    const [a, b] = [await inspect(first), await inspect(second)];
+    expect(b.tensors).toEqual(a.tensors);
+    expect(errorRatio(await logitsOf(between, name), await logitsOf(first, name))).toBeLessThan(1e-6);
+  });
+
+  test.each(ggufNames)('%s in fewer bits is the model of the numbers that were written', async (name) => {
+    for (const type of ['f16', 'q8_0', 'q4_0'] as const) {
+      const path = join(folder, `${name}-${type}.gguf`);
+      const plain = join(folder, `${name}-${type}-plain`);
+      const { type: reported } = await convert(goldenFolder(name), path, { type });
+      expect(reported).toBe(type);
+      await convert(path, plain, { type: 'f32' });
+      expect(errorRatio(await logitsOf(plain, name), await logitsOf(path, name))).toBeLessThan(1e-6);
+      const again = join(folder, `${name}-${type}-again.gguf`);
+      await convert(path, again);
+      expect((await inspect(again)).tensors).toEqual((await inspect(path)).tensors);
+    }
+  });
+
+  test.each(otherNames)('%s is refused by name', async (name) => {
+    const path = join(folder, `${name}.gguf`);
+    await expect(convert(goldenFolder(name), path)).rejects.toThrow(/llama\.cpp has no/);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test('every tensor of a file says which parameter it holds', async () => {
+    for (const name of ggufNames) {
+      const path = join(folder, `${name}.gguf`);
+      await convert(goldenFolder(name), path, { type: 'f32' });
+      const unused = (await inspect(path)).tensors.filter(({ parameter }) => parameter === null);
+      expect(
+        unused.map((tensor) => tensor.name).filter((tensor) => !/^blk\.0\.time_mix_v|rope_freqs/.test(tensor)),
+      ).toEqual([]);
+    }
+  });
+
+  test('matrices of RWKV-6 that are divided for a residual that is halved are multiplied again', async () => {
+    const files = await openModelFiles(goldenFolder('rwkv6'));
+    const model = conversion(files.config, files.checkpoint);
+    const { metadata, tensors } = ggufExport(
+      {
+        type: model.type,
+        parsed: model.parsed,
+        config: files.config,
+        parameters: new Map([...model.parameters].map(([name, { shape }]) => [name, shape])),
+        pieces: (name) => model.parameters.get(name)!.pieces(),
+      },
+      { type: 'f32' },
+    );
+    const halved = tensors.map((tensor) => {
+      const [, layer] = /^blk\.(\d+)\.(?:time_mix_output|channel_mix_value)\.weight$/.exec(tensor.name) ?? [];
+      return {
+        ...tensor,
+        async *data() {
+          for await (const values of tensor.data())
+            yield (values as Float32Array).map((value) => value / 2 ** Number(layer ?? 0));
+        },
+      };
+    });
+    const path = join(folder, 'rescaled.gguf');
+    writeFileSync(
+      path,
+      await bytes(encodeGguf({ ...metadata, 'rwkv6.rescale_every_n_layers': { type: 'u32', value: 1 } }, halved)),
+    );
+    await files.checkpoint.close();
+    const expected = readTensors(`${goldenFolder('rwkv6')}golden.safetensors`).get('logits')!.data;
+    expect(errorRatio(await logitsOf(path, 'rwkv6'), expected)).toBeLessThan(tolerance.model);
+  });
+});
+
+describe('folders', () => {
+  test.each(goldenNames)('%s saved and loaded gives the same logits', async (name) => {
+    const path = join(folder, `${name}-folder`);
+    await convert(goldenFolder(name), path);
+    expect(readdirSync(path).sort()).toContain('model.safetensors');
+    expect(await logitsOf(path, name)).toEqual(await logitsOf(goldenFolder(name), name));
+  });
+
+  test.each(['bf16', 'f16'] as const)('%s rounds matrices once', async (type) => {
+    const [once, twice] = [join(folder, `once-${type}`), join(folder, `twice-${type}`)];
+    await convert(goldenFolder('mamba'), once, { type });
+    await convert(once, twice);
+    expect((await inspect(twice)).tensors).toEqual((await inspect(once)).tensors);
+    expect(await logitsOf(twice, 'mamba')).toEqual(await logitsOf(once, 'mamba'));
+    expect(await logitsOf(once, 'mamba')).not.toEqual(await logitsOf(goldenFolder('mamba'), 'mamba'));
+  });
+});
+
+describe('tokenizers in GGUF files', () => {
+  /** A tokenizer's metadata, written and read again. */
+  async function through(source: Omit<Parameters<typeof tokenizerMetadata>[0], 'config'>) {
+    const metadata = { 'general.architecture': { type: 'string', value: 'mamba' } as const };
+    const file = await bytes(encodeGguf({ ...metadata, ...tokenizerMetadata({ ...source, config: {} }) }, []));
+    return embeddedTokenizer(new Metadata(await openGguf(bytesSource(file, 'a.gguf'))), 'a.gguf');
+  }
+  const texts = ['', 'Hello, world!', "it's 12345 o'clock…", ' two  spaces\n\n\tand a tab', 'Ünïcödé 漢字 🙂'];
+
+  test('byte-level BPE', async () => {
+    const [json, settings] = ['tokenizer.json', 'tokenizer_config.json'].map((name) =>
+      JSON.parse(readFileSync(new URL(`../models/tiny-books-mamba-13m/${name}`, import.meta.url), 'utf8')),
+    );
+    const { tokenizer } = (await through({ json, settings, vocabularySize: 4100 }))!;
+    const model = await load();
+    for (const text of texts) {
+      expect(tokenizer.encode(text)).toEqual(model.tokenizer.encode(text));
+      expect(tokenizer.decode(tokenizer.encode(text), { skipSpecialTokens: true })).toBe(text);
+    }
+    expect(tokenizer.vocabularySize).toBe(4100);
+    expect(tokenizer.endOfText).toBe(model.tokenizer.endOfText);
+    model.dispose();
+  });
+
+  test('RWKV World, with bytes that are no UTF-8 and a backslash', async () => {
+    const single = Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte));
+    const more = ['the', '\\n', "'", 'é', '\n\n'].map((text) => new TextEncoder().encode(text));
+    const world = [undefined, ...single, ...more];
+    const { tokenizer, world: read } = (await through({ world, vocabularySize: 300 }))!;
+    expect(read!.slice(0, world.length)).toEqual(world);
+    for (const text of texts) expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+    expect(tokenizer.encode('the\\n')).toEqual([257, 258]);
+    expect(worldVocabularyFile(read!)).toBe(worldVocabularyFile(world));
+  });
+
+  test('SentencePiece-like BPE, with spaces as ▁ and bytes for what no token has', async () => {
+    const byteTokens = Array.from({ length: 256 }, (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`);
+    const tokens = [
+      '<unk>',
+      '<s>',
+      '</s>',
+      ...byteTokens,
+      '▁',
+      'h',
+      'e',
+      'l',
+      'o',
+      'he',
+      'll',
+      'hell',
+      'hello',
+      '▁hello',
+    ];
+    const json = {
+      added_tokens: [0, 1, 2].map((id) => ({ id, content: tokens[id], special: true })),
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [
+          { type: 'Prepend', prepend: '▁' },
+          { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+        ],
+      },
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: {
+        type: 'Sequence',
+        decoders: [
+          { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+          { type: 'ByteFallback' },
+          { type: 'Fuse' },
+          { type: 'Strip', content: ' ', start: 1, stop: 0 },
+        ],
+      },
+      model: {
+        type: 'BPE',
+        byte_fallback: true,
+        unk_token: '<unk>',
+        vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+        merges: ['h e', 'l l', 'he ll', 'hell o', '▁ hello'],
+      },
+    };
+    const { tokenizer } = (await through({ json, vocabularySize: tokens.length }))!;
+    expect(tokenizer.encode('hello hell', { addSpecialTokens: false })).toEqual(
+      ['▁hello', '▁', 'hell'].map((token) => tokens.indexOf(token)),
+    );
+    for (const text of texts) expect(tokenizer.decode(tokenizer.encode(text), { skipSpecialTokens: true })).toBe(text);
+  });
+
+  test('a kind that is not built, and a pattern without a name, are refused by name', async () => {
+    const kind = (entries: Parameters<typeof encodeGguf>[0]) =>
+      bytes(encodeGguf({ 'general.architecture': { type: 'string', value: 'mamba' }, ...entries }, []));
+    const open = async (file: Promise<Uint8Array>) =>
+      embeddedTokenizer(new Metadata(await openGguf(bytesSource(await file, 'a.gguf'))), 'a.gguf');
+    const string = (value: string) => ({ type: 'string', value }) as const;
+    await expect(open(kind({ 'tokenizer.ggml.model': string('bert') }))).rejects.toThrow(/its tokenizer is "bert"/);
+    const tokens = { type: 'array', of: 'string', value: ['a'] } as const;
+    await expect(
+      open(
+        kind({
+          'tokenizer.ggml.model': string('gpt2'),
+          'tokenizer.ggml.pre': string('strange'),
+          'tokenizer.ggml.tokens': tokens,
+          'tokenizer.ggml.merges': { type: 'array', of: 'string', value: [] },
+        }),
+      ),
+    ).rejects.toThrow(/splits texts as "strange"/);
+  });
+});
+
+test('a damaged GGUF file is a result or an error of ours, soon', async () => {
+  const path = join(folder, 'damaged.gguf');
+  const numbers = new Random(7);
+  const random = () => numbers.uniform();
+  for (const name of ['mamba', 'rwkv7', 'llama']) {
+    await convert(goldenFolder(name), path, { type: 'f32' });
+    const whole = readFileSync(path);
+    for (let n = 0; n < 100; n++) {
+      const file = Buffer.from(whole);
+      for (let k = 0; k < 3; k++) file[Math.floor(random() * 9000)] = Math.floor(random() * 256);
+      writeFileSync(path, file.subarray(0, n % 10 === 0 ? Math.floor(random() * file.length) : file.length));
+      try {
+        const model = await openModelFiles(path);
+        await model.file.close();
+        conversion(model.config, model.checkpoint);
+      } catch (error) {
+        expect(error).toBeInstanceOf(RiverrunError);
+      }
+    }
+  }
+});
+
+test('an architecture that is not built is refused by name', async () => {
+  const file = await bytes(encodeGguf({ 'general.architecture': { type: 'string', value: 'qwen3next' } }, []));
+  await expect(ggufModel(await openGguf(bytesSource(file, 'a.gguf')))).rejects.toThrow(/"qwen3next"; known: mamba/);
+});
