@@ -191,3 +191,26 @@ test('options: unknown ones are refused, loading can be aborted and reports prog
   expect(seen.at(-1)).toBe(1);
   model.dispose();
 });
+
+test('a model that borrows Llama’s names for something else is not taken for Llama', async () => {
+  cpSync(goldenFolder('llama'), folder, { recursive: true });
+  editConfig((json) => void (json['model_type'] = 'gemma'));
+  await expectRefusal(/model_type "gemma" is not known: its tensors are named like those of Llama/);
+});
+
+test('Mistral is Llama with a sliding window, which counts', async () => {
+  cpSync(goldenFolder('llama'), folder, { recursive: true });
+  const tokens = readTensors(`${goldenFolder('llama')}golden.safetensors`).get('tokens')!.data;
+  const logits = async (window: number | null) => {
+    editConfig((json) => void Object.assign(json, { model_type: 'mistral', sliding_window: window }));
+    const model = await load(folder, { threads: 1 });
+    const result = await model.session().logitsOf(tokens);
+    const V = model.vocabularySize;
+    model.dispose();
+    return { early: result.subarray(0, 4 * V), late: result.subarray(-V) };
+  };
+  const [all, wide, narrow] = [await logits(null), await logits(tokens.length), await logits(4)];
+  expect(wide).toEqual(all);
+  expect(narrow.early).toEqual(all.early);
+  expect(errorRatio(narrow.late, all.late)).toBeGreaterThan(1e-3);
+});

@@ -1,7 +1,8 @@
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { safetensorsBytes } from '../src/formats/safetensors-writer.ts';
 import { type LoadOptions, load } from '../src/index.ts';
 import { goldenFolder, readTensors } from './golden.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
@@ -52,4 +53,30 @@ describe.runIf(available)('PyTorch files', () => {
       model.dispose();
     }
   });
+});
+
+test.each(['rwkv5', 'rwkv6'])('%s under the names of Hugging Face’s code is the same model', async (name) => {
+  const folder = mkdtempSync(join(tmpdir(), 'riverrun-names-'));
+  const mixing: Readonly<Record<string, string>> = { k: 'key', v: 'value', r: 'receptance', g: 'gate' };
+  const tensors = [...readTensors(`${goldenFolder(name)}model.safetensors`)].map(([own, { shape, data }]) => ({
+    name: own
+      .replace(/^(blocks|ln_out)/, 'rwkv.$1')
+      .replace(/^emb\./, 'rwkv.embeddings.')
+      .replace('.ln0.', '.pre_ln.')
+      .replace('.att.', '.attention.')
+      .replace('.ffn.', '.feed_forward.')
+      .replace(/time_mix_(\w)$/, (_, letter: string) => `time_mix_${mixing[letter]}`),
+    type: 'f32' as const,
+    shape,
+    data: new Uint8Array(data.buffer),
+  }));
+  writeFileSync(join(folder, 'model.safetensors'), await safetensorsBytes(tensors));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ model_type: name }));
+  const golden = readTensors(`${goldenFolder(name)}golden.safetensors`);
+  const model = await load(folder, { backend: 'reference' });
+  expect(model.type).toBe(name);
+  const logits = await model.session().logitsOf(golden.get('tokens')!.data);
+  expect(errorRatio(logits, golden.get('logits')!.data)).toBeLessThan(tolerance.model);
+  model.dispose();
+  rmSync(folder, { recursive: true });
 });

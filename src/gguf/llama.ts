@@ -69,6 +69,7 @@ function metadata(c: LlamaConfig, json: Json): ReturnType<Dialect['metadata']> {
     'attention.key_length': u32(c.K),
     'attention.value_length': u32(c.K),
     'attention.layer_norm_rms_epsilon': f32(c.epsilon),
+    ...(c.window > 0 && { 'attention.sliding_window': u32(c.window) }),
     'rope.dimension_count': u32(c.K),
     'rope.freq_base': f32(ropeBase(reader)),
   };
@@ -91,6 +92,7 @@ export const llama: Dialect<LlamaConfig> = {
     model_type: 'llama',
     ...config(m, tensors),
     attention_bias: tensors.has('blk.0.attn_q.bias'),
+    ...(m.has('attention.sliding_window') && { sliding_window: m.integer('attention.sliding_window') }),
   }),
   metadata,
   heads,

@@ -23,6 +23,11 @@ export interface Architecture<Config = unknown> {
   readonly type: string;
   /** Paper and year, for people. */
   readonly title: string;
+  /**
+   * Other `model_type`s of the same computation. Where there is a list, models of any other type are refused though their
+   * tensors have the same names: they may compute something else with them (as Gemma does with Llama's).
+   */
+  readonly aliases?: readonly string[];
   /** Whether a checkpoint with these tensors can be of this architecture. */
   detect(tensors: TensorShapes): boolean;
   /** Reads the configuration, completed from the tensors' shapes where the checkpoint's dialect leaves sizes out. */

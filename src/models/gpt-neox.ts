@@ -70,6 +70,7 @@ function mlp(p: Scope, { D, I }: GptNeoxConfig, x: Tensor): Tensor {
 export const gptNeox: Architecture<GptNeoxConfig> = {
   type: 'gpt_neox',
   title: 'GPT-NeoX (Black et al. 2022)',
+  aliases: [],
   detect: (tensors) => hasTensors(tensors, ['.attention.query_key_value.weight', '.mlp.dense_h_to_4h.weight']),
   config(json) {
     const c = new ConfigReader(json);

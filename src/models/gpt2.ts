@@ -61,6 +61,7 @@ function attend(p: Scope, { D, H }: Gpt2Config, x: Tensor, step: StepInputs): Te
 export const gpt2: Architecture<Gpt2Config> = {
   type: 'gpt2',
   title: 'GPT-2 (Radford et al. 2019)',
+  aliases: [],
   detect: (tensors) => hasTensors(tensors, ['.attn.c_attn.weight', 'wpe.weight']),
   config(json) {
     const c = new ConfigReader(json);

@@ -47,10 +47,18 @@ export const architectures = {
 export function architectureOf(json: Json, tensors: TensorShapes): Architecture {
   const all = Object.values<Architecture>(architectures);
   const fitting = all.filter((architecture) => architecture.detect(tensors));
-  const named = all.find(({ type }) => type === json['model_type']);
-  if (named && (fitting.includes(named) || tensors.size === 0)) return named;
-  if (fitting[0]) return fitting[0];
   const type = json['model_type'];
+  const named = all.find(
+    (architecture) => architecture.type === type || architecture.aliases?.includes(type as string),
+  );
+  if (named && (fitting.includes(named) || tensors.size === 0)) return named;
+  if (fitting[0]) {
+    const [{ aliases, title, type: own }] = fitting as [Architecture];
+    if (type === undefined || !aliases) return fitting[0];
+    throw new ConfigError(
+      `model_type ${JSON.stringify(type)} is not known: its tensors are named like those of ${title}, but what it computes may differ. If it is the same, set model_type to "${own}" in config.json`,
+    );
+  }
   const known = all.map((architecture) => architecture.type).join(', ');
   if (named)
     throw new ConfigError(

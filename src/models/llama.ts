@@ -95,10 +95,14 @@ export function llamaConfig(c: ConfigReader): LlamaConfig {
 export const llama: Architecture<LlamaConfig> = {
   type: 'llama',
   title: 'Llama (Touvron et al. 2023)',
+  aliases: ['mistral'],
   detect: (tensors) =>
     hasTensors(tensors, ['.self_attn.q_proj.weight', '.mlp.gate_proj.weight']) &&
     hasTensors(tensors, ['.self_attn.q_proj.bias']) === hasTensors(tensors, ['.self_attn.o_proj.bias']),
-  config: (json) => llamaConfig(new ConfigReader(json)),
+  config(json) {
+    const c = new ConfigReader(json);
+    return { ...llamaConfig(c), window: c.integer('sliding_window', 0) };
+  },
   vocabulary: ({ V }) => V,
   body,
   head: (p, c, hidden) =>

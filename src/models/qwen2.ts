@@ -8,6 +8,7 @@ export const qwen2: Architecture<LlamaConfig> = {
   ...llama,
   type: 'qwen2',
   title: 'Qwen2 (Yang et al. 2024)',
+  aliases: [],
   detect: (tensors) =>
     hasTensors(tensors, ['.self_attn.q_proj.bias', '.mlp.gate_proj.weight'], ['.self_attn.o_proj.bias']),
   config(json) {

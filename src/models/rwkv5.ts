@@ -9,6 +9,7 @@ import { recurrence } from '../ops/recurrence.ts';
 import { reshape } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
 import { hasTensors } from './fla-config.ts';
+import { authorsName } from './rwkv-names.ts';
 import { type RwkvSizes, rwkvSizes, shapeOf } from './rwkv-shapes.ts';
 
 /**
@@ -74,16 +75,19 @@ function channelMix(p: Scope, { F }: Rwkv5Config, x: Tensor, ends: Tensor): Tens
 export const rwkv5: Architecture<Rwkv5Config> = {
   type: 'rwkv5',
   title: 'RWKV-5.2 (Peng et al. 2024)',
-  detect: (tensors) => hasTensors(tensors, ['att.time_faaaa', 'att.time_mix_g', 'att.gate.weight']),
+  detect: (tensors) =>
+    hasTensors(tensors, ['att.time_faaaa', 'att.time_mix_g', 'att.gate.weight']) ||
+    hasTensors(tensors, ['attention.time_faaaa', 'attention.time_mix_gate', 'attention.gate.weight']),
   config(json, tensors) {
-    const [H, N] = shapeOf(tensors, /0\.att\.time_faaaa$/) as [number, number];
+    const [H, N] = shapeOf(tensors, /0\.att(?:ention)?\.time_faaaa$/) as [number, number];
     const bakedDecay = json['format'] === 'rwkv.cpp';
     return { ...rwkvSizes(tensors), H, N, headEpsilon: bakedDecay ? 1e-5 : 64e-5, bakedDecay };
   },
   vocabulary: ({ V }) => V,
   body,
   head: (p, c, hidden) => linear(hidden, p('head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 })),
-  rename(name, c) {
+  rename(stored, c) {
+    const name = authorsName(stored);
     if (c.bakedDecay && name.endsWith('time_decay'))
       return { name, convert: (w) => w.map((x) => Math.log(-Math.log(x))) };
     return c.bakedDecay && /time_(mix|faaaa)/.test(name) ? { name, convert: (x) => x } : name;

@@ -9,6 +9,7 @@ import { recurrence } from '../ops/recurrence.ts';
 import { reshape, slice, split } from '../ops/views.ts';
 import type { Architecture, StoredParameter } from './architecture.ts';
 import { hasTensors } from './fla-config.ts';
+import { authorsName } from './rwkv-names.ts';
 import { type RwkvSizes, rwkvSizes, shapeOf } from './rwkv-shapes.ts';
 
 /**
@@ -88,9 +89,9 @@ function channelMix(p: Scope, { D, F }: Rwkv6Config, x: Tensor, ends: Tensor): T
 export const rwkv6: Architecture<Rwkv6Config> = {
   type: 'rwkv6',
   title: 'RWKV-6 (Peng et al. 2024)',
-  detect: (tensors) => hasTensors(tensors, ['att.time_maa_w1']),
+  detect: (tensors) => hasTensors(tensors, ['att.time_maa_w1']) || hasTensors(tensors, ['attention.time_maa_w1']),
   config(json, tensors) {
-    const faaaa = shapeOf(tensors, /0\.att\.time_faaaa$/);
+    const faaaa = shapeOf(tensors, /0\.att(?:ention)?\.time_faaaa$/);
     const sizes = rwkvSizes(tensors);
     const H = faaaa[0]!;
     const transposed = json['format'] === 'rwkv.cpp';
@@ -99,15 +100,16 @@ export const rwkv6: Architecture<Rwkv6Config> = {
       ...sizes,
       H,
       N: sizes.D / H,
-      R: shapeOf(tensors, /0\.att\.time_maa_w1$/)[rank]! / 5,
-      Rd: shapeOf(tensors, /0\.att\.time_decay_w1$/)[rank]!,
+      R: shapeOf(tensors, /0\.att(?:ention)?\.time_maa_w1$/)[rank]! / 5,
+      Rd: shapeOf(tensors, /0\.att(?:ention)?\.time_decay_w1$/)[rank]!,
       transposed,
     };
   },
   vocabulary: ({ V }) => V,
   body,
   head: (p, c, hidden) => linear(hidden, p('head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 })),
-  rename(name, { transposed }): string | StoredParameter {
+  rename(stored, { transposed }): string | StoredParameter {
+    const name = authorsName(stored);
     if (!transposed) return name;
     if (/_w[12]$/.test(name)) return { name, convert: transposeLast };
     return /time_(maa|decay|faaaa)/.test(name) ? { name, convert: (x) => x } : name;
