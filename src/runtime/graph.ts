@@ -1,7 +1,7 @@
 import type { WeightLayout } from '../core/backend.ts';
 import { reachable } from '../core/grad.ts';
 import { type StepInputs, stepInputs } from '../core/step.ts';
-import type { Tensor } from '../core/tensor.ts';
+import type { Node, Tensor } from '../core/tensor.ts';
 import { type Carry, type Parameter, Trace } from '../core/trace.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { select } from '../ops/views.ts';
@@ -38,13 +38,19 @@ const matrixOperands: Readonly<Record<string, { operand: string; layout: WeightL
   linearTransposed: { operand: 'w', layout: 'linearTransposed' },
 };
 
-function layoutsOf(roots: readonly Tensor[]): Map<string, WeightLayout> {
+/** The layout that a node wants this operand in, if it reads it as a matrix. */
+export function matrixOperand(node: Node, operand: string): WeightLayout | undefined {
+  const known = node.op && matrixOperands[node.op.name];
+  return known?.operand === operand ? known.layout : undefined;
+}
+
+/** How the kernels of a graph read each parameter. */
+export function layoutsOf(roots: readonly Tensor[]): Map<string, WeightLayout> {
   const layouts = new Map<string, WeightLayout>();
   for (const node of reachable(roots.map((root) => root.node))) {
     for (const [operand, { node: source }] of Object.entries(node.inputs)) {
       if (source.leaf?.kind !== 'parameter') continue;
-      const known = matrixOperands[node.op!.name];
-      const layout = known?.operand === operand ? known.layout : 'rows';
+      const layout = matrixOperand(node, operand) ?? 'rows';
       const before = layouts.get(source.leaf.name);
       layouts.set(source.leaf.name, before === undefined || before === layout ? layout : 'rows');
     }

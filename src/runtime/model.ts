@@ -3,6 +3,7 @@ import { DisposedError, InputError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import type { Json } from '../models/config.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import { derivingWeights, foldConstants } from './fold.ts';
 import type { ModelGraph } from './graph.ts';
 import { matchModel } from './matched.ts';
 import { declareWeights, type LoadParametersOptions, loadParameters } from './parameters.ts';
@@ -28,6 +29,7 @@ interface Parts {
   readonly type: string;
   readonly title: string;
   readonly vocabularySize: number;
+  readonly parameterCount: number;
   readonly graph: ModelGraph;
   readonly backend: Backend;
   readonly weights: Weights;
@@ -58,17 +60,14 @@ export class Model {
   #disposed = false;
 
   constructor(parts: Parts) {
-    const { type, title, vocabularySize, longest, graph, backend, weights } = parts;
+    const { type, title, vocabularySize, parameterCount, longest, graph, backend, weights } = parts;
     this.longest = longest;
     this.type = type;
     this.title = title;
     this.vocabularySize = vocabularySize;
     this.backend = backend.name;
     this.threads = backend.threads;
-    this.parameterCount = [...graph.parameters.values()].reduce(
-      (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
-      0,
-    );
+    this.parameterCount = parameterCount;
     this.#parts = parts;
     this.#runner = new Runner(backend, weights, graph, vocabularySize);
   }
@@ -139,11 +138,12 @@ export class Model {
 /** Builds a model on a backend from its configuration and checkpoint. */
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
   const { checkpoint, tokenizer } = source;
-  const { architecture, config, graph, origins } = matchModel(source.config, checkpoint);
+  const { architecture, config, graph: traced, origins } = matchModel(source.config, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
+  const graph = foldConstants(traced);
   const weights = backend.weights(declareWeights(graph, options.weights ?? 'f32'));
   try {
-    await loadParameters(origins, checkpoint, weights, options);
+    await loadParameters(origins, checkpoint, derivingWeights(graph, weights), options);
   } catch (error) {
     weights.dispose();
     throw error;
@@ -154,6 +154,10 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     type,
     title,
     vocabularySize,
+    parameterCount: [...traced.parameters.values()].reduce(
+      (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
+      0,
+    ),
     graph,
     backend,
     weights,

@@ -99,7 +99,7 @@ function mismatch(
 export async function loadParameters(
   origins: ReadonlyMap<string, Origin>,
   checkpoint: Checkpoint,
-  weights: Weights,
+  weights: Pick<Weights, 'write'>,
   { signal, onProgress }: LoadParametersOptions,
 ): Promise<void> {
   const total = [...origins.values()].reduce((sum, { stored }) => sum + stored.byteLength, 0);
