@@ -1,0 +1,125 @@
+import type { WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
+import { Digest } from '../core/digest.ts';
+import { float16ToNumber } from '../core/float16.ts';
+import { QUANTISATION_GROUP, quantiseQ4, quantiseQ8 } from '../core/quantise.ts';
+
+/** What tells one model from another, so that a state is only ever continued by the model that made it. */
+export interface Fingerprint {
+  /** The architecture's `model_type`. */
+  readonly type: string;
+  /** Digest of the configuration: sizes, epsilons, frequencies. */
+  readonly configuration: string;
+  /** Digest of every parameter's name and numbers, as they were loaded. */
+  readonly parameters: string;
+  /** How matrices are held; `f32` for any format that holds these very numbers exactly. */
+  readonly weights: WeightFormat;
+}
+
+/** Fields that say how a file stores the model, and change nothing of it. */
+const storageFields = ['dialect', 'bakedDecay'];
+
+/** Where parameters are written as they are loaded; takes their digest on the way. */
+export class FingerprintedWeights implements Pick<Weights, 'write'> {
+  readonly #weights: Pick<Weights, 'write'>;
+  readonly #declarations: ReadonlyMap<string, WeightDeclaration>;
+  readonly #digests = new Map<string, Digest>();
+  #exact = true;
+
+  constructor(weights: Pick<Weights, 'write'>, declarations: readonly WeightDeclaration[]) {
+    this.#weights = weights;
+    this.#declarations = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+  }
+
+  /** Stores numbers of a parameter, which must come in order. */
+  write(name: string, values: Float32Array, start?: number): void {
+    let digest = this.#digests.get(name);
+    if (!digest) this.#digests.set(name, (digest = new Digest().text(name)));
+    const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+    digest.words(words);
+    const declaration = this.#declarations.get(name);
+    if (declaration) this.#exact &&= holdsExactly(declaration, values, words);
+    this.#weights.write(name, values, start);
+  }
+
+  /** The fingerprint of the model whose parameters have all been written. */
+  fingerprint(type: string, config: unknown, format: WeightFormat): Fingerprint {
+    const parameters = new Digest();
+    for (const name of [...this.#digests.keys()].sort()) parameters.text(this.#digests.get(name)!.hex());
+    return {
+      type,
+      configuration: new Digest().text(canonical(config)).hex(),
+      parameters: parameters.hex(),
+      weights: this.#exact ? 'f32' : format,
+    };
+  }
+}
+
+/** Whether a parameter's format has these very numbers. */
+function holdsExactly(declaration: WeightDeclaration, values: Float32Array, words: Uint32Array): boolean {
+  const { format } = declaration;
+  if (format === 'f32') return true;
+  if (format === 'bf16') return isBf16(words);
+  return format === 'f16' ? isF16(values, words) : isQuantised(declaration, values, format);
+}
+
+function isBf16(words: Uint32Array): boolean {
+  let bits = 0;
+  for (let i = 0; i < words.length; i++) bits |= words[i]!;
+  return (bits & 0xffff) === 0;
+}
+
+function isF16(values: Float32Array, words: Uint32Array): boolean {
+  for (let i = 0; i < values.length; i++) {
+    const magnitude = Math.abs(values[i]!);
+    // Below 2^-14 f16 has the multiples of 2^-24, above it 11 significant bits.
+    const exact = magnitude < 2 ** -14 ? Number.isInteger(magnitude * 2 ** 24) : (words[i]! & 0x1fff) === 0;
+    if (!exact || magnitude > 65504) return false;
+  }
+  return true;
+}
+
+/** Groups of each piece of a matrix that are looked at: other numbers than quantised ones fit none of them. */
+const GROUPS_LOOKED_AT = 64;
+
+/** Whether numbers were quantised in just this way before, so that quantising them again changes nothing. */
+function isQuantised({ shape, layout }: WeightDeclaration, values: Float32Array, format: 'q8' | 'q4'): boolean {
+  const columns = shape[1]!;
+  const quantise = format === 'q8' ? quantiseQ8 : quantiseQ4;
+  const integers = new Int8Array(QUANTISATION_GROUP);
+  const group = new Float32Array(QUANTISATION_GROUP);
+  // Groups run along the axis that is summed over.
+  const [inputs, step] = layout === 'linear' ? [columns, 1] : [values.length / columns, columns];
+  const count = Math.min(QUANTISATION_GROUP, inputs);
+  const outputs = values.length / inputs;
+  for (let o = 0; o < Math.min(outputs, GROUPS_LOOKED_AT); o++) {
+    const start = layout === 'linear' ? o * columns : o;
+    for (let k = 0; k < count; k++) group[k] = values[start + k * step]!;
+    const scale = float16ToNumber(quantise(group, count, integers));
+    for (let k = 0; k < count; k++) if (Math.fround(integers[k]! * scale) !== group[k]) return false;
+  }
+  return true;
+}
+
+/** A configuration as text: fields in order, numbers to single precision, which is as much as some formats keep. */
+function canonical(value: unknown): string {
+  if (typeof value === 'number') return String(Math.fround(value));
+  if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'undefined';
+  if (Array.isArray(value) || value instanceof Set) return `[${[...value].map(canonical).join(',')}]`;
+  const fields = Object.entries(value).filter(([name, field]) => field !== undefined && !storageFields.includes(name));
+  return `{${fields
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, field]) => `${name}:${canonical(field)}`)
+    .join(',')}}`;
+}
+
+/** What keeps `given`, a state's model, from being `model`; nothing when they are the same. */
+export function difference(given: Fingerprint, model: Fingerprint): string | undefined {
+  if (given.type !== model.type) return `of a model of type ${given.type}, and this one is ${model.type}`;
+  if (given.configuration !== model.configuration)
+    return `of another ${model.type}: its configuration (sizes, epsilons …) is not this model's`;
+  if (given.parameters !== model.parameters)
+    return `of another ${model.type} of the same sizes: its parameters are not this model's (another training or fine-tune)`;
+  if (given.weights !== model.weights)
+    return `of this model with its matrices held as ${given.weights}, and here they are held as ${model.weights}: load the model with weights: '${given.weights}'`;
+  return undefined;
+}
