@@ -13,6 +13,7 @@ import { type ModelSizes, modelSizes } from '../runtime/sizes.ts';
 import { type FetchProgress, fetchModel } from './hub.ts';
 import { openModelFiles } from './model-files.ts';
 import { enableWasmFeatures, spawnThread } from './node.ts';
+import { sessionFiles } from './session-files.ts';
 
 /** The model that is used when none is named: it comes with the package. */
 export const embeddedModel = 'tiny-books-mamba-13m';
@@ -70,6 +71,7 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
         signal,
         onProgress,
         ownsBackend: true,
+        files: sessionFiles,
       });
     } catch (error) {
       backend.dispose();

@@ -3,12 +3,14 @@ import { DisposedError, InputError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import type { Json } from '../models/config.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import { type Fingerprint, FingerprintedWeights } from './fingerprint.ts';
 import { derivingWeights, foldConstants } from './fold.ts';
 import type { ModelGraph } from './graph.ts';
 import { matchModel } from './matched.ts';
 import { declareWeights, type LoadParametersOptions, loadParameters } from './parameters.ts';
 import { Runner } from './runner.ts';
-import { Session } from './session.ts';
+import { Session, type SessionOptions } from './session.ts';
+import type { Files } from './source.ts';
 
 /** What a model is assembled from. */
 export interface ModelSource {
@@ -23,6 +25,8 @@ export interface AssembleOptions extends LoadParametersOptions {
   readonly weights?: WeightFormat | undefined;
   /** Whether `dispose` of the model also disposes the backend. */
   readonly ownsBackend?: boolean | undefined;
+  /** How sessions read files and write checkpoints; without it they can't. */
+  readonly files?: Files | undefined;
 }
 
 interface Parts {
@@ -37,6 +41,8 @@ interface Parts {
   /** The longest text, for models with a table of positions. */
   readonly longest: number;
   readonly ownsBackend: boolean;
+  readonly fingerprint: Fingerprint;
+  readonly files: Files | undefined;
 }
 
 /** A language model, ready to run. Any number of sessions share it; each holds the state of one text. */
@@ -54,6 +60,8 @@ export class Model {
   /** What runs it, such as `wasm-relaxed`. */
   readonly backend: string;
   readonly threads: number;
+  /** What tells it from other models: states of another are refused. */
+  readonly fingerprint: Fingerprint;
   readonly #parts: Parts;
   readonly #runner: Runner;
   readonly #sessions = new Set<Session>();
@@ -68,6 +76,7 @@ export class Model {
     this.backend = backend.name;
     this.threads = backend.threads;
     this.parameterCount = parameterCount;
+    this.fingerprint = parts.fingerprint;
     this.#parts = parts;
     this.#runner = new Runner(backend, weights, graph, vocabularySize);
   }
@@ -91,18 +100,22 @@ export class Model {
   }
 
   /** Opens a session: an empty text. */
-  session(): Session {
+  session(options: SessionOptions = {}): Session {
     if (this.#disposed) throw new DisposedError('the model is disposed');
-    const { backend, graph } = this.#parts;
-    const session: Session = new Session({
-      model: this,
-      runner: this.#runner,
-      longest: this.#parts.longest,
-      stateNames: graph.carries.map(({ name }) => name),
-      slot: () => backend.slot(graph.carries),
-      onDispose: (closed) => this.#sessions.delete(closed),
-      onFork: (forked) => this.#sessions.add(forked),
-    });
+    const { backend, graph, longest, files } = this.#parts;
+    const { vocabularySize, fingerprint } = this;
+    const { carries } = graph;
+    const session: Session = new Session(
+      {
+        model: this,
+        stepper: this.#runner,
+        sequence: { carries, fingerprint, vocabularySize, longest, slot: () => backend.slot(carries) },
+        files,
+        onDispose: (closed) => this.#sessions.delete(closed),
+        onFork: (forked) => this.#sessions.add(forked),
+      },
+      options,
+    );
     this.#sessions.add(session);
     return session;
   }
@@ -141,9 +154,12 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
   const { architecture, config, graph: traced, origins } = matchModel(source.config, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
   const graph = foldConstants(traced);
-  const weights = backend.weights(declareWeights(graph, options.weights ?? 'f32'));
+  const format = options.weights ?? 'f32';
+  const declarations = declareWeights(graph, format);
+  const weights = backend.weights(declarations);
+  const written = new FingerprintedWeights(derivingWeights(graph, weights), declarations);
   try {
-    await loadParameters(origins, checkpoint, derivingWeights(graph, weights), options);
+    await loadParameters(origins, checkpoint, written, options);
   } catch (error) {
     weights.dispose();
     throw error;
@@ -164,5 +180,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     tokenizer,
     longest,
     ownsBackend: options.ownsBackend ?? false,
+    fingerprint: written.fingerprint(type, config, format),
+    files: options.files,
   });
 }

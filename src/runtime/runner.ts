@@ -14,11 +14,19 @@ export interface Segment {
   readonly outputs: 'none' | 'last' | 'all';
 }
 
+/** What takes sessions forward: a runner, or a batcher that packs the steps of several. */
+export interface Stepper {
+  decode(slots: readonly [Slot], token: number, position: number): Float32Array | Promise<Float32Array>;
+  run(segments: readonly Segment[]): Promise<Float32Array>;
+  /** Told that a slot is about to go. */
+  forget?(slot: Slot): void;
+}
+
 /**
  * Runs a model's step on packed segments. Plans are made when a capacity is first needed and kept: one for single tokens,
  * one for blocks, one for each larger batch (capacities are powers of two, so there are few).
  */
-export class Runner {
+export class Runner implements Stepper {
   readonly #backend: Backend;
   readonly #weights: Weights;
   readonly #graph: ModelGraph;

@@ -1,31 +1,29 @@
 import type { Slot } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
-import { encodeStream } from '../tokenizers/encode-stream.ts';
+import { BLOCK } from './blocks.ts';
+import { Checkpoints, type CheckpointsOptions } from './checkpoints.ts';
 import { type GenerateOptions, type Generation, generate } from './generate.ts';
 import type { Model } from './model.ts';
-import { Pace } from './pause.ts';
-import type { Runner } from './runner.ts';
+import { type ReadOptions, readSource } from './read.ts';
+import type { Stepper } from './runner.ts';
+import { refuseUnknownOptions } from './sampler.ts';
+import { Sequence, type SequenceModel } from './sequence.ts';
+import type { Files, Source } from './source.ts';
+import { SessionState } from './state.ts';
 
-/** Tokens read in one step: enough for the matrix kernels to run at full speed, little memory. */
-const BLOCK = 128;
+export type { ReadOptions } from './read.ts';
+export type { Source } from './source.ts';
 
-/** What a session reads: text, token ids, or a stream of either's pieces of any length. */
-export type Source = string | ArrayLike<number> | Iterable<string> | AsyncIterable<string>;
-
-export interface ReadOptions {
-  /** Stops the reading; what was read until then stays read. */
-  readonly signal?: AbortSignal | undefined;
-  /** Told the number of tokens read so far in this call. */
-  readonly onProgress?: ((tokens: number) => void) | undefined;
+export interface SessionOptions {
+  /** How many earlier states are kept, and how often: see `session.checkpoints`. */
+  readonly checkpoints?: CheckpointsOptions;
 }
 
 interface Parts {
   readonly model: Model;
-  readonly runner: Runner;
-  readonly stateNames: readonly string[];
-  /** Tokens that the model can see at most. */
-  readonly longest: number;
-  slot(): Slot;
+  readonly stepper: Stepper;
+  readonly sequence: SequenceModel;
+  readonly files: Files | undefined;
   onDispose(session: Session): void;
   onFork(session: Session): void;
 }
@@ -36,86 +34,79 @@ interface Parts {
  */
 export class Session {
   readonly model: Model;
+  /** All that the model knows of the text: save, restore, reset. */
+  readonly state: SessionState;
+  /** Earlier states, to go back to. */
+  readonly checkpoints: Checkpoints;
   readonly #parts: Parts;
+  readonly #options: SessionOptions;
+  readonly #sequence: Sequence;
+  /** The sequence's slot, as the hot path wants it. */
   readonly #slots: [Slot];
-  /** Logits after the last token, a copy of its own: other sessions share the runner. */
-  readonly #logits: Float32Array;
-  #position = 0;
   #busy = false;
   #disposed = false;
 
-  constructor(parts: Parts) {
+  constructor(parts: Parts, options: SessionOptions = {}) {
+    refuseUnknownOptions(options, ['checkpoints']);
     this.model = parts.model;
     this.#parts = parts;
-    this.#slots = [parts.slot()];
-    this.#logits = new Float32Array(parts.model.vocabularySize);
+    this.#options = options;
+    this.#sequence = new Sequence(parts.sequence);
+    this.#slots = [this.#sequence.slot];
+    const idle = () => this.#idle();
+    this.checkpoints = new Checkpoints(this.#sequence, idle, options.checkpoints);
+    this.state = new SessionState(this.#sequence, idle, () => this.checkpoints.clear());
   }
 
   /** Tokens read and generated so far. */
   get position(): number {
-    return this.#position;
+    return this.#sequence.position;
   }
 
   /** Bytes of state. */
   get bytes(): number {
-    return this.#slots[0].bytes;
+    return this.#sequence.slot.bytes;
   }
 
   /** Logits [V] of the next token, valid until the session moves on. InputError before the first token. */
   get logits(): Float32Array {
     this.#alive();
-    if (this.#position === 0)
+    if (this.position === 0)
       throw new InputError('the session has read nothing yet: there is no next token to predict');
-    return this.#logits;
+    return this.#sequence.logits;
   }
 
-  /** Reads text or tokens. Text is encoded as the model was trained to see it, from the start of the session on. */
+  /**
+   * Reads text, tokens, a stream or a file, of any length. Text is encoded as the model was trained to see it, from the
+   * start of the session on.
+   */
   async read(source: Source, options: ReadOptions = {}): Promise<void> {
-    await this.#exclusively(async () => {
-      const pace = new Pace();
-      let read = 0;
-      for await (const tokens of this.#tokens(source)) {
-        for (let start = 0; start < tokens.length; start += BLOCK) {
-          options.signal?.throwIfAborted();
-          const block = Array.prototype.slice.call(tokens, start, start + BLOCK) as number[];
-          await this.#block(block);
-          read += block.length;
-          options.onProgress?.(read);
-          await pace.breathe();
-        }
-      }
-    });
-  }
-
-  /** The source as token ids, in pieces. */
-  async *#tokens(source: Source): AsyncIterable<ArrayLike<number>> {
-    if (typeof source === 'string') {
-      yield this.model.tokenizer.encode(source, { addSpecialTokens: this.#position === 0 });
-    } else if (Symbol.asyncIterator in source || !('length' in source)) {
-      yield* encodeStream(this.model.tokenizer, source as AsyncIterable<string>, {
-        addSpecialTokens: this.#position === 0,
-      });
-    } else {
-      const tokens = source as ArrayLike<number>;
-      for (let i = 0; i < tokens.length; i++) this.#check(tokens[i]!);
-      yield tokens;
-    }
+    const { model, files } = this.#parts;
+    const sequence = this.#sequence;
+    const block = (tokens: ArrayLike<number>) => this.#block(tokens);
+    const check = (token: number) => this.#check(token);
+    await this.#exclusively(() => readSource({ model, files, sequence, block, check }, source, options));
   }
 
   /** Refuses tokens beyond what the model has positions for. */
   #room(tokens: number): void {
-    const { longest } = this.#parts;
-    if (this.#position + tokens <= longest) return;
+    const { longest } = this.#sequence;
+    if (this.position + tokens <= longest) return;
     throw new InputError(
-      `the model has learned positions for ${longest} tokens: after ${this.#position}, ${tokens} more do not fit`,
+      `the model has learned positions for ${longest} tokens: after ${this.position}, ${tokens} more do not fit`,
     );
   }
 
   async #block(tokens: ArrayLike<number>): Promise<void> {
     this.#room(tokens.length);
-    const segment = { slot: this.#slots[0], tokens, position: this.#position, outputs: 'last' as const };
-    this.#logits.set(await this.#parts.runner.run([segment]));
-    this.#position += tokens.length;
+    const segment = { slot: this.#slots[0], tokens, position: this.position, outputs: 'last' as const };
+    this.#sequence.logits.set(await this.#parts.stepper.run([segment]));
+    this.#moved(tokens.length);
+  }
+
+  #moved(tokens: number): void {
+    this.#sequence.position += tokens;
+    this.checkpoints.passed();
   }
 
   /** Reads tokens and returns the logits [tokens, V] after each: what `score` measures. */
@@ -127,25 +118,30 @@ export class Session {
       this.#room(tokens.length);
       for (let start = 0; start < tokens.length; start += BLOCK) {
         const block = Array.prototype.slice.call(tokens, start, start + BLOCK) as number[];
-        const segment = { slot: this.#slots[0], tokens: block, position: this.#position, outputs: 'all' as const };
-        all.set(await this.#parts.runner.run([segment]), start * V);
-        this.#position += block.length;
+        const segment = { slot: this.#slots[0], tokens: block, position: this.position, outputs: 'all' as const };
+        all.set(await this.#parts.stepper.run([segment]), start * V);
+        this.#sequence.logits.set(all.subarray((start + block.length - 1) * V, (start + block.length) * V));
+        this.#moved(block.length);
       }
-      if (tokens.length > 0) this.#logits.set(all.subarray(all.length - V));
       return all;
     });
   }
 
   /** Reads one token; returns the logits [V] of the next, valid until the session moves on. */
   async step(token: number): Promise<Float32Array> {
-    this.#alive();
+    this.#idle();
     this.#check(token);
     this.#room(1);
-    if (this.#busy) throw busy();
-    const running = this.#parts.runner.decode(this.#slots, token, this.#position);
-    this.#logits.set(running instanceof Promise ? await running : running);
-    this.#position++;
-    return this.#logits;
+    const { logits } = this.#sequence;
+    this.#busy = true;
+    try {
+      const running = this.#parts.stepper.decode(this.#slots, token, this.position);
+      logits.set(running instanceof Promise ? await running : running);
+    } finally {
+      this.#busy = false;
+    }
+    this.#moved(1);
+    return logits;
   }
 
   /**
@@ -158,38 +154,33 @@ export class Session {
 
   /** Another session in the same state; the two go their own ways. */
   fork(): Session {
-    this.#alive();
-    if (this.#busy) throw busy();
-    const forked = new Session(this.#parts);
-    forked.#slots[0].copyFrom(this.#slots[0]);
-    forked.#logits.set(this.#logits);
-    forked.#position = this.#position;
+    this.#idle();
+    const forked = new Session(this.#parts, this.#options);
+    forked.#sequence.copyFrom(this.#sequence);
+    forked.checkpoints.copyFrom(this.checkpoints);
     this.#parts.onFork(forked);
     return forked;
   }
 
   /** Back to an empty text. */
   reset(): void {
-    this.#alive();
-    if (this.#busy) throw busy();
-    this.#slots[0].reset();
-    this.#position = 0;
+    this.state.reset();
   }
 
   /** Names of the carried states. */
   get stateNames(): readonly string[] {
-    return this.#parts.stateNames;
+    return this.state.names;
   }
 
   /** One of the carried states, row-major. */
   readState(name: string): Float32Array {
-    this.#alive();
-    return this.#slots[0].read(name);
+    return this.state.read(name);
   }
 
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#parts.stepper.forget?.(this.#slots[0]);
     this.#slots[0].dispose();
     this.#parts.onDispose(this);
   }
@@ -200,6 +191,11 @@ export class Session {
 
   #alive(): void {
     if (this.#disposed) throw new DisposedError('the session is disposed');
+  }
+
+  #idle(): void {
+    this.#alive();
+    if (this.#busy) throw new InputError('the session is already reading: wait for it, or fork it first');
   }
 
   #check(token: number): void {
@@ -214,14 +210,13 @@ export class Session {
    * one. Afterwards each session is as if it had read its tokens alone.
    */
   static async readTogether(
-    runner: Runner,
+    runner: Stepper,
     sessions: readonly Session[],
     texts: readonly ArrayLike<number>[],
   ): Promise<void> {
     if (new Set(sessions).size !== sessions.length) throw new InputError('a session can read only one text at a time');
     for (const [i, session] of sessions.entries()) {
-      session.#alive();
-      if (session.#busy) throw busy();
+      session.#idle();
       if (!texts[i] || texts[i].length === 0) throw new InputError('every session needs at least one token to read');
       for (let t = 0; t < texts[i].length; t++) session.#check(texts[i][t]!);
       session.#room(texts[i].length);
@@ -232,14 +227,14 @@ export class Session {
         sessions.map((session, i) => ({
           slot: session.#slots[0],
           tokens: texts[i]!,
-          position: session.#position,
+          position: session.position,
           outputs: 'last' as const,
         })),
       );
       for (const [i, session] of sessions.entries()) {
         const V = session.model.vocabularySize;
-        session.#logits.set(logits.subarray(i * V, (i + 1) * V));
-        session.#position += texts[i]!.length;
+        session.#sequence.logits.set(logits.subarray(i * V, (i + 1) * V));
+        session.#moved(texts[i]!.length);
       }
     } finally {
       for (const session of sessions) session.#busy = false;
@@ -248,8 +243,7 @@ export class Session {
 
   /** Keeps a second reader out while a first is at work: the two would mix their texts. */
   async #exclusively<R>(body: () => Promise<R>): Promise<R> {
-    this.#alive();
-    if (this.#busy) throw busy();
+    this.#idle();
     this.#busy = true;
     try {
       return await body();
@@ -258,5 +252,3 @@ export class Session {
     }
   }
 }
-
-const busy = (): InputError => new InputError('the session is already reading: wait for it, or fork it first');

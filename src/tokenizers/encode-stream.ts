@@ -6,6 +6,12 @@ const PIECE = 1 << 14;
 /** A stretch without a place to cut is cut after this many characters, or memory would have no bound. */
 const LONGEST = 1 << 20;
 
+/** A stretch of text and its ids. */
+export interface EncodedPiece {
+  readonly text: string;
+  readonly tokens: number[];
+}
+
 /**
  * Encodes text that comes in chunks of any size, in bounded memory, to the ids that encoding the whole at once gives:
  * the text is cut only where no token can span the cut. Only a megabyte without such a place is cut all the same.
@@ -15,21 +21,33 @@ export async function* encodeStream(
   chunks: Iterable<string> | AsyncIterable<string>,
   options: EncodeOptions = {},
 ): AsyncGenerator<number[]> {
+  for await (const { tokens } of encodePieces(tokenizer, chunks, options)) yield tokens;
+}
+
+/** Like `encodeStream`, with the text that each piece's ids are of. The texts joined are the whole. */
+export async function* encodePieces(
+  tokenizer: Tokenizer,
+  chunks: Iterable<string> | AsyncIterable<string>,
+  options: EncodeOptions = {},
+): AsyncGenerator<EncodedPiece> {
   let held = '';
   let addSpecialTokens = options.addSpecialTokens ?? true;
   for await (const chunk of chunks) {
     if (typeof chunk !== 'string')
       throw new InputError(`a stream of text gave ${typeof chunk}: decode bytes with a TextDecoderStream first`);
-    held += chunk;
-    while (held.length > PIECE) {
-      const cut = cutBefore(tokenizer, held);
-      if (cut <= 0) break;
-      yield tokenizer.encode(held.slice(0, cut), { addSpecialTokens });
-      addSpecialTokens = false;
-      held = held.slice(cut);
+    for (let at = 0; at < chunk.length; at += PIECE) {
+      held += chunk.slice(at, at + PIECE);
+      while (held.length > PIECE) {
+        const cut = cutBefore(tokenizer, held);
+        if (cut <= 0) break;
+        const text = held.slice(0, cut);
+        yield { text, tokens: tokenizer.encode(text, { addSpecialTokens }) };
+        addSpecialTokens = false;
+        held = held.slice(cut);
+      }
     }
   }
-  if (held !== '') yield tokenizer.encode(held, { addSpecialTokens });
+  if (held !== '') yield { text: held, tokens: tokenizer.encode(held, { addSpecialTokens }) };
 }
 
 /** The last place in `text` where it may be cut; 0 where there is none yet. */

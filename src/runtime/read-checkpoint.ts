@@ -1,0 +1,103 @@
+import { FormatError, InputError, UnsupportedError } from '../core/errors.ts';
+import { type Block, type SourcePlace, startOfSource } from './blocks.ts';
+import type { Sequence } from './sequence.ts';
+import type { Files, SourceUnit } from './source.ts';
+import { checkState, State } from './state.ts';
+
+interface CheckpointOptions {
+  readonly checkpointFile?: string | undefined;
+  readonly checkpointEvery?: number | undefined;
+}
+
+/** How far a source was read. */
+export interface ReadProgress {
+  readonly place: SourcePlace;
+  /** Tokens of the source read. */
+  readonly tokens: number;
+}
+
+/** The checkpoint file that the options ask for, if they do. */
+export function readCheckpoint(
+  sequence: Sequence,
+  files: Files | undefined,
+  unit: SourceUnit,
+  { checkpointFile, checkpointEvery = 8192 }: CheckpointOptions,
+): ReadCheckpoint | undefined {
+  if (!(checkpointEvery >= 1)) throw new InputError(`checkpointEvery is ${checkpointEvery}: it must be at least 1`);
+  if (checkpointFile === undefined) return undefined;
+  if (!files) throw new UnsupportedError(`there are no files here to keep ${checkpointFile} in: save session.state`);
+  return new ReadCheckpoint(sequence, files, unit, checkpointFile, checkpointEvery);
+}
+
+/** Keeps a file with the state of a session that is reading, and the place in the source that goes with it. */
+export class ReadCheckpoint {
+  readonly #sequence: Sequence;
+  readonly #files: Files;
+  readonly #unit: SourceUnit;
+  readonly #path: string;
+  readonly #every: number;
+  /** Tokens that the session held when it began with the source. */
+  readonly #start: number;
+  #saved = 0;
+  #last: { block: Block; tokens: number } | undefined;
+
+  constructor(sequence: Sequence, files: Files, unit: SourceUnit, path: string, every: number) {
+    this.#sequence = sequence;
+    this.#files = files;
+    this.#unit = unit;
+    this.#path = path;
+    this.#every = every;
+    this.#start = sequence.position;
+  }
+
+  /** Puts the session where the file says, if there is one. InputError when it is of another model or other reading. */
+  async resume(): Promise<ReadProgress | undefined> {
+    const bytes = await this.#files.read(this.#path);
+    if (!bytes) return undefined;
+    const state = await State.load(bytes, this.#path);
+    checkState(state, this.#sequence, this.#path);
+    const { 'source.unit': unit, 'source.start': start, 'source.digest': digest } = state.notes;
+    if (unit === undefined || digest === undefined)
+      throw new FormatError(`${this.#path} is a state, but no checkpoint of reading: it names no place in a source`);
+    if (unit !== this.#unit)
+      throw new InputError(`${this.#path} is of a source read in ${unit}, and this one is read in ${this.#unit}`);
+    if (Number(start) !== this.#start)
+      throw new InputError(
+        `${this.#path} is of a reading begun after ${start} tokens, and this session has read ${this.#start}`,
+      );
+    const [offset, skip, tokens] = ['offset', 'skip', 'tokens'].map((name) => this.#count(state, name));
+    this.#sequence.put(state);
+    this.#saved = tokens!;
+    return { place: { ...startOfSource, offset: offset!, skip: skip!, digest }, tokens: tokens! };
+  }
+
+  #count({ notes }: State, name: string): number {
+    const value = Number(notes[`source.${name}`]);
+    if (Number.isSafeInteger(value) && value >= 0) return value;
+    throw new FormatError(`${this.#path}: source.${name} is ${notes[`source.${name}`]}`);
+  }
+
+  /** Told of every block when it has been read. */
+  async passed(block: Block, tokens: number): Promise<void> {
+    this.#last = { block, tokens };
+    if (tokens - this.#saved >= this.#every) await this.save();
+  }
+
+  /** Writes the file, unless nothing was read since. */
+  async save(): Promise<void> {
+    if (!this.#last) return;
+    const { block, tokens } = this.#last;
+    const { offset, skip, digest } = block.place();
+    const notes = {
+      'source.unit': this.#unit,
+      'source.start': String(this.#start),
+      'source.offset': String(offset),
+      'source.skip': String(skip),
+      'source.digest': digest,
+      'source.tokens': String(tokens),
+    };
+    await this.#files.write(this.#path, this.#sequence.snapshot().save({ notes }));
+    this.#saved = tokens;
+    this.#last = undefined;
+  }
+}

@@ -1,0 +1,81 @@
+import { abortable } from './abortable.ts';
+import { type Block, blocksOf, startOfSource } from './blocks.ts';
+import { Pace } from './pause.ts';
+import { type ReadCheckpoint, readCheckpoint } from './read-checkpoint.ts';
+import { refuseUnknownOptions } from './sampler.ts';
+import type { Sequence } from './sequence.ts';
+import { type Files, isTokens, openSource, type Source, type Surroundings } from './source.ts';
+
+export interface ReadOptions {
+  /** Stops the reading; what was read until then stays read. */
+  readonly signal?: AbortSignal | undefined;
+  /** Told the number of tokens of the source read so far, those before a checkpoint included. */
+  readonly onProgress?: ((tokens: number) => void) | undefined;
+  /**
+   * Keeps the state and the place in the source in this file, and goes on from there when it exists: reading that was
+   * ended at any moment, and begun again with the same source, gives the same state bit for bit. At the end the file stays,
+   * so that a file that has grown since is read on. Where there are files only.
+   */
+  readonly checkpointFile?: string | undefined;
+  /** Tokens between two writings of the checkpoint file. Default 8192. */
+  readonly checkpointEvery?: number | undefined;
+}
+
+const optionNames = ['signal', 'onProgress', 'checkpointFile', 'checkpointEvery'];
+
+/** What reading needs of a session. */
+export interface Reader {
+  readonly model: Surroundings['model'];
+  readonly sequence: Sequence;
+  readonly files: Files | undefined;
+  /** Reads at most BLOCK tokens. */
+  block(tokens: readonly number[]): Promise<void>;
+  /** Refuses a token that the model has not. */
+  check(token: number): void;
+}
+
+/** Reads a source to its end, block by block. */
+export async function readSource(reader: Reader, source: Source, options: ReadOptions): Promise<void> {
+  refuseUnknownOptions(options, optionNames);
+  const { signal } = options;
+  const { sequence, model, files } = reader;
+  if (isTokens(source)) for (let i = 0; i < source.length; i++) reader.check(source[i]!);
+  const opened = openSource(source, { model, files, isStart: sequence.position === 0 });
+  const checkpoint = readCheckpoint(sequence, files, opened.unit, options);
+  const progress = (await checkpoint?.resume()) ?? { place: startOfSource, tokens: 0 };
+  const blocks = blocksOf(opened, progress.place);
+  try {
+    await readBlocks(reader, blocks, progress.tokens, checkpoint, options);
+  } catch (error) {
+    if (signal?.aborted) await checkpoint?.save();
+    throw error;
+  } finally {
+    // A source that waits for more ends only when that comes; nobody waits for it.
+    blocks.return(undefined).catch(() => {});
+  }
+  await checkpoint?.save();
+}
+
+async function readBlocks(
+  reader: Reader,
+  blocks: AsyncGenerator<Block>,
+  before: number,
+  checkpoint: ReadCheckpoint | undefined,
+  { signal, onProgress }: ReadOptions,
+): Promise<void> {
+  const pace = new Pace();
+  let tokens = before;
+  for (;;) {
+    signal?.throwIfAborted();
+    const next = await abortable(blocks.next(), signal);
+    if (next.done) return;
+    const block = next.value;
+    if (block.tokens.length > 0) {
+      await reader.block(block.tokens);
+      tokens += block.tokens.length;
+      onProgress?.(tokens);
+    }
+    await checkpoint?.passed(block, tokens);
+    await pace.breathe();
+  }
+}

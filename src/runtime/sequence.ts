@@ -1,0 +1,76 @@
+import type { Slot, StateDeclaration } from '../core/backend.ts';
+import type { Fingerprint } from './fingerprint.ts';
+import { State } from './state.ts';
+import type { StateTensor } from './state-file.ts';
+
+/** What the sequences of one model have in common. */
+export interface SequenceModel {
+  readonly carries: readonly StateDeclaration[];
+  readonly fingerprint: Fingerprint;
+  readonly vocabularySize: number;
+  /** Tokens that the model can see at most. */
+  readonly longest: number;
+  slot(): Slot;
+}
+
+/** Where a model is in one text: the carried state on the backend, the number of tokens, the logits of the next. */
+export class Sequence {
+  readonly slot: Slot;
+  /** Logits [V] after the last token, a copy of its own: other sessions share the runner. */
+  readonly logits: Float32Array;
+  position = 0;
+  readonly #model: SequenceModel;
+
+  constructor(model: SequenceModel) {
+    this.#model = model;
+    this.slot = model.slot();
+    this.logits = new Float32Array(model.vocabularySize);
+  }
+
+  get carries(): readonly StateDeclaration[] {
+    return this.#model.carries;
+  }
+
+  get fingerprint(): Fingerprint {
+    return this.#model.fingerprint;
+  }
+
+  get longest(): number {
+    return this.#model.longest;
+  }
+
+  /** A copy of it all. */
+  snapshot(): State {
+    const { position } = this;
+    const tensors = new Map<string, StateTensor>();
+    for (const { name, shape, growing } of this.carries)
+      tensors.set(name, { shape: growing ? [position, ...shape] : shape, values: this.slot.read(name) });
+    return new State({
+      model: this.fingerprint,
+      position,
+      logits: position > 0 ? this.logits.slice() : undefined,
+      tensors,
+      notes: {},
+    });
+  }
+
+  /** Becomes what `state` says, which must be one of this model. */
+  put(state: State): void {
+    this.slot.reset();
+    this.slot.reserve(state.position);
+    for (const [name, { values }] of state.tensors) this.slot.write(name, values);
+    if (state.logits) this.logits.set(state.logits);
+    this.position = state.position;
+  }
+
+  copyFrom(other: Sequence): void {
+    this.slot.copyFrom(other.slot);
+    this.logits.set(other.logits);
+    this.position = other.position;
+  }
+
+  reset(): void {
+    this.slot.reset();
+    this.position = 0;
+  }
+}
