@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import type { Backend } from '../src/core/backend.ts';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import { openSafetensors } from '../src/formats/safetensors.ts';
-import { type AssembleOptions, assemble, type Model } from '../src/runtime/model.ts';
+import { type AssembleOptions, assemble, type Model, type ModelSource } from '../src/runtime/model.ts';
 import { goldenFolder } from './golden.ts';
 
 /** Every architecture's fixture: a small random model with answers, in test/goldens. */
@@ -11,9 +11,13 @@ export const goldenNames = readdirSync(goldenFolder('.'), { withFileTypes: true 
   .map(({ name }) => name);
 
 /** The model of a fixture, assembled through the engine's own reader. */
-export async function goldenModel(name: string, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
+export async function goldenModel(
+  name: string,
+  backend: Backend,
+  options: AssembleOptions & Pick<ModelSource, 'tokenizer'> = {},
+): Promise<Model> {
   const folder = goldenFolder(name);
   const config = JSON.parse(readFileSync(`${folder}config.json`, 'utf8'));
   const checkpoint = await openSafetensors(bytesSource(readFileSync(`${folder}model.safetensors`), name));
-  return await assemble({ config, checkpoint }, backend, options);
+  return await assemble({ config, checkpoint, tokenizer: options.tokenizer }, backend, options);
 }

@@ -39,6 +39,7 @@ export async function readSource(reader: Reader, source: Source, options: ReadOp
   refuseUnknownOptions(options, optionNames);
   const { signal } = options;
   const { sequence, model, files } = reader;
+  // Before any is read; those of text are checked as they come, for the tokenizer may be of another model.
   if (isTokens(source)) for (let i = 0; i < source.length; i++) reader.check(source[i]!);
   const opened = openSource(source, { model, files, isStart: sequence.position === 0 });
   const checkpoint = readCheckpoint(sequence, files, opened.unit, options);
@@ -71,6 +72,7 @@ async function readBlocks(
     if (next.done) return;
     const block = next.value;
     if (block.tokens.length > 0) {
+      for (const token of block.tokens) reader.check(token);
       await reader.block(block.tokens);
       tokens += block.tokens.length;
       onProgress?.(tokens);
