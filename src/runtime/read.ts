@@ -1,10 +1,13 @@
+import { InputError } from '../core/errors.ts';
 import { abortable } from './abortable.ts';
 import { type Block, blocksOf, startOfSource } from './blocks.ts';
 import { Pace } from './pause.ts';
+import type { PrefixCache } from './prefix-cache.ts';
 import { type ReadCheckpoint, readCheckpoint } from './read-checkpoint.ts';
 import { refuseUnknownOptions } from './sampler.ts';
 import type { Sequence } from './sequence.ts';
 import { type Files, isTokens, openSource, type Source, type Surroundings } from './source.ts';
+import type { State } from './state.ts';
 
 export interface ReadOptions {
   /** Stops the reading; what was read until then stays read. */
@@ -19,9 +22,11 @@ export interface ReadOptions {
   readonly checkpointFile?: string | undefined;
   /** Tokens between two writings of the checkpoint file. Default 8192. */
   readonly checkpointEvery?: number | undefined;
+  /** What is known of other texts that begin like this one is not read again. For text or tokens that begin a session. */
+  readonly cache?: PrefixCache | undefined;
 }
 
-const optionNames = ['signal', 'onProgress', 'checkpointFile', 'checkpointEvery'];
+const optionNames = ['signal', 'onProgress', 'checkpointFile', 'checkpointEvery', 'cache'];
 
 /** What reading needs of a session. */
 export interface Reader {
@@ -41,6 +46,7 @@ export async function readSource(reader: Reader, source: Source, options: ReadOp
   const { sequence, model, files } = reader;
   // Before any is read; those of text are checked as they come, for the tokenizer may be of another model.
   if (isTokens(source)) for (let i = 0; i < source.length; i++) reader.check(source[i]!);
+  if (options.cache) return await readThrough(options.cache, reader, source, options);
   const opened = openSource(source, { model, files, isStart: sequence.position === 0 });
   const checkpoint = readCheckpoint(sequence, files, opened.unit, options);
   const progress = (await checkpoint?.resume()) ?? { place: startOfSource, tokens: 0 };
@@ -55,6 +61,25 @@ export async function readSource(reader: Reader, source: Source, options: ReadOp
     blocks.return(undefined).catch(() => {});
   }
   await checkpoint?.save();
+}
+
+async function readThrough(cache: PrefixCache, reader: Reader, source: Source, options: ReadOptions): Promise<void> {
+  const { sequence, model } = reader;
+  if (options.checkpointFile !== undefined)
+    throw new InputError('a text is read with a cache or with a checkpointFile, not both');
+  if (typeof source !== 'string' && !isTokens(source))
+    throw new InputError('what is read with a cache must be text or tokens: of a stream the end is not known');
+  if (!sequence.isEmpty) throw new InputError('a cache knows texts from their start: begin with a new session');
+  const tokens = typeof source === 'string' ? model.tokenizer.encode(source) : Array.from(source);
+  for (const token of tokens) reader.check(token);
+  const pace = new Pace();
+  const block = async (tokens: readonly number[]) => {
+    await reader.block(tokens);
+    await pace.breathe();
+  };
+  const snapshot = () => sequence.snapshot();
+  const put = (state: State) => sequence.put(state);
+  await cache.read({ model: sequence.fingerprint, block, snapshot, put }, tokens, options);
 }
 
 async function readBlocks(

@@ -20,6 +20,7 @@ export class Sequence {
   readonly logits: Float32Array;
   position = 0;
   readonly #model: SequenceModel;
+  #isInitial = true;
 
   constructor(model: SequenceModel) {
     this.#model = model;
@@ -37,6 +38,11 @@ export class Sequence {
 
   get longest(): number {
     return this.#model.longest;
+  }
+
+  /** Whether nothing was read, nor restored: a state may be of no tokens and yet not the model's own first. */
+  get isEmpty(): boolean {
+    return this.position === 0 && this.#isInitial;
   }
 
   /** A copy of it all. */
@@ -61,16 +67,19 @@ export class Sequence {
     for (const [name, { values }] of state.tensors) this.slot.write(name, values);
     if (state.logits) this.logits.set(state.logits);
     this.position = state.position;
+    this.#isInitial = false;
   }
 
   copyFrom(other: Sequence): void {
     this.slot.copyFrom(other.slot);
     this.logits.set(other.logits);
     this.position = other.position;
+    this.#isInitial = other.#isInitial;
   }
 
   reset(): void {
     this.slot.reset();
     this.position = 0;
+    this.#isInitial = true;
   }
 }
