@@ -1,7 +1,8 @@
 import { InputError } from '../core/errors.ts';
 import { Pace } from './pause.ts';
 import { refuseUnknownOptions, Sampler, type SamplerOptions, samplerOptionNames } from './sampler.ts';
-import type { Session, Source } from './session.ts';
+import type { Session } from './session.ts';
+import { isTokens, type Source } from './source.ts';
 
 export interface GenerateOptions extends SamplerOptions {
   /** The most tokens to generate. Default 256; Infinity until the model or `stop` ends the text. */
@@ -84,11 +85,11 @@ async function* run(
 
 /** The prompt, its tokens shown to the sampler so that penalties count them; streams are too long to remember. */
 function counted(prompt: Source, session: Session, sampler: Sampler): Source {
-  if (typeof prompt !== 'string' && !('length' in prompt)) return prompt;
   const tokens =
     typeof prompt === 'string'
       ? session.model.tokenizer.encode(prompt, { addSpecialTokens: session.position === 0 })
-      : (prompt as ArrayLike<number>);
+      : prompt;
+  if (!isTokens(tokens)) return prompt;
   for (let i = 0; i < tokens.length; i++) sampler.accept(tokens[i]!);
   return tokens;
 }

@@ -3,12 +3,13 @@ import { DisposedError, InputError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import type { Json } from '../models/config.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import { Batcher, type BatcherOptions } from './batcher.ts';
 import { type Fingerprint, FingerprintedWeights } from './fingerprint.ts';
 import { derivingWeights, foldConstants } from './fold.ts';
 import type { ModelGraph } from './graph.ts';
 import { matchModel } from './matched.ts';
 import { declareWeights, type LoadParametersOptions, loadParameters } from './parameters.ts';
-import { Runner } from './runner.ts';
+import { Runner, type Stepper } from './runner.ts';
 import { Session, type SessionOptions } from './session.ts';
 import type { Files } from './source.ts';
 
@@ -101,6 +102,15 @@ export class Model {
 
   /** Opens a session: an empty text. */
   session(options: SessionOptions = {}): Session {
+    return this.#open(this.#runner, options);
+  }
+
+  /** Lets many sessions read and generate at the same time in packed steps: open them with `batcher.session()`. */
+  batcher(options: BatcherOptions = {}): Batcher {
+    return new Batcher(this.#runner, (stepper, sessionOptions) => this.#open(stepper, sessionOptions), options);
+  }
+
+  #open(stepper: Stepper, options: SessionOptions): Session {
     if (this.#disposed) throw new DisposedError('the model is disposed');
     const { backend, graph, longest, files } = this.#parts;
     const { vocabularySize, fingerprint } = this;
@@ -108,7 +118,7 @@ export class Model {
     const session: Session = new Session(
       {
         model: this,
-        stepper: this.#runner,
+        stepper,
         sequence: { carries, fingerprint, vocabularySize, longest, slot: () => backend.slot(carries) },
         files,
         onDispose: (closed) => this.#sessions.delete(closed),

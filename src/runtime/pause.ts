@@ -4,7 +4,7 @@ const TURN = 12;
 type Immediate = (callback: () => void) => void;
 
 /** Gives the event loop one full turn: a promise alone would let no timer or input through. */
-function turn(): Promise<void> {
+export function turn(): Promise<void> {
   const { setImmediate } = globalThis as { setImmediate?: Immediate };
   if (setImmediate) return new Promise((resolve) => setImmediate(resolve));
   return new Promise((resolve) => {

@@ -1,0 +1,141 @@
+import type { Slot } from '../core/backend.ts';
+import { DisposedError, InputError } from '../core/errors.ts';
+import { turn } from './pause.ts';
+import type { Segment, Stepper } from './runner.ts';
+import { refuseUnknownOptions } from './sampler.ts';
+import type { Session, SessionOptions } from './session.ts';
+
+export interface BatcherOptions {
+  /** The most sequences whose next tokens are computed in one step; others wait their turn. Default 64. */
+  readonly maxSessions?: number;
+  /** About how many tokens of texts being read are taken into one step. Default 512. */
+  readonly maxTokens?: number;
+}
+
+/** A step that a session waits for. */
+interface Request {
+  readonly segments: readonly Segment[];
+  /** Whether it is the next token of a sequence, not a block of a text. */
+  readonly isDecode: boolean;
+  resolve(logits: Float32Array): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Packs the steps of many sessions into one, which costs little more than one alone: every weight is read once for all.
+ * Its sessions are used like any others, at the same time: whichever wait for a step when one begins take part in it. New
+ * ones thus join between steps, and finished or cancelled ones are simply not there any more. Blocks of texts being read
+ * take turns with next tokens, so that a long prompt does not hold up the others. Results are those of a session alone, up
+ * to rounding: the kernels add in another order for several sequences.
+ */
+export class Batcher {
+  readonly #runner: Stepper;
+  readonly #open: (stepper: Stepper, options: SessionOptions) => Session;
+  readonly #maxSessions: number;
+  readonly #maxTokens: number;
+  readonly #stepper: Stepper;
+  #waiting: Request[] = [];
+  #isRunning = false;
+  #decodesNext = true;
+  #steps = 0;
+
+  /** @param open opens a session of the model on a stepper */
+  constructor(
+    runner: Stepper,
+    open: (stepper: Stepper, options: SessionOptions) => Session,
+    options: BatcherOptions = {},
+  ) {
+    refuseUnknownOptions(options, ['maxSessions', 'maxTokens']);
+    const { maxSessions = 64, maxTokens = 512 } = options;
+    for (const [name, value] of Object.entries({ maxSessions, maxTokens }))
+      if (!Number.isInteger(value) || value < 1)
+        throw new InputError(`${name} is ${value}: it must be a whole number from 1`);
+    this.#runner = runner;
+    this.#open = open;
+    this.#maxSessions = maxSessions;
+    this.#maxTokens = maxTokens;
+    this.#stepper = {
+      decode: (slots, token, position) =>
+        this.#enqueue([{ slot: slots[0], tokens: [token], position, outputs: 'last' }], true),
+      run: (segments) => this.#enqueue(segments, false),
+      forget: (slot) => this.#forget(slot),
+    };
+  }
+
+  /** Opens a session whose steps are packed with those of the others. Its forks are such sessions too. */
+  session(options: SessionOptions = {}): Session {
+    return this.#open(this.#stepper, options);
+  }
+
+  /** Packed steps run so far. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  #enqueue(segments: readonly Segment[], isDecode: boolean): Promise<Float32Array> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ segments, isDecode, resolve, reject });
+      if (this.#isRunning) return;
+      this.#isRunning = true;
+      void this.#run();
+    });
+  }
+
+  async #run(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      // Whoever was given logits in the last step comes back for the next token within a turn of the event loop.
+      await turn();
+      const requests = this.#take();
+      if (requests.length > 0) await this.#step(requests);
+    }
+    this.#isRunning = false;
+  }
+
+  /** The requests of the next step: next tokens or blocks, in turn where both wait. */
+  #take(): Request[] {
+    const decodes = this.#waiting.filter(({ isDecode }) => isDecode);
+    const reads = this.#waiting.filter(({ isDecode }) => !isDecode);
+    const takesDecodes = reads.length === 0 || (this.#decodesNext && decodes.length > 0);
+    this.#decodesNext = !takesDecodes;
+    let taken = decodes.slice(0, this.#maxSessions);
+    if (!takesDecodes) {
+      let tokens = 0;
+      // At least one, however long.
+      const end = reads.findIndex((request) => (tokens += tokensOf(request)) > this.#maxTokens);
+      taken = reads.slice(0, end < 0 ? reads.length : Math.max(1, end));
+    }
+    const gone = new Set(taken);
+    this.#waiting = this.#waiting.filter((request) => !gone.has(request));
+    return taken;
+  }
+
+  async #step(requests: readonly Request[]): Promise<void> {
+    try {
+      const segments = requests.flatMap((request) => request.segments);
+      const logits = await this.#runner.run(segments);
+      const V = logits.length / segments.reduce((sum, segment) => sum + outputsOf(segment), 0);
+      this.#steps++;
+      let row = 0;
+      for (const request of requests) {
+        const rows = request.segments.reduce((sum, segment) => sum + outputsOf(segment), 0);
+        // Sessions copy their logits before the next step, which is a turn of the event loop away.
+        request.resolve(logits.subarray(row * V, (row + rows) * V));
+        row += rows;
+      }
+    } catch (error) {
+      for (const request of requests) request.reject(error);
+    }
+  }
+
+  /** A slot that goes takes its requests along. */
+  #forget(slot: Slot): void {
+    const isIts = ({ segments }: Request) => segments.some((segment) => segment.slot === slot);
+    const gone = this.#waiting.filter(isIts);
+    this.#waiting = this.#waiting.filter((request) => !isIts(request));
+    for (const request of gone) request.reject(new DisposedError('the session is disposed'));
+  }
+}
+
+const outputsOf = ({ outputs, tokens }: Segment): number => ({ none: 0, last: 1, all: tokens.length })[outputs];
+
+const tokensOf = ({ segments }: Request): number => segments.reduce((sum, { tokens }) => sum + tokens.length, 0);
