@@ -68,6 +68,8 @@ export interface Executable {
   input(name: string): Numbers;
   /** Runs the plan over `counts` tokens, segments and outputs; segment b advances `slots[b]`. */
   run(counts: Counts, slots: readonly Slot[]): void | Promise<void>;
+  /** Runs like `run` and adds the seconds that each kernel took to `seconds`, on backends that can tell. */
+  profile?(counts: Counts, slots: readonly Slot[], seconds: Map<string, number>): void;
   /** An output's data after a run, rows dense, of the plan's capacity; valid until the next run. */
   output(name: string): Numbers;
   dispose(): void;

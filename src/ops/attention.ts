@@ -10,6 +10,8 @@ const cases: Case[] = [
   { axes: sizes, segments: [1, 7, 2], attributes: { scale: 0.4, window: 0 } },
   { axes: sizes, segments: [9], attributes: { scale: 0.4, window: 3 } },
   { axes: { H: 2, G: 2, K: 64, V: 64 }, segments: [70, 3], attributes: { scale: 0.125, window: 0 } },
+  { axes: { H: 4, G: 2, K: 6, V: 20 }, segments: [90, 2, 17], attributes: { scale: 0.4, window: 0 } },
+  { axes: { H: 2, G: 1, K: 6, V: 20 }, segments: [150], attributes: { scale: 0.4, window: 70 } },
 ].map((one) => ({ ...one, fill: { positions: 'zero' } }));
 
 /**

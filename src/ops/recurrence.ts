@@ -28,7 +28,7 @@ const cases: Case[] = [
   { axes: sizes, segments: [2, 2], optional: { g: 'H 1' }, fill: decay },
   {
     axes: { G: 1, K: 16, H: 63, V: 1 },
-    segments: [5, 1],
+    segments: [5, 1, 71],
     optional: { g: 'H K', dt: true },
     fill: { ...decay, dt: 'positive' },
   },
@@ -50,6 +50,15 @@ const cases: Case[] = [
   {
     axes: { G: 2, K: 64, H: 2, V: 64 },
     segments: [3, 1],
+    optional: { g: 'T H K', a: true, b: true },
+    fill: { ...decay, a: 'unit', b: 'unit' },
+  },
+  // Longer than a block of tokens, and rows that are not whole groups.
+  { axes: { G: 1, K: 8, H: 2, V: 7 }, segments: [67, 1, 3], optional: { g: 'T H 1' }, fill: decay },
+  { axes: { G: 2, K: 12, H: 2, V: 5 }, segments: [2, 66], optional: { g: 'H K', u: true }, fill: decay },
+  {
+    axes: { G: 2, K: 8, H: 2, V: 3 },
+    segments: [65, 3],
     optional: { g: 'T H K', a: true, b: true },
     fill: { ...decay, a: 'unit', b: 'unit' },
   },

@@ -143,6 +143,14 @@ export class Model {
     return sessions.map((session) => session.logits);
   }
 
+  /**
+   * Adds the seconds that each kernel takes, from now on, to a map by the kernels' names; none for undefined. Steps are a
+   * little slower meanwhile. UnsupportedError in the next step on a backend that can't tell.
+   */
+  profile(seconds: Map<string, number> | undefined): void {
+    this.#runner.seconds = seconds;
+  }
+
   /** Frees weights, sessions and threads. Using the model or its sessions afterwards is a DisposedError. */
   dispose(): void {
     if (this.#disposed) return;

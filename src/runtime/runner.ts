@@ -1,4 +1,5 @@
 import type { Backend, Executable, Slot, Weights } from '../core/backend.ts';
+import { UnsupportedError } from '../core/errors.ts';
 import type { Numbers } from '../core/op.ts';
 import { plan } from '../core/plan.ts';
 import type { Counts } from '../core/shape.ts';
@@ -32,6 +33,8 @@ export class Runner implements Stepper {
   readonly #graph: ModelGraph;
   readonly #vocabulary: number;
   readonly #executables = new Map<string, Executable>();
+  /** While it is there, seconds spent in each kernel are added to it, and runs are slower for it. */
+  seconds: Map<string, number> | undefined;
   readonly #single = { tokens: 1, segments: 1, outputs: 1 };
 
   constructor(backend: Backend, weights: Weights, graph: ModelGraph, vocabulary: number) {
@@ -54,7 +57,7 @@ export class Runner implements Stepper {
     executable.input('ends')[0] = 1;
     if (this.#has(executable, 'positions')) executable.input('positions')[0] = position;
     executable.input('rows')[0] = 0;
-    const running = executable.run(this.#single, slots);
+    const running = this.#run(executable, this.#single, slots);
     if (running) return running.then(() => executable.output('logits') as Float32Array);
     return executable.output('logits') as Float32Array;
   }
@@ -81,11 +84,19 @@ export class Runner implements Stepper {
       ends[b] = at;
       if (this.#has(executable, 'positions')) executable.input('positions')[b] = segment.position;
     }
-    await executable.run(
+    await this.#run(
+      executable,
       counts,
       segments.map(({ slot }) => slot),
     );
     return executable.output('logits').subarray(0, counts.outputs * this.#vocabulary) as Float32Array;
+  }
+
+  #run(executable: Executable, counts: Counts, slots: readonly Slot[]): void | Promise<void> {
+    if (!this.seconds) return executable.run(counts, slots);
+    if (!executable.profile)
+      throw new UnsupportedError(`the ${this.#backend.name} backend can't tell its kernels' times`);
+    executable.profile(counts, slots, this.seconds);
   }
 
   #executable(counts: Counts): Executable {

@@ -35,7 +35,7 @@ export class Encoder {
   readonly #counts = new Map<string, { address: number; dim: Dim; factor: number }>();
   readonly #offsets: Map<string, number>;
   readonly #tables = new Map<number, number>();
-  #calls: { kernel: number; words: Word[] }[] = [];
+  #calls: { name: KernelName; words: Word[] }[] = [];
 
   constructor(memory: Memory, threads: number, plan: Plan, weights: WasmWeights, states: readonly StateDeclaration[]) {
     this.#memory = memory;
@@ -149,25 +149,25 @@ export class Encoder {
 
   /** Adds a kernel call. */
   call(kernel: KernelName, ...words: Word[]): void {
-    this.#calls.push({ kernel: kernelIds[kernel], words });
+    this.#calls.push({ name: kernel, words });
   }
 
   /** Writes the calls collected since the last time as a plan for `walk`. */
-  finish(): { plan: number; steps: number } {
+  finish(): { plan: number; kernels: readonly KernelName[] } {
     const calls = this.#calls;
     this.#calls = [];
     const plan = this.allocate(8 * calls.length);
     const args = this.allocate(4 * calls.reduce((sum, { words }) => sum + words.length, 0));
     const { i32, f32 } = this.#memory;
     let at = args / 4;
-    for (const [i, { kernel, words }] of calls.entries()) {
-      i32[plan / 4 + 2 * i] = kernel;
+    for (const [i, { name, words }] of calls.entries()) {
+      i32[plan / 4 + 2 * i] = kernelIds[name];
       i32[plan / 4 + 2 * i + 1] = 4 * at;
       for (const word of words) {
         if (word instanceof Float) f32[at++] = word.value;
         else i32[at++] = word;
       }
     }
-    return { plan, steps: calls.length };
+    return { plan, kernels: calls.map(({ name }) => name) };
   }
 }

@@ -12,7 +12,7 @@ import type { Threads } from './threads.ts';
 import type { WasmWeights } from './weights.ts';
 
 /** A run of kernel calls, or one step that the op's reference kernel does. */
-type Section = { readonly plan: number; readonly steps: number } | { readonly step: Step };
+type Section = { readonly plan: number; readonly kernels: readonly string[] } | { readonly step: Step };
 
 /** A plan as words in Wasm memory, walked by all threads. */
 export class WasmExecutable implements Executable {
@@ -54,7 +54,7 @@ export class WasmExecutable implements Executable {
 
   #close(): void {
     const section = this.#encoder.finish();
-    if (section.steps > 0) this.#sections.push(section);
+    if (section.kernels.length > 0) this.#sections.push(section);
   }
 
   input(name: string): Numbers {
@@ -78,6 +78,33 @@ export class WasmExecutable implements Executable {
   }
 
   run(counts: Counts, slots: readonly Slot[]): void {
+    this.#prepare(counts, slots);
+    for (const section of this.#sections) {
+      if ('kernels' in section) this.#threads.walk(section.plan, section.kernels.length);
+      else this.#reference(section.step, counts, slots as readonly WasmSlot[]);
+    }
+  }
+
+  /** Runs like `run`, one call after the other, and adds the seconds that each took to `seconds`, by kernel. */
+  profile(counts: Counts, slots: readonly Slot[], seconds: Map<string, number>): void {
+    this.#prepare(counts, slots);
+    const timed = (name: string, call: () => void) => {
+      const start = performance.now();
+      call();
+      seconds.set(name, (seconds.get(name) ?? 0) + (performance.now() - start) / 1000);
+    };
+    for (const section of this.#sections) {
+      if ('kernels' in section) {
+        for (const [i, kernel] of section.kernels.entries())
+          timed(kernel, () => this.#threads.walk(section.plan + 8 * i, 1));
+      } else
+        timed(`${section.step.op.name} (reference)`, () =>
+          this.#reference(section.step, counts, slots as readonly WasmSlot[]),
+        );
+    }
+  }
+
+  #prepare(counts: Counts, slots: readonly Slot[]): void {
     const { i32, f32 } = this.#memory;
     for (const axis of runtimeAxes) {
       if (counts[axis] > this.#plan.capacity[axis])
@@ -88,10 +115,6 @@ export class WasmExecutable implements Executable {
     if (this.#poison) {
       const { address, elements } = this.#encoder.arena;
       f32.fill(Number.NaN, address / 4, address / 4 + elements);
-    }
-    for (const section of this.#sections) {
-      if ('steps' in section) this.#threads.walk(section.plan, section.steps);
-      else this.#reference(section.step, counts, slots as readonly WasmSlot[]);
     }
   }
 

@@ -46,7 +46,8 @@ interface Instruction {
   constant: number;
 }
 
-export const exprScratch = (threads: number): number => threads * REGISTERS * TILE;
+/** In elements: tiles, and the address of each. */
+export const exprScratch = (threads: number): number => threads * REGISTERS * (TILE + 1);
 
 /** One kernel call for a formula: operands with the way they broadcast, then instructions over registers. */
 export function encodeExpr({ inputs, outputs: { y }, attributes, scratch, path }: Step, e: Encoder): void {

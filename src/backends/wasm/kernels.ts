@@ -134,8 +134,8 @@ function copyAxis(
  */
 export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
   attention: {
-    // Rows of a token are copied whole into its page.
-    scratch: (_, __, threads) => PAGE_TOKENS * threads,
+    // Scores of 16 queries with the tokens of a page, and their maxima and sums.
+    scratch: (_, __, threads) => 18 * PAGE_TOKENS * threads,
     encode({ inputs: { q, k, v, keys, values, positions, ends }, outputs: { y }, attributes, scratch }, e) {
       const [, H, K] = q!.shape as [unknown, number, number];
       const [, G, V] = v!.shape as [unknown, number, number];
@@ -250,7 +250,8 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   recurrence: {
-    scratch: ({ inputs: { state } }, _, threads) => 4 * threads * fixed(state!.shape[3]),
+    // Decays and a bonus of 64 tokens, or three tiles of 16 channels × 64 tokens.
+    scratch: ({ inputs: { state } }, _, threads) => threads * 64 * Math.max(fixed(state!.shape[3]) + 1, 3 * 16),
     encode({ inputs: { r, k, v, g, dt, a, b, u, state, ends }, outputs: { y, next }, scratch }, e) {
       const [, H, V] = v!.shape as [unknown, number, number];
       const [, G, K] = r!.shape as [unknown, number, number];

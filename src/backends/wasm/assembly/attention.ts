@@ -1,8 +1,10 @@
 import { expx4, madd } from './math';
-import { rowAt, share, stateAt, sumLanes } from './rows';
+import { rowAt, share, stateAt, strideOf, sumLanes, sumRows } from './rows';
 
 /** Tokens in a page of keys or values. */
 const PAGE: i32 = 64;
+/** Queries that pass over the pages together. */
+const QUERIES: i32 = 16;
 
 /** Address of token n's row in a state that grows: the state holds the address of its table of pages. */
 function tokenRow(table: usize, n: i32, width: i32): usize {
@@ -29,94 +31,191 @@ export function appendRows(args: usize, thread: i32, threads: i32): void {
 }
 
 /**
- * Causal attention over pages, with a running maximum. args: [segmentsAt, ends, positions, q (2 words), keys (2 words),
- * values (2 words), y (2 words), H, G, K, V, scale (f32), window, scratch (PAGE floats a thread)]
- * Threads take (token, head) pairs in turn, since later tokens cost more.
+ * Causal attention over pages, with a running maximum (Milakov & Gimelshein 2018). args: [segmentsAt, ends, positions,
+ * q (2 words), keys (2 words), values (2 words), y (2 words), H, G, K, V, scale (f32), window, scratch ((QUERIES + 2)·PAGE
+ * floats a thread)]
+ * Up to QUERIES tokens of a head pass over a page together, so that its keys and values come from memory once for all. Threads
+ * take these blocks in turn, since later ones cost more.
  */
 export function attention(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
   const ends = <usize>load<u32>(args, 4);
   const positions = <usize>load<u32>(args, 8);
   const H = load<i32>(args, 44);
-  const scores = <usize>load<u32>(args, 68) + ((<usize>(thread * PAGE)) << 2);
+  const scratch = <usize>load<u32>(args, 68) + ((<usize>(thread * PAGE * (QUERIES + 2))) << 2);
   let first = 0;
+  let dealt = 0;
   for (let b = 0; b < segments; b++) {
     const last = load<i32>(ends + ((<usize>b) << 2));
     const start = load<i32>(positions + ((<usize>b) << 2));
     const keys = <usize>load<u32>(stateAt(args + 20, b));
     const values = <usize>load<u32>(stateAt(args + 28, b));
-    const units = (last - first) * H;
-    for (let unit = thread; unit < units; unit += threads) {
-      const t = first + unit / H;
-      attend(args, t, unit % H, start + t - first, keys, values, scores);
+    for (let t = first; t < last; t += QUERIES) {
+      const count = min(QUERIES, last - t);
+      for (let h = 0; h < H; h++, dealt++)
+        if (dealt % threads == thread) attend(args, t, count, h, start + t - first, keys, values, scratch);
     }
     first = last;
   }
 }
 
-/** One head of one token, which is the sequence's n-th. */
-function attend(args: usize, t: i32, h: i32, n: i32, keys: usize, values: usize, scores: usize): void {
-  const H = load<i32>(args, 44);
+/** One head of `count` tokens from `t` on, the sequence's n-th and those after it. */
+function attend(args: usize, t: i32, count: i32, h: i32, n: i32, keys: usize, values: usize, scratch: usize): void {
   const G = load<i32>(args, 48);
   const K = load<i32>(args, 52);
   const V = load<i32>(args, 56);
-  const scale = load<f32>(args, 60);
   const window = load<i32>(args, 64);
-  const g = (h * G) / H;
+  const g = (h * G) / load<i32>(args, 44);
   const q = rowAt(args + 12, t) + ((<usize>(h * K)) << 2);
+  const qStep = strideOf(args + 12);
   const y = rowAt(args + 36, t) + ((<usize>(h * V)) << 2);
-  memory.fill(y, 0, (<usize>V) << 2);
+  const yStep = strideOf(args + 36);
+  const scores = scratch;
+  const tops = scratch + ((<usize>(QUERIES * PAGE)) << 2);
+  const sums = tops + ((<usize>PAGE) << 2);
+  for (let i = 0; i < count; i++) {
+    memory.fill(y + <usize>i * yStep, 0, (<usize>V) << 2);
+    store<f32>(tops + ((<usize>i) << 2), -Infinity);
+    store<f32>(sums + ((<usize>i) << 2), 0);
+  }
   const from = window ? max(0, n + 1 - window) : 0;
-  let top: f32 = -Infinity;
-  let sum: f32 = 0;
-  for (let p = from / PAGE; p <= n / PAGE; p++) {
-    const begin = max(from, p * PAGE);
-    const end = min(n + 1, (p + 1) * PAGE);
-    let best: f32 = top;
-    for (let s = begin; s < end; s++) {
-      const score = scale * dot(q, tokenRow(keys, s, G * K) + ((<usize>(g * K)) << 2), K);
-      store<f32>(scores + ((<usize>(s - begin)) << 2), score);
-      best = max(best, score);
-    }
-    if (best > top) {
-      // What was summed so far was scaled by the old maximum.
-      const fade = f32x4.extract_lane(expx4(f32x4.splat(top - best)), 0);
-      sum *= fade;
-      for (let i = 0; i < V; i++) store<f32>(y + ((<usize>i) << 2), load<f32>(y + ((<usize>i) << 2)) * fade);
-      top = best;
-    }
-    const count = end - begin;
-    for (let s = 0; s < count; s += 4) {
-      const at = scores + ((<usize>s) << 2);
-      v128.store(at, expx4(f32x4.sub(v128.load(at), f32x4.splat(top))));
-    }
-    for (let s = 0; s < count; s++) {
-      const weight = load<f32>(scores + ((<usize>s) << 2));
-      sum += weight;
-      accumulate(y, tokenRow(values, begin + s, G * V) + ((<usize>(g * V)) << 2), weight, V);
+  const last = n + count - 1;
+  for (let p = from / PAGE; p <= last / PAGE; p++) {
+    const page = p * PAGE;
+    const width = min(PAGE, last + 1 - page);
+    const keyRows = tokenRow(keys, page, G * K) + ((<usize>(g * K)) << 2);
+    const valueRows = tokenRow(values, page, G * V) + ((<usize>(g * V)) << 2);
+    for (let i = 0; i < count; i++) {
+      // The tokens of this page that query i sees.
+      const begin = window ? max(0, n + i + 1 - window - page) : 0;
+      const end = min(width, n + i + 1 - page);
+      if (begin >= end) continue;
+      const row = scores + ((<usize>(i * PAGE)) << 2);
+      const top = tops + ((<usize>i) << 2);
+      const sum = sums + ((<usize>i) << 2);
+      const yi = y + <usize>i * yStep;
+      const best = score(q + <usize>i * qStep, keyRows, (<usize>(G * K)) << 2, K, load<f32>(args, 60), begin, end, row);
+      if (best > load<f32>(top)) {
+        // What was summed so far was scaled by the old maximum.
+        const fade = f32x4.extract_lane(expx4(f32x4.splat(load<f32>(top) - best)), 0);
+        store<f32>(sum, load<f32>(sum) * fade);
+        if (fade != 0) scaleRow(yi, V, fade);
+        store<f32>(top, best);
+      }
+      store<f32>(sum, load<f32>(sum) + exponentials(row, begin, end, load<f32>(top)));
+      addValues(yi, valueRows, (<usize>(G * V)) << 2, V, begin, end, row);
     }
   }
-  const scaleBack: f32 = 1 / sum;
-  for (let i = 0; i < V; i++) store<f32>(y + ((<usize>i) << 2), load<f32>(y + ((<usize>i) << 2)) * scaleBack);
+  for (let i = 0; i < count; i++) scaleRow(y + <usize>i * yStep, V, 1 / load<f32>(sums + ((<usize>i) << 2)));
 }
 
-function dot(x: usize, y: usize, K: i32): f32 {
+/** Scores of one query with keys `begin` to `end` of a page, into `row`; returns the largest. */
+function score(q: usize, keys: usize, step: usize, K: i32, scale: f32, begin: i32, end: i32, row: usize): f32 {
+  const width = (<usize>(K & ~3)) << 2;
+  let best: f32 = -Infinity;
+  let s = begin;
+  for (; s + 4 <= end; s += 4) {
+    const k0 = keys + <usize>s * step;
+    const k1 = k0 + step;
+    const k2 = k1 + step;
+    const k3 = k2 + step;
+    let a = f32x4.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    for (let j: usize = 0; j < width; j += 16) {
+      const x = v128.load(q + j);
+      a = madd(x, v128.load(k0 + j), a);
+      b = madd(x, v128.load(k1 + j), b);
+      c = madd(x, v128.load(k2 + j), c);
+      d = madd(x, v128.load(k3 + j), d);
+    }
+    let dots = sumRows(a, b, c, d);
+    for (let j = K & ~3; j < K; j++) {
+      const at = (<usize>j) << 2;
+      const x = load<f32>(q + at);
+      dots = f32x4.add(
+        dots,
+        f32x4(x * load<f32>(k0 + at), x * load<f32>(k1 + at), x * load<f32>(k2 + at), x * load<f32>(k3 + at)),
+      );
+    }
+    dots = f32x4.mul(dots, f32x4.splat(scale));
+    v128.store(row + ((<usize>s) << 2), dots);
+    const pairs = f32x4.pmax(dots, v128.shuffle<f32>(dots, dots, 2, 3, 0, 1));
+    best = max(best, f32x4.extract_lane(f32x4.pmax(pairs, v128.shuffle<f32>(pairs, pairs, 1, 0, 3, 2)), 0));
+  }
+  for (; s < end; s++) {
+    const k = keys + <usize>s * step;
+    let sum = f32x4.splat(0);
+    for (let j: usize = 0; j < width; j += 16) sum = madd(v128.load(q + j), v128.load(k + j), sum);
+    let dot = sumLanes(sum);
+    for (let j = K & ~3; j < K; j++) dot += load<f32>(q + ((<usize>j) << 2)) * load<f32>(k + ((<usize>j) << 2));
+    dot *= scale;
+    store<f32>(row + ((<usize>s) << 2), dot);
+    best = max(best, dot);
+  }
+  return best;
+}
+
+/** e^(score − top) in place of the scores `begin` to `end`; returns their sum. */
+function exponentials(row: usize, begin: i32, end: i32, top: f32): f32 {
+  const t = f32x4.splat(top);
   let sum = f32x4.splat(0);
-  let j = 0;
-  for (; j + 4 <= K; j += 4) sum = madd(v128.load(x + ((<usize>j) << 2)), v128.load(y + ((<usize>j) << 2)), sum);
+  let s = begin;
+  for (; s + 4 <= end; s += 4) {
+    const at = row + ((<usize>s) << 2);
+    const e = expx4(f32x4.sub(v128.load(at), t));
+    v128.store(at, e);
+    sum = f32x4.add(sum, e);
+  }
   let result = sumLanes(sum);
-  for (; j < K; j++) result += load<f32>(x + ((<usize>j) << 2)) * load<f32>(y + ((<usize>j) << 2));
+  for (; s < end; s++) {
+    const at = row + ((<usize>s) << 2);
+    const e = f32x4.extract_lane(expx4(f32x4.splat(load<f32>(at) - top)), 0);
+    store<f32>(at, e);
+    result += e;
+  }
   return result;
 }
 
-/** y += weight · x. */
-function accumulate(y: usize, x: usize, weight: f32, V: i32): void {
-  const w = f32x4.splat(weight);
+/** y += Σ weight_s · value_s over the tokens `begin` to `end` of a page; sixteen channels at a time stay in registers. */
+function addValues(y: usize, values: usize, step: usize, V: i32, begin: i32, end: i32, weights: usize): void {
+  let j = 0;
+  for (; j + 16 <= V; j += 16) {
+    const at = (<usize>j) << 2;
+    let a = v128.load(y + at);
+    let b = v128.load(y + at, 16);
+    let c = v128.load(y + at, 32);
+    let d = v128.load(y + at, 48);
+    let value = values + at + <usize>begin * step;
+    for (let s = begin; s < end; s++) {
+      const w = v128.load32_splat(weights + ((<usize>s) << 2));
+      a = madd(w, v128.load(value), a);
+      b = madd(w, v128.load(value, 16), b);
+      c = madd(w, v128.load(value, 32), c);
+      d = madd(w, v128.load(value, 48), d);
+      value += step;
+    }
+    v128.store(y + at, a);
+    v128.store(y + at, b, 16);
+    v128.store(y + at, c, 32);
+    v128.store(y + at, d, 48);
+  }
+  for (; j < V; j++) {
+    const at = (<usize>j) << 2;
+    let sum = load<f32>(y + at);
+    for (let s = begin; s < end; s++)
+      sum += load<f32>(weights + ((<usize>s) << 2)) * load<f32>(values + at + <usize>s * step);
+    store<f32>(y + at, sum);
+  }
+}
+
+function scaleRow(y: usize, V: i32, factor: f32): void {
+  const f = f32x4.splat(factor);
   let j = 0;
   for (; j + 4 <= V; j += 4) {
-    const at = (<usize>j) << 2;
-    v128.store(y + at, madd(w, v128.load(x + at), v128.load(y + at)));
+    const at = y + ((<usize>j) << 2);
+    v128.store(at, f32x4.mul(v128.load(at), f));
   }
-  for (; j < V; j++)
-    store<f32>(y + ((<usize>j) << 2), load<f32>(y + ((<usize>j) << 2)) + weight * load<f32>(x + ((<usize>j) << 2)));
+  for (; j < V; j++) store<f32>(y + ((<usize>j) << 2), load<f32>(y + ((<usize>j) << 2)) * factor);
 }

@@ -1,18 +1,22 @@
 import { erfx4, expx4, logx4, sigmoidx4, softplusx4, tanhx4 } from './math';
 
 /**
- * Pointwise formulas. A formula is a list of instructions over tile registers of TILE floats; every instruction is one
- * SIMD loop over a tile, so that the cost of reading the instruction is spread over TILE elements.
+ * Pointwise formulas. A formula is a list of instructions over tiles of TILE floats; every instruction is one SIMD loop over a
+ * tile, so that the cost of reading the instruction is spread over TILE elements. Operands whose tile lies in one piece are
+ * read where they are, and whole vectors of the result are written where they belong; the rest goes through registers.
  *
- * args: [registers (scratch; REGISTERS tiles a thread), rowsAt, width, y, yStride, operandCount, instructionCount,
- *        operands: 5 words each: address, row stride in elements (0: the same for all rows), inner, size, register or −1 …,
+ * args: [registers (scratch; REGISTERS tiles a thread and as many addresses), rowsAt, width, y, yStride, operandCount,
+ *        instructionCount,
+ *        operands: 5 words each: address, row stride in elements (0: the same for all rows), inner, size, register …,
  *        instructions: 5 words each: opcode, destination, a, b, constant (f32) …]
  * Element j of row t of an operand is at address + 4·(t·stride + ⌊j/inner⌋ mod size).
  */
 const TILE: i32 = 256;
+const REGISTERS: i32 = 32;
 
 export function expr(args: usize, thread: i32, threads: i32): void {
-  const registers = <usize>load<u32>(args) + <usize>(thread * 32 * TILE * 4);
+  const addresses = <usize>load<u32>(args) + <usize>(thread * REGISTERS * (TILE * 4 + 4));
+  const registers = addresses + REGISTERS * 4;
   const rows = load<i32>(<usize>load<u32>(args, 4));
   const width = load<i32>(args, 8);
   const y = <usize>load<u32>(args, 12);
@@ -21,6 +25,8 @@ export function expr(args: usize, thread: i32, threads: i32): void {
   const instructionCount = load<i32>(args, 24);
   const operands = args + 28;
   const code = operands + <usize>(operandCount * 20);
+  for (let i = 0; i < REGISTERS; i++)
+    store<u32>(addresses + ((<usize>i) << 2), <u32>(registers + <usize>(i * TILE * 4)));
 
   // Work is cut into pieces of a row, dealt out in contiguous runs.
   const perRow = (width + TILE - 1) / TILE;
@@ -29,33 +35,43 @@ export function expr(args: usize, thread: i32, threads: i32): void {
   const to = <i32>((<i64>pieces * (thread + 1)) / threads);
   for (let piece = from; piece < to; piece++) {
     const row = piece / perRow;
-    const start = (piece % perRow) * TILE;
+    const start = (piece - row * perRow) * TILE;
     const count = min(TILE, width - start);
+    const result = y + ((<usize>(row * yStride + start)) << 2);
+    // The result is in register 0; vectors that would reach past it are made beside it.
+    const direct = (count & 3) == 0;
+    store<u32>(addresses, <u32>(direct ? result : registers));
     for (let i = 0; i < operandCount; i++) {
       const operand = operands + <usize>(i * 20);
       const base = <usize>load<u32>(operand) + ((<usize>(row * load<i32>(operand, 4))) << 2);
-      fetch(
-        registers + <usize>(load<i32>(operand, 16) * TILE * 4),
-        base,
-        start,
-        count,
-        load<i32>(operand, 8),
-        load<i32>(operand, 12),
+      const register = load<i32>(operand, 16);
+      const inner = load<i32>(operand, 8);
+      const size = load<i32>(operand, 12);
+      const place = registers + <usize>(register * TILE * 4);
+      const index = size < width ? start % size : start;
+      const inOnePiece = inner == 1 && size > 1 && index + count <= size && direct && instructionCount > 0;
+      store<u32>(
+        addresses + ((<usize>register) << 2),
+        <u32>(inOnePiece ? base + ((<usize>index) << 2) : register == 0 && direct ? result : place),
       );
+      if (!inOnePiece) fetch(register == 0 && direct ? result : place, base, start, count, inner, size);
     }
     for (let i = 0; i < instructionCount; i++) {
       const instruction = code + <usize>(i * 20);
+      const destination = load<i32>(instruction, 4);
       execute(
         load<i32>(instruction),
-        registers + <usize>(load<i32>(instruction, 4) * TILE * 4),
-        registers + <usize>(load<i32>(instruction, 8) * TILE * 4),
-        registers + <usize>(load<i32>(instruction, 12) * TILE * 4),
+        // An operand's register that is used again is a register from then on.
+        destination == 0 ? <usize>load<u32>(addresses) : registers + <usize>(destination * TILE * 4),
+        <usize>load<u32>(addresses + ((<usize>load<i32>(instruction, 8)) << 2)),
+        <usize>load<u32>(addresses + ((<usize>load<i32>(instruction, 12)) << 2)),
         load<f32>(instruction, 16),
         count,
       );
+      if (destination != 0)
+        store<u32>(addresses + ((<usize>destination) << 2), <u32>(registers + <usize>(destination * TILE * 4)));
     }
-    // The result is in register 0.
-    memory.copy(y + ((<usize>(row * yStride + start)) << 2), registers, (<usize>count) << 2);
+    if (!direct) memory.copy(result, registers, (<usize>count) << 2);
   }
 }
 

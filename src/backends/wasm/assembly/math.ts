@@ -3,33 +3,60 @@ export function madd(x: v128, y: v128, z: v128): v128 {
   return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(x, y, z) : f32x4.add(f32x4.mul(x, y), z);
 }
 
+/** Constant i of a table: a load, where V8 would build a splatted constant anew with several instructions at every use. */
+function constant(table: usize, i: usize): v128 {
+  return v128.load32_splat(table + (i << 2));
+}
+
+/**
+ * 1.5 · 2²³, which leaves the nearest integer in the low bits of a sum with a number below 2²²; limits; log₂ e; ln 2 in two
+ * parts; the polynomial of (eʳ − 1 − r) / r² on [−ln 2 / 2, ln 2 / 2].
+ */
+const EXP = memory.data<f32>([
+  12582912, 89, -87.3, 1.4426950408889634, 0.693145751953125, 1.428606765330187e-6, 1.98756915e-4, 1.3981999507e-3,
+  8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+]);
+
 /**
  * eˣ, relative error about 2e-7: x = (n + f) ln 2 with f in [−½, ½], 2ⁿ by the exponent bits and 2^f by its minimax
- * polynomial. ln 2 is split in two so that the reduction is exact. Below −87.3 the result is 0, above 88.7 infinite.
+ * polynomial. ln 2 is split in two so that the reduction is exact. Below −87 the result is 0, above 88.7 infinite, of NaN NaN.
+ * `pmin` and `pmax` are one instruction where `min` and `max` are many; they hand their first argument on when it is NaN.
  */
 export function expx4(x: v128): v128 {
-  const clamped = f32x4.max(f32x4.min(x, f32x4.splat(88.72283)), f32x4.splat(-87.33654));
-  const n = f32x4.nearest(f32x4.mul(clamped, f32x4.splat(1.4426950408889634)));
-  let r = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(0.693145751953125)));
-  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(1.428606765330187e-6)));
-  let p = f32x4.splat(1.98756915e-4);
-  p = madd(p, r, f32x4.splat(1.3981999507e-3));
-  p = madd(p, r, f32x4.splat(8.3334519073e-3));
-  p = madd(p, r, f32x4.splat(4.1665795894e-2));
-  p = madd(p, r, f32x4.splat(1.6666665459e-1));
-  p = madd(p, r, f32x4.splat(5.0000001201e-1));
+  const clamped = f32x4.pmax(f32x4.pmin(x, constant(EXP, 1)), constant(EXP, 2));
+  const shifted = f32x4.add(f32x4.mul(clamped, constant(EXP, 3)), constant(EXP, 0));
+  const n = f32x4.sub(shifted, constant(EXP, 0));
+  let r = f32x4.sub(clamped, f32x4.mul(n, constant(EXP, 4)));
+  r = f32x4.sub(r, f32x4.mul(n, constant(EXP, 5)));
+  let p = constant(EXP, 6);
+  p = madd(p, r, constant(EXP, 7));
+  p = madd(p, r, constant(EXP, 8));
+  p = madd(p, r, constant(EXP, 9));
+  p = madd(p, r, constant(EXP, 10));
+  p = madd(p, r, constant(EXP, 11));
   const e = f32x4.add(madd(f32x4.mul(p, r), r, r), f32x4.splat(1));
-  // 2ⁿ for n up to 128 in two halves, so that neither overflows.
-  const k = i32x4.trunc_sat_f32x4_s(n);
-  const half = i32x4.shr_s(k, 1);
-  const bias = i32x4.splat(127);
-  const low = i32x4.shl(i32x4.add(half, bias), 23);
-  const high = i32x4.shl(i32x4.add(i32x4.sub(k, half), bias), 23);
-  let result = f32x4.mul(f32x4.mul(e, low), high);
-  result = v128.bitselect(f32x4.splat(0), result, f32x4.lt(x, f32x4.splat(-87.33654)));
-  result = v128.bitselect(f32x4.splat(Infinity), result, f32x4.gt(x, f32x4.splat(88.72283)));
-  // NaN in, NaN out.
-  return v128.bitselect(result, x, f32x4.eq(x, x));
+  // 2ⁿ⁻¹, so that n = 128 does not overflow before its time, and 0 for n = −126, the least there is.
+  const power = i32x4.shl(i32x4.add(shifted, i32x4.splat(126)), 23);
+  return f32x4.mul(f32x4.add(e, e), power);
+}
+
+/** 1.5 · 2²³, the limit, the polynomial of 2^f on [−½, ½]. */
+const EXP2 = memory.data<f32>([
+  12582912, -126, 1.32764715e-3, 9.67554133e-3, 5.55071327e-2, 2.40221197e-1, 6.93146967e-1, 1.00000007,
+]);
+
+/** 2ˣ for x ≤ 126, relative error about 2e-7; below −126 as there. Half the steps of `expx4`: decays are most of Mamba's scan. */
+export function exp2x4(x: v128): v128 {
+  const clamped = f32x4.pmax(x, constant(EXP2, 1));
+  const shifted = f32x4.add(clamped, constant(EXP2, 0));
+  const f = f32x4.sub(clamped, f32x4.sub(shifted, constant(EXP2, 0)));
+  let p = constant(EXP2, 2);
+  p = madd(p, f, constant(EXP2, 3));
+  p = madd(p, f, constant(EXP2, 4));
+  p = madd(p, f, constant(EXP2, 5));
+  p = madd(p, f, constant(EXP2, 6));
+  p = madd(p, f, constant(EXP2, 7));
+  return i32x4.add(p, i32x4.shl(shifted, 23));
 }
 
 /** ln x, relative error about 1e-7 (Cephes' logf): −∞ at 0, NaN below. */
@@ -83,21 +110,31 @@ export function tanhx4(x: v128): v128 {
   return v128.bitselect(near, signed, f32x4.lt(magnitude, f32x4.splat(0.625)));
 }
 
-/** ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|), the logarithm by ln(1 + e) where e is not small and by its series where it is. */
+/** 2 artanh(s) / s in powers of s². */
+const ARTANH = memory.data<f32>([2.0 / 15, 2.0 / 13, 2.0 / 11, 2.0 / 9, 2.0 / 7, 2.0 / 5, 2.0 / 3, 2]);
+
+/**
+ * ln(1 + eˣ) = max(x, 0) + ln(1 + e), e = e^−|x|, and ln(1 + e) = 2 artanh(e / (2 + e)) by its series, whose argument is at
+ * most 1/3: no cancellation anywhere.
+ */
 export function softplusx4(x: v128): v128 {
   const e = expx4(f32x4.neg(f32x4.abs(x)));
-  // log1p(e) = ln(u) · e / (u − 1), u = 1 + e rounded (Kahan): exact to rounding for every e.
-  const one = f32x4.splat(1);
-  const u = f32x4.add(one, e);
-  const d = f32x4.sub(u, one);
-  const corrected = f32x4.mul(logx4(u), f32x4.div(e, d));
-  const log1p = v128.bitselect(e, corrected, f32x4.eq(d, f32x4.splat(0)));
-  return f32x4.add(f32x4.max(x, f32x4.splat(0)), log1p);
+  const s = f32x4.div(e, f32x4.add(e, f32x4.splat(2)));
+  const square = f32x4.mul(s, s);
+  let p = constant(ARTANH, 0);
+  p = madd(p, square, constant(ARTANH, 1));
+  p = madd(p, square, constant(ARTANH, 2));
+  p = madd(p, square, constant(ARTANH, 3));
+  p = madd(p, square, constant(ARTANH, 4));
+  p = madd(p, square, constant(ARTANH, 5));
+  p = madd(p, square, constant(ARTANH, 6));
+  p = madd(p, square, constant(ARTANH, 7));
+  return madd(p, s, f32x4.pmax(x, f32x4.splat(0)));
 }
 
 /** erf x, absolute error about 2e-7: its Maclaurin series below 1, 1 − e^−x² · polynomial beyond (Abramowitz & Stegun 7.1.26's form, refitted). */
 export function erfx4(x: v128): v128 {
-  const magnitude = f32x4.min(f32x4.abs(x), f32x4.splat(6));
+  const magnitude = f32x4.pmin(f32x4.abs(x), f32x4.splat(6));
   const square = f32x4.mul(magnitude, magnitude);
   // Σ (−1)ⁿ z²ⁿ / (n! (2n + 1)), ten terms.
   let p = f32x4.splat(-1.4503852e-7);
