@@ -84,7 +84,7 @@ describe.each(models)('%s', (name) => {
       const source = canonical(file);
       if (source) weights.write(source.name, source.convert?.(data as Float32Array, shape) ?? (data as Float32Array));
     }
-    const made = plan(outputs, graph.carries, counts, backend.layout);
+    const made = plan(outputs, graph.carries, counts, backend.layout());
     const executable = backend.compile(made, weights, graph.carries);
     const slot = backend.slot(graph.carries);
     executable.input('tokens').set(tokens);

@@ -105,7 +105,7 @@ export function evaluate(
   backend: Backend,
 ): Record<string, number[]> {
   const capacity = { tokens: counts.tokens + 2, segments: counts.segments + 1, outputs: counts.outputs + 2 };
-  const made = plan(outputs, carries, capacity, backend.layout);
+  const made = plan(outputs, carries, capacity, backend.layout());
   const weights = backend.weights([]);
   const executable = backend.compile(made, weights, carries);
   const declarations: readonly StateDeclaration[] = carries;

@@ -35,7 +35,7 @@ export const withModel = (command: Command): Command =>
     .option('-m, --model <name>', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
     .addOption(
       new Option('--weights <format>', 'how matrices are held in memory')
-        .choices(['auto', 'f32', 'bf16', 'f16'])
+        .choices(['auto', 'f32', 'bf16', 'f16', 'q8', 'q4'])
         .default('auto'),
     )
     .option('--threads <n>', 'threads to compute with (default: one per core, at most 8)', integer)

@@ -79,7 +79,8 @@ export interface Executable {
 export interface Backend {
   readonly name: string;
   readonly threads: number;
-  readonly layout: Layout;
+  /** What kernels ask of the planner, given the weights that they will run with. */
+  layout(weights?: Weights): Layout;
   weights(declarations: readonly WeightDeclaration[]): Weights;
   slot(declarations: readonly StateDeclaration[]): Slot;
   compile(plan: Plan, weights: Weights, states: readonly StateDeclaration[]): Executable;

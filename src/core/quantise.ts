@@ -13,15 +13,24 @@ export const QUANTISATION_GROUP = 32;
 /** Tried for q4 besides −8: what the number of largest magnitude becomes before the scale is fitted. */
 const EXTREMES = [-8, -7, -7.25, -7.5, -7.75, -8.25, -8.5, -8.75, -9];
 
+const f = Math.fround;
+/** The nearest integer, ties to even, of a number below 2²². */
+const nearest = (x: number): number => f(f(x + 12582912) - 12582912);
+
+/*
+ * All in single precision and in the order of the kernel that packs weights (packWeights of the wasm backend), so that a matrix
+ * becomes the same numbers whether it is quantised into a file or at load.
+ */
+
 /** Quantises `count` ≤ 32 numbers of `values` to 8-bit `integers`, zeros beyond; returns the bits of the f16 scale. */
 export function quantiseQ8(values: Float32Array, count: number, integers: Int8Array): number {
   let largest = 0;
   for (let k = 0; k < count; k++) largest = Math.max(largest, Math.abs(values[k]!));
-  const half = scaleBits(largest / 127);
+  const half = scaleBits(f(largest / 127));
   // The rounded scale is what will be multiplied by, so it is what the integers are made for.
   const inverse = reciprocal(half);
   integers.fill(0);
-  for (let k = 0; k < count; k++) integers[k] = Math.max(-127, Math.min(127, Math.round(values[k]! * inverse)));
+  for (let k = 0; k < count; k++) integers[k] = Math.max(-127, Math.min(127, nearest(f(values[k]! * inverse))));
   return half;
 }
 
@@ -37,32 +46,36 @@ export function quantiseQ4(values: Float32Array, count: number, integers: Int8Ar
   if (extreme === 0) return 0;
   let best = 0;
   let scale = 0;
+  const products = new Float32Array(4);
+  const squares = new Float32Array(4);
   for (const target of EXTREMES) {
-    const inverse = target / extreme;
-    let product = 0;
-    let square = 0;
+    const inverse = f(target / extreme);
+    products.fill(0);
+    squares.fill(0);
     for (let k = 0; k < count; k++) {
-      const q = nearestQ4(values[k]! * inverse);
-      product += q * values[k]!;
-      square += q * q;
+      const q = nearestQ4(f(values[k]! * inverse));
+      products[k & 3]! += f(q * values[k]!);
+      squares[k & 3]! += q * q;
     }
+    const product = sumLanes(products);
+    const square = sumLanes(squares);
+    const squared = f(product * product);
     // The error of the best scale for these integers is |values|² − product² / square.
-    if (product * product > best * square) {
-      best = (product * product) / square;
-      scale = product / square;
+    if (squared > f(best * square)) {
+      best = f(squared / square);
+      scale = f(product / square);
     }
   }
   const half = scaleBits(scale);
   const inverse = reciprocal(half);
-  for (let k = 0; k < count; k++) integers[k] = nearestQ4(values[k]! * inverse);
+  for (let k = 0; k < count; k++) integers[k] = nearestQ4(f(values[k]! * inverse));
   return half;
 }
 
+const sumLanes = ([a, b, c, d]: Float32Array): number => f(f(a! + c!) + f(b! + d!));
+
 /** The nearest of the integers −8…7. */
-function nearestQ4(x: number): number {
-  const shifted = x + 8.5;
-  return (shifted < 0 ? 0 : shifted > 15 ? 15 : shifted | 0) - 8;
-}
+const nearestQ4 = (x: number): number => nearest(Math.min(7, Math.max(-8, x)));
 
 function scaleBits(scale: number): number {
   const half = numberToFloat16(scale);
@@ -71,7 +84,7 @@ function scaleBits(scale: number): number {
 }
 
 function reciprocal(half: number): number {
-  return half & 0x7fff ? 1 / float16ToNumber(half) : 0;
+  return half & 0x7fff ? f(1 / float16ToNumber(half)) : 0;
 }
 
 /** A matrix [O, I] in the form that files keep. */

@@ -123,7 +123,7 @@ async function makeBackend({
   return await wasmBackend({ threads, spawn: spawnThread });
 }
 
-const formats: readonly (WeightFormat | 'auto')[] = ['auto', 'f32', 'bf16', 'f16'];
+const formats: readonly (WeightFormat | 'auto')[] = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4'];
 
 /** `auto` holds matrices as most of the checkpoint stores them. */
 function weightFormat(wanted: WeightFormat | 'auto', checkpoint: Checkpoint, backend: Backend): WeightFormat {

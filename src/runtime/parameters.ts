@@ -20,11 +20,19 @@ export interface LoadParametersOptions {
 /** Elements decoded at a time: enough for fast reads, little beside a model. */
 const PIECE = 1 << 20;
 
-/** How each parameter of a model is to be held: matrices in `format`, all others in f32. */
+/** Inputs or outputs below which a matrix is not quantised: it is little memory, and the ranks of RWKV and Mamba are precious. */
+const NARROW = 64;
+
+/**
+ * How each parameter of a model is to be held: matrices in `format`, narrow ones among them in bf16 where that is of integers, and
+ * all that is no matrix in f32.
+ */
 export function declareWeights(graph: ModelGraph, format: WeightFormat): WeightDeclaration[] {
+  const isQuantised = format === 'q8' || format === 'q4';
   return [...graph.parameters.values()].map(({ name, shape }) => {
     const layout = graph.layouts.get(name) ?? 'rows';
-    return { name, shape, layout, format: layout === 'rows' ? 'f32' : format };
+    const narrow = Math.min(...shape) < NARROW ? 'bf16' : format;
+    return { name, shape, layout, format: layout === 'rows' ? 'f32' : isQuantised ? narrow : format };
   });
 }
 

@@ -105,7 +105,7 @@ export class Runner implements Stepper {
     let executable = this.#executables.get(key);
     if (!executable) {
       const { logits, carries } = this.#graph;
-      const made = plan(new Map([['logits', logits]]), carries, capacity, this.#backend.layout);
+      const made = plan(new Map([['logits', logits]]), carries, capacity, this.#backend.layout(this.#weights));
       executable = this.#backend.compile(made, this.#weights, carries);
       this.#executables.set(key, executable);
       this.#inputs.set(executable, new Set(made.inputs.keys()));

@@ -15,7 +15,7 @@ export function referenceBackend(precision: 'f64' | 'f32' = 'f64'): Backend {
   return {
     name: `reference-${precision}`,
     threads: 1,
-    layout: { acceptsStrided: () => true, scratch: () => 0 },
+    layout: () => ({ acceptsStrided: () => true, scratch: () => 0 }),
     weights: (declarations) => new ReferenceWeights(declarations, floats),
     slot: (declarations) => new ReferenceSlot(declarations, pool),
     compile: (plan, weights) => new ReferenceExecutable(plan, weights as ReferenceWeights, pool, floats),

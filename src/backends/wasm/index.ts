@@ -43,7 +43,7 @@ export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
   return {
     name: `wasm-${relaxed ? 'relaxed' : 'simd'}`,
     threads: pool.count,
-    layout: {
+    layout: (weights) => ({
       acceptsStrided: (op, input, shape) => {
         const kernel = kernels[op.name as OpName];
         if (kernel === undefined || kernel === 'reference') return true;
@@ -52,10 +52,10 @@ export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
       scratch: (node, capacity) => {
         const kernel = kernels[node.op!.name as OpName];
         if (kernel === undefined || kernel === 'reference') return 0;
-        return kernel.scratch?.(node, capacity, pool.count) ?? 0;
+        return kernel.scratch?.(node, capacity, pool.count, weights as WasmWeights | undefined) ?? 0;
       },
-    },
-    weights: (declarations) => new WasmWeights(memory, declarations),
+    }),
+    weights: (declarations) => new WasmWeights(memory, pool, declarations),
     slot: (declarations) => new WasmSlot(memory, declarations),
     compile: (plan, weights, states) => new WasmExecutable(memory, pool, plan, weights as WasmWeights, states, poison),
     dispose: () => pool.dispose(),

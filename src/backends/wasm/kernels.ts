@@ -1,17 +1,20 @@
+import type { WeightFormat, WeightLayout } from '../../core/backend.ts';
 import type { Place, Step } from '../../core/plan.ts';
+import { QUANTISATION_GROUP } from '../../core/quantise.ts';
 import { type Counts, elementCount, rowSize, type Shape } from '../../core/shape.ts';
-import type { Node } from '../../core/tensor.ts';
+import type { Node, Tensor } from '../../core/tensor.ts';
 import type { OpName } from '../../ops/index.ts';
 import { type Encoder, Float } from './encoder.ts';
 import { encodeExpr, exprScratch } from './expr-program.ts';
-import { formatCodes, PANEL } from './packing.ts';
+import { formatCodes, isQuantised, PANEL } from './packing.ts';
 import { PAGE_TOKENS } from './slot.ts';
+import type { StoredWeight, WasmWeights } from './weights.ts';
 
 /** How a step of an op becomes kernel calls. */
 export interface Kernel {
   encode(step: Step, encoder: Encoder): void;
-  /** Elements of scratch memory, all threads together. */
-  scratch?(node: Node, capacity: Counts, threads: number): number;
+  /** Elements of scratch memory, all threads together; `weights` are those that the kernel will run with, if any. */
+  scratch?(node: Node, capacity: Counts, threads: number, weights?: WasmWeights): number;
   /** Whether input rows may lie apart; by default all may. */
   strided?(input: string, shape: Shape): boolean;
 }
@@ -42,46 +45,71 @@ const norm = (kernel: 'rmsNorm' | 'layerNorm'): Kernel => ({
 
 const panelElements = (O: number, I: number): number => Math.ceil(O / PANEL) * PANEL * I;
 
+/** The parameter that a matrix is, if it is packed for the op that reads it. */
+function packed(w: Tensor, layout: WeightLayout, weights: WasmWeights | undefined): StoredWeight | undefined {
+  const { leaf } = w.node;
+  const stored = leaf?.kind === 'parameter' ? weights?.get(leaf.name) : undefined;
+  return stored?.declaration.layout === layout ? stored : undefined;
+}
+
+/** Elements of scratch memory that products with a matrix in a format want: x in integers, and a panel for each thread. */
+function productScratch(format: WeightFormat, rows: number, I: number, threads: number): { x: number; panels: number } {
+  const groups = Math.ceil(I / QUANTISATION_GROUP);
+  const tiles = Math.ceil(rows / ROWS_OF_TILE) * ROWS_OF_TILE;
+  if (format === 'q8') return { x: tiles * (1 + 16 * groups), panels: threads * groups * 136 };
+  if (format === 'q4') return { x: tiles * 10 * groups, panels: threads * groups * 72 };
+  return { x: 0, panels: format === 'f32' ? 0 : threads * PANEL * I };
+}
+
+/** Rows that the quantised kernels take together. */
+const ROWS_OF_TILE = 4;
+
 /** A matrix product; a matrix that is not packed at load is packed into scratch first. */
-const product = (transposed: boolean): Kernel => ({
-  scratch({ inputs: { w, x } }, _, threads) {
-    const [rows, columns] = w!.shape as [number, number];
-    return (
-      panelElements(...(transposed ? ([columns, rows] as const) : ([rows, columns] as const))) +
-      threads * PANEL * last(x!.shape)
-    );
-  },
-  encode({ inputs: { x, w, bias }, outputs: { y }, scratch }, e) {
-    const [rows, columns] = w!.shape as [number, number];
-    const [O, I] = transposed ? [columns, rows] : [rows, columns];
-    const weight = e.weight(w!);
-    const layout = transposed ? 'linearTransposed' : 'linear';
-    let panels = e.scratch(scratch);
-    let format = 0;
-    if (weight && weight.declaration.layout !== 'rows') {
-      if (weight.declaration.layout !== layout)
+const product = (transposed: boolean): Kernel => {
+  const layout = transposed ? 'linearTransposed' : 'linear';
+  const sizes = ([rows, columns]: readonly number[]): [O: number, I: number] =>
+    transposed ? [columns!, rows!] : [rows!, columns!];
+  return {
+    scratch({ inputs: { w, x } }, capacity, threads, weights) {
+      const [O, I] = sizes(w!.shape as number[]);
+      const weight = packed(w!, layout, weights);
+      if (!weight) return panelElements(O, I);
+      const { x: integers, panels } = productScratch(
+        weight.declaration.format,
+        elementCount(x!.shape, capacity) / I,
+        I,
+        threads,
+      );
+      return integers + panels;
+    },
+    encode({ inputs: { x, w, bias }, outputs: { y }, scratch }, e) {
+      const [O, I] = sizes(w!.shape as number[]);
+      const weight = e.weight(w!);
+      const isPacked = weight !== undefined && weight.declaration.layout !== 'rows';
+      if (isPacked && weight.declaration.layout !== layout)
         throw new Error(`${w!.name} is packed for ${weight.declaration.layout}, not ${layout}`);
-      panels = weight.address;
-      format = formatCodes[weight.declaration.format]!;
-    } else {
-      e.call('packPanels', e.address(w!), ...(transposed ? [1, O] : [I, 1]), O, e.count(I), panels);
-    }
-    const expanded = e.scratch(scratch + panelElements(O, I));
-    e.call(
-      'linear',
-      e.count(first(x!)),
-      innerRows(x!),
-      ...e.operand(x),
-      panels,
-      e.optional(bias),
-      ...e.operand(y),
-      e.count(I),
-      O,
-      format,
-      expanded,
-    );
-  },
-});
+      const format = isPacked ? weight.declaration.format : 'f32';
+      const area = e.scratch(scratch);
+      const panels = isPacked ? weight.address : area;
+      if (!isPacked) e.call('packPanels', e.address(w!), ...(transposed ? [1, O] : [I, 1]), O, e.count(I), panels);
+      const rows = [e.count(first(x!)), innerRows(x!)] as const;
+      const result = [panels, e.optional(bias), ...e.operand(y), e.count(I), O] as const;
+      if (!isQuantised(format)) {
+        e.call('linear', ...rows, ...e.operand(x), ...result, formatCodes[format], area);
+        return;
+      }
+      const [quantise, multiply] = quantisedKernels[format];
+      const expanded = area + 4 * productScratch(format, e.capacity(first(x!)) * innerRows(x!), I, e.threads).x;
+      e.call(quantise, ...rows, ...e.operand(x), e.count(I), area);
+      e.call(multiply, ...rows, area, 0, ...result, 0, expanded);
+    },
+  };
+};
+
+const quantisedKernels = {
+  q8: ['quantiseRowsQ8', 'linearQ8'],
+  q4: ['quantiseRowsQ4', 'linearQ4'],
+} as const;
 
 /** Copies along an axis: runs of `run` elements in every row. */
 function copyAxis(
@@ -232,9 +260,9 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
   outerSum: {
     // y = aᵀ b: a transposed is the left operand, b transposed the matrix, and the rows are what is summed over.
     strided: (_, shape) => shape.length <= 2,
-    scratch({ inputs: { a, b } }, capacity, threads) {
+    scratch({ inputs: { a, b } }, capacity) {
       const rows = elementCount(a!.shape, capacity) / last(a!.shape);
-      return panelElements(last(b!.shape), rows) + last(a!.shape) * rows + threads * PANEL * rows;
+      return panelElements(last(b!.shape), rows) + last(a!.shape) * rows;
     },
     encode({ inputs: { a, b }, outputs: { y }, scratch }, e) {
       const [O, I] = y!.shape as [number, number];
@@ -243,10 +271,9 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       const stride = (place: Place) => (innerRows(place) === 1 ? place.stride : last(place.shape));
       const panels = e.scratch(scratch);
       const left = e.scratch(scratch + panelElements(I, capacity));
-      const expanded = e.scratch(scratch + panelElements(I, capacity) + O * capacity);
       e.call('packPanels', e.address(b!), 1, stride(b!), I, rows, panels);
       e.call('transposeRows', rows, e.address(a!), stride(a!), O, left, capacity);
-      e.call('linear', e.count(O), 1, left, capacity, panels, 0, ...e.operand(y), rows, I, 0, expanded);
+      e.call('linear', e.count(O), 1, left, capacity, panels, 0, ...e.operand(y), rows, I, 0, 0);
     },
   },
   recurrence: {

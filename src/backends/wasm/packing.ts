@@ -1,98 +1,82 @@
 import type { WeightDeclaration, WeightFormat } from '../../core/backend.ts';
 import { UnsupportedError } from '../../core/errors.ts';
-import { float16ToNumber, numberToFloat16 } from '../../core/float16.ts';
-
-/** How a matrix of one shape and format lies in memory. */
-export interface Packing {
-  readonly bytes: number;
-  /** Packs rows of the matrix, row-major f32 from element `start` on, into the panels at `address` (zeroed memory). */
-  pack(values: Float32Array, start: number, memory: Uint8Array, address: number): void;
-  /** The numbers that the kernels compute with, row-major. */
-  unpack(memory: Uint8Array, address: number): Float32Array;
-}
+import { float16ToNumber } from '../../core/float16.ts';
+import { QUANTISATION_GROUP as GROUP } from '../../core/quantise.ts';
 
 /** Outputs in a panel. */
 export const PANEL = 8;
 
 /** Numbers by which the kernels know the formats. */
-export const formatCodes: Readonly<Partial<Record<WeightFormat, number>>> = { f32: 0, bf16: 1, f16: 2 };
+export const formatCodes: Readonly<Record<WeightFormat, number>> = { f32: 0, bf16: 1, f16: 2, q8: 3, q4: 4 };
 
-/**
- * Panels of 8 outputs, [⌈O/8⌉][I][8], the last one padded with zeros. A `linear` matrix is [O, I], a `linearTransposed`
- * one [I, O].
- */
+/** Whether a format is of integers with a scale for every 32. */
+export const isQuantised = (format: WeightFormat): format is 'q8' | 'q4' => format === 'q8' || format === 'q4';
+
+/** How a matrix lies in memory: panels of 8 outputs, [⌈O/8⌉][I][8], or of groups of 32 inputs (assembly/quantised.ts). */
+export interface Packing {
+  /** Outputs and inputs: a `linear` matrix is stored as [O, I], a `linearTransposed` one as [I, O]. */
+  readonly O: number;
+  readonly I: number;
+  readonly bytes: number;
+  /** The numbers that the kernels compute with, row-major as stored. */
+  unpack(memory: Uint8Array, address: number): Float32Array;
+}
+
+/** Element i of output o, of a panel memory that begins at `at`. */
+type Reader = (view: DataView, at: number, o: number, i: number) => number;
+
+const groupBytes = { q8: 2 * PANEL + PANEL * GROUP, q4: 2 * PANEL + (PANEL * GROUP) / 2 };
+const elementBytes = { f32: 4, bf16: 2, f16: 2 };
+
+/** The packing of a matrix; UnsupportedError for what is no matrix. */
 export function packingOf({ name, shape, format, layout }: WeightDeclaration): Packing {
   const [rows, columns] = shape as [number, number];
   if (shape.length !== 2) throw new UnsupportedError(`${name} is read as a matrix but has ${shape.length} axes`);
-  const code = formatCodes[format];
-  if (code === undefined) throw new UnsupportedError(`the wasm backend can't hold weights as ${format} (${name})`);
   const [O, I] = layout === 'linear' ? [rows, columns] : [columns, rows];
-  const length = Math.ceil(O / PANEL) * I * PANEL;
-  const { encode, decode, view, bytesPerElement } = codecs[code]!;
-  // Row by row of the stored matrix: in a `linear` one a row is an output, 8 elements from one input to the next; in a
-  // transposed one it is an input, its outputs side by side in every panel.
-  const forEach = (start: number, length: number, visit: (packed: number, element: number) => void) => {
-    for (let n = 0; n < length; n += columns) {
-      const row = (start + n) / columns;
-      if (layout === 'linear') {
-        const first = Math.floor(row / PANEL) * I * PANEL + (row % PANEL);
-        for (let i = 0; i < columns; i++) visit(first + i * PANEL, n + i);
-      } else {
-        for (let o = 0; o < columns; o++) visit(Math.floor(o / PANEL) * I * PANEL + row * PANEL + (o % PANEL), n + o);
-      }
-    }
-  };
+  const panels = Math.ceil(O / PANEL);
+  const bytes = isQuantised(format)
+    ? panels * Math.ceil(I / GROUP) * groupBytes[format]
+    : panels * I * PANEL * elementBytes[format];
   return {
-    bytes: length * bytesPerElement,
-    pack(values, start, memory, address) {
-      const panels = view(memory, address, length);
-      forEach(start, values.length, (packed, element) => {
-        panels[packed] = encode(values[element]!);
-      });
-    },
+    O,
+    I,
+    bytes,
     unpack(memory, address) {
-      const panels = view(memory, address, length);
+      const view = new DataView(memory.buffer, memory.byteOffset + address, bytes);
+      const read = isQuantised(format) ? groupReader(format, I) : plainReader(format, I);
       const values = new Float32Array(rows * columns);
-      forEach(0, values.length, (packed, element) => {
-        values[element] = decode(panels[packed]!);
-      });
+      for (let n = 0; n < values.length; n++) {
+        const [row, column] = [Math.floor(n / columns), n % columns];
+        values[n] = layout === 'linear' ? read(view, 0, row, column) : read(view, 0, column, row);
+      }
       return values;
     },
   };
 }
 
-interface Codec {
-  readonly bytesPerElement: number;
-  readonly encode: (value: number) => number;
-  readonly decode: (bits: number) => number;
-  readonly view: (memory: Uint8Array, address: number, length: number) => Float32Array | Uint16Array;
+const word = new DataView(new ArrayBuffer(4));
+
+function plainReader(format: 'f32' | 'bf16' | 'f16', I: number): Reader {
+  return (view, at, o, i) => {
+    const element = Math.floor(o / PANEL) * I * PANEL + i * PANEL + (o % PANEL);
+    if (format === 'f32') return view.getFloat32(at + 4 * element, true);
+    const half = view.getUint16(at + 2 * element, true);
+    if (format === 'f16') return float16ToNumber(half);
+    word.setUint32(0, half << 16);
+    return word.getFloat32(0);
+  };
 }
 
-const word = new Float32Array(1);
-const bits = new Uint32Array(word.buffer);
-const shorts = (memory: Uint8Array, address: number, length: number) =>
-  new Uint16Array(memory.buffer, memory.byteOffset + address, length);
-
-/** Rounds to the nearest bf16, ties to even. */
-function toBf16(value: number): number {
-  word[0] = value;
-  const low = bits[0]!;
-  return (low + 0x7fff + ((low >>> 16) & 1)) >>> 16;
+function groupReader(format: 'q8' | 'q4', I: number): Reader {
+  const groups = Math.ceil(I / GROUP);
+  return (view, at, o, i) => {
+    const lane = o % PANEL;
+    const k = i % GROUP;
+    const group = at + (Math.floor(o / PANEL) * groups + Math.floor(i / GROUP)) * groupBytes[format];
+    const scale = float16ToNumber(view.getUint16(group + 2 * lane, true));
+    const integers = group + 2 * PANEL;
+    if (format === 'q8') return view.getInt8(integers + (k >> 1) * 16 + lane * 2 + (k & 1)) * scale;
+    const byte = view.getUint8(integers + (k >> 3) * 32 + lane * 4 + (k & 3));
+    return (((byte >> (k & 4)) & 15) - 8) * scale;
+  };
 }
-
-function fromBf16(half: number): number {
-  bits[0] = half << 16;
-  return word[0]!;
-}
-
-const same = (value: number): number => value;
-const codecs: readonly Codec[] = [
-  {
-    bytesPerElement: 4,
-    encode: same,
-    decode: same,
-    view: (memory, address, length) => new Float32Array(memory.buffer, memory.byteOffset + address, length),
-  },
-  { bytesPerElement: 2, encode: toBf16, decode: fromBf16, view: shorts },
-  { bytesPerElement: 2, encode: numberToFloat16, decode: float16ToNumber, view: shorts },
-];

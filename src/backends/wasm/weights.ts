@@ -1,7 +1,9 @@
 import type { WeightDeclaration, Weights } from '../../core/backend.ts';
-import { UnsupportedError } from '../../core/errors.ts';
+import { UnsupportedError, WeightError } from '../../core/errors.ts';
+import { kernelIds } from './generated/kernel-ids.ts';
 import type { Memory } from './memory.ts';
-import { packingOf } from './packing.ts';
+import { formatCodes, isQuantised, packingOf } from './packing.ts';
+import type { Threads } from './threads.ts';
 
 /** Where a parameter lies and how. */
 export interface StoredWeight {
@@ -10,13 +12,20 @@ export interface StoredWeight {
   readonly bytes: number;
 }
 
+/** The largest numbers that formats hold. */
+const limits = { f32: Infinity, bf16: Infinity, f16: 65504, q8: 127 * 65504, q4: 7 * 65504 };
+
 /** A model's parameters in Wasm memory. */
 export class WasmWeights implements Weights {
   readonly #memory: Memory;
+  readonly #threads: Threads;
   readonly #stored = new Map<string, StoredWeight>();
+  /** Matrices that can't be packed before the last piece is there. */
+  readonly #waiting = new Map<string, Float32Array>();
 
-  constructor(memory: Memory, declarations: readonly WeightDeclaration[]) {
+  constructor(memory: Memory, threads: Threads, declarations: readonly WeightDeclaration[]) {
     this.#memory = memory;
+    this.#threads = threads;
     for (const declaration of declarations) {
       const { name, shape, format, layout } = declaration;
       if (layout === 'rows' && format !== 'f32') {
@@ -33,6 +42,11 @@ export class WasmWeights implements Weights {
     return total;
   }
 
+  /** Where parameter `name` lies; undefined where it was not declared. */
+  get(name: string): StoredWeight | undefined {
+    return this.#stored.get(name);
+  }
+
   /** Where parameter `name` lies. */
   find(name: string): StoredWeight {
     const weight = this.#stored.get(name);
@@ -42,8 +56,46 @@ export class WasmWeights implements Weights {
 
   write(name: string, values: Float32Array, start = 0): void {
     const { declaration, address } = this.find(name);
-    if (declaration.layout === 'rows') this.#memory.f32.set(values, address / 4 + start);
-    else packingOf(declaration).pack(values, start, this.#memory.u8, address);
+    const { layout, format, shape } = declaration;
+    if (layout === 'rows') {
+      this.#memory.f32.set(values, address / 4 + start);
+      return;
+    }
+    const columns = shape[1]!;
+    if (start % columns !== 0 || values.length % columns !== 0)
+      throw new UnsupportedError(`${name} [${shape.join(', ')}] is packed by whole rows, not from element ${start} on`);
+    checkRange(values, limits[format], declaration);
+    // The groups of a quantised matrix run across the rows of a transposed one.
+    if (layout === 'linearTransposed' && isQuantised(format) && values.length < shape[0]! * columns)
+      this.#collect(declaration, address, values, start);
+    else this.#pack(declaration, address, values, start / columns);
+  }
+
+  #collect(declaration: WeightDeclaration, address: number, values: Float32Array, start: number): void {
+    const { name, shape } = declaration;
+    const all = this.#waiting.get(name) ?? new Float32Array(shape[0]! * shape[1]!);
+    this.#waiting.set(name, all);
+    all.set(values, start);
+    if (start + values.length < all.length) return;
+    this.#waiting.delete(name);
+    this.#pack(declaration, address, all, 0);
+  }
+
+  /** Packs rows from `row` on, on all threads. */
+  #pack(declaration: WeightDeclaration, address: number, values: Float32Array, row: number): void {
+    const { layout, format } = declaration;
+    const { O, I } = packingOf(declaration);
+    const rows = values.length / (layout === 'linear' ? I : O);
+    const memory = this.#memory;
+    const source = memory.allocate(values.byteLength);
+    const plan = memory.allocate(8 + 4 * 10);
+    memory.f32.set(values, source / 4);
+    const part = layout === 'linear' ? [I, 1, row, rows, 0, I] : [1, O, 0, O, row, rows];
+    const args = [source, ...part, I, address, formatCodes[format]];
+    memory.i32.set([kernelIds.packWeights, plan + 8, ...args], plan / 4);
+    this.#threads.walk(plan, 1);
+    memory.release(plan);
+    memory.release(source);
   }
 
   read(name: string): Float32Array {
@@ -56,4 +108,15 @@ export class WasmWeights implements Weights {
     for (const { address } of this.#stored.values()) this.#memory.release(address);
     this.#stored.clear();
   }
+}
+
+/** WeightError for numbers that a format has no place for. */
+function checkRange(values: Float32Array, limit: number, { name, format }: WeightDeclaration): void {
+  if (limit === Infinity) return;
+  let largest = 0;
+  for (let i = 0; i < values.length; i++) largest = Math.max(largest, Math.abs(values[i]!));
+  if (largest > limit)
+    throw new WeightError(
+      `${name} holds a number of magnitude ${largest}; ${format} ends at ${limit}: hold it as f32 or bf16`,
+    );
 }

@@ -1,0 +1,151 @@
+import { fromHalf } from './half';
+import { tileOf } from './product';
+import { GROUP_Q4, GROUP_Q8, groupsOf } from './quantised';
+import { share, sumLanes } from './rows';
+
+/**
+ * Packs a part of a matrix, f32 at `source`, into panels of 8 outputs (linear.ts, quantised.ts). Element (o, i) of the part is at
+ * source + 4·(o·oStride + i·iStride). args: [source, oStride, iStride, first output, outputs, first input, inputs, I, W, format]
+ * Formats: 0 f32 · 1 bf16 · 2 f16 · 3 q8 · 4 q4; in the last two the first input begins a group and the last one ends one or
+ * the matrix. Places beyond the matrix are left as they are: zero.
+ */
+export function packWeights(args: usize, thread: i32, threads: i32): void {
+  const oStride = (<usize>load<i32>(args, 4)) << 2;
+  const iStride = (<usize>load<i32>(args, 8)) << 2;
+  const first = load<i32>(args, 12);
+  const outputs = load<i32>(args, 16);
+  const i = load<i32>(args, 20);
+  const inputs = load<i32>(args, 24);
+  const I = load<i32>(args, 28);
+  const W = <usize>load<u32>(args, 32);
+  const format = load<i32>(args, 36);
+  const to = share(outputs, thread + 1, threads);
+  for (let n = share(outputs, thread, threads); n < to; n++) {
+    const o = first + n;
+    const from = <usize>load<u32>(args) + <usize>n * oStride;
+    if (format < 3) plain(from, iStride, inputs, W, (o >> 3) * I * 8 + i * 8 + (o & 7), format);
+    else quantised(from, iStride, inputs, W, (o >> 3) * groupsOf(I) + (i >> 5), o & 7, format, tileOf(thread));
+  }
+}
+
+/** One output's numbers, eight places apart from place `at` on. */
+function plain(from: usize, step: usize, count: i32, W: usize, at: i32, format: i32): void {
+  if (format == 0) {
+    let to = W + ((<usize>at) << 2);
+    for (let k = 0; k < count; k++, from += step, to += 32) store<f32>(to, load<f32>(from));
+    return;
+  }
+  let to = W + ((<usize>at) << 1);
+  for (let k = 0; k < count; k++, from += step, to += 16)
+    store<u16>(to, <u16>(format == 1 ? toBf16(load<u32>(from)) : toHalf(load<f32>(from))));
+}
+
+/** One output's groups, from the panel's group `group` on. */
+function quantised(
+  from: usize,
+  step: usize,
+  count: i32,
+  W: usize,
+  group: i32,
+  lane: i32,
+  format: i32,
+  buffer: usize,
+): void {
+  const bytes = format == 3 ? GROUP_Q8 : GROUP_Q4;
+  let to = W + <usize>group * bytes;
+  for (let k = 0; k < count; k += 32) {
+    for (let j = 0; j < 32; j++, from += step)
+      store<f32>(buffer + ((<usize>j) << 2), k + j < count ? load<f32>(from) : 0);
+    if (format == 3) packGroupQ8(buffer, to, <usize>lane);
+    else packGroupQ4(buffer, to, <usize>lane);
+    to += bytes;
+  }
+}
+
+function packGroupQ8(x: usize, to: usize, lane: usize): void {
+  let largest: f32 = 0;
+  for (let k: usize = 0; k < 128; k += 4) largest = max(largest, abs(load<f32>(x + k)));
+  const half = toHalf(largest / 127);
+  store<u16>(to + (lane << 1), <u16>half);
+  const inverse = reciprocal(half);
+  to += 16 + (lane << 1);
+  for (let k: usize = 0; k < 32; k++) {
+    const q = min(<f32>127, max(<f32>-127, nearest(load<f32>(x + (k << 2)) * inverse)));
+    store<i8>(to + ((k >> 1) << 4) + (k & 1), <i8>q);
+  }
+}
+
+/**
+ * The number of largest magnitude takes the longer, negative side. Of some scales near that, the one whose integers fit best is
+ * taken, and then fitted to them by least squares.
+ */
+function packGroupQ4(x: usize, to: usize, lane: usize): void {
+  let extreme: f32 = 0;
+  for (let k: usize = 0; k < 128; k += 4) {
+    const value = load<f32>(x + k);
+    if (abs(value) > abs(extreme)) extreme = value;
+  }
+  const half = extreme == 0 ? 0 : toHalf(bestScale(x, extreme));
+  store<u16>(to + (lane << 1), <u16>half);
+  const inverse = reciprocal(half);
+  to += 16 + (lane << 2);
+  for (let k: usize = 0; k < 32; k++) {
+    const q = <i32>nearestQ4(load<f32>(x + (k << 2)) * inverse) + 8;
+    const at = to + ((k >> 3) << 5) + (k & 3);
+    if (k & 4) store<u8>(at, <u8>(load<u8>(at) | (q << 4)));
+    else store<u8>(at, <u8>q);
+  }
+}
+
+/** What the number of largest magnitude may become before the scale is fitted. */
+const EXTREMES = memory.data<f32>([-8, -7, -7.25, -7.5, -7.75, -8.25, -8.5, -8.75, -9]);
+
+function bestScale(x: usize, extreme: f32): f32 {
+  let best: f32 = 0;
+  let scale: f32 = 0;
+  for (let n: usize = 0; n < 9; n++) {
+    const inverse = f32x4.splat(load<f32>(EXTREMES + (n << 2)) / extreme);
+    let products = f32x4.splat(0);
+    let squares = f32x4.splat(0);
+    for (let k: usize = 0; k < 128; k += 16) {
+      const value = v128.load(x + k);
+      const scaled = f32x4.pmin(f32x4.pmax(f32x4.mul(value, inverse), f32x4.splat(-8)), f32x4.splat(7));
+      const q = f32x4.nearest(scaled);
+      products = f32x4.add(products, f32x4.mul(q, value));
+      squares = f32x4.add(squares, f32x4.mul(q, q));
+    }
+    const product = sumLanes(products);
+    const square = sumLanes(squares);
+    // The error of the best scale for these integers is |values|² − product² / square.
+    if (product * product > best * square) {
+      best = (product * product) / square;
+      scale = product / square;
+    }
+  }
+  return scale;
+}
+
+function nearestQ4(x: f32): f32 {
+  return nearest(min(<f32>7, max(<f32>-8, x)));
+}
+
+function reciprocal(half: i32): f32 {
+  if ((half & 0x7fff) == 0) return 0;
+  return <f32>1 / f32x4.extract_lane(fromHalf(i32x4.splat(<i32>(<i16>half))), 0);
+}
+
+/** The nearest bf16, ties to even. */
+function toBf16(bits: u32): u32 {
+  return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
+/** The nearest f16, ties to even; infinite from 65520 on. */
+function toHalf(value: f32): i32 {
+  const bits = reinterpret<i32>(value);
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = abs(value);
+  if (magnitude >= 65520) return sign | 0x7c00;
+  if (magnitude < <f32>6.103515625e-5) return sign | <i32>nearest(magnitude * 16777216);
+  const unsigned = bits & 0x7fffffff;
+  return sign | ((unsigned + 0xfff + ((unsigned >>> 13) & 1) - 0x38000000) >>> 13);
+}
