@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
+import { loadState, saveState } from '../platform/state-files.ts';
 import type { GenerateOptions } from '../runtime/generate.ts';
 import { collect, integer, type ModelFlags, number, withModel } from './options.ts';
 import { interruptSignal, loadModel, print, readStandardInput } from './terminal.ts';
@@ -16,6 +17,8 @@ interface GenerateFlags extends ModelFlags {
   readonly presencePenalty?: number;
   readonly seed?: number;
   readonly stop?: string[];
+  readonly load?: string;
+  readonly save?: string;
   readonly json?: boolean;
 }
 
@@ -34,6 +37,8 @@ export function generateCommand(): Command {
     .option('--presence-penalty <x>', 'subtract x from the logits of tokens seen before', number)
     .option('--seed <n>', 'repeat the same choices', integer)
     .option('--stop <text>', 'end before this text; may be given several times', collect)
+    .option('--load <file>', 'go on from a saved state; the prompt may then be left out')
+    .option('--save <file>', 'save the state when the text ends')
     .option('--json', 'print one JSON object instead of streaming text')
     .addHelpText(
       'after',
@@ -41,7 +46,9 @@ export function generateCommand(): Command {
 Examples:
   riverrun generate "Once upon a time"
   riverrun generate --temperature 0 --max-tokens 40 "Tom and his dog"
-  echo "The king" | riverrun generate --seed 7 --stop "." --json`,
+  echo "The king" | riverrun generate --seed 7 --stop "." --json
+  riverrun generate "Once upon a time" --save story.state
+  riverrun generate --load story.state`,
     )
     .action(runGenerate);
   return withModel(command);
@@ -49,12 +56,11 @@ Examples:
 
 async function runGenerate(argument: string | undefined, flags: GenerateFlags): Promise<void> {
   const signal = interruptSignal();
-  const prompt = argument ?? (await readStandardInput())?.replace(/\r?\n$/, '');
-  if (prompt === undefined) throw new InputError('there is no prompt: give one as an argument, or on standard input');
-  if (prompt === '') throw new InputError('the prompt is empty: there is nothing to continue');
+  const prompt = await readPrompt(argument, flags);
   const model = await loadModel(flags, signal);
   try {
     const session = model.session();
+    if (flags.load !== undefined) await session.state.restore(await loadState(flags.load, model));
     const tokens: number[] = [];
     const generation = session.generate(prompt, {
       ...samplerOptions(flags),
@@ -63,7 +69,7 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
     });
     let text = '';
     let finishReason: string;
-    if (!flags.json) await print(prompt);
+    if (!flags.json && prompt !== undefined) await print(prompt);
     try {
       let next = await generation.next();
       for (; !next.done; next = await generation.next()) {
@@ -78,9 +84,19 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
     }
     if (flags.json) await print(`${JSON.stringify({ model: flags.model, prompt, text, tokens, finishReason })}\n`);
     else await print('\n');
+    if (flags.save !== undefined) await saveState(flags.save, session.state.save());
   } finally {
     model.dispose();
   }
+}
+
+/** The text to continue; none where a saved state is gone on from as it is. */
+async function readPrompt(argument: string | undefined, { load }: GenerateFlags): Promise<string | undefined> {
+  const prompt = argument ?? (await readStandardInput())?.replace(/\r?\n$/, '');
+  if (load !== undefined && argument === undefined && !prompt) return undefined;
+  if (prompt === undefined) throw new InputError('there is no prompt: give one as an argument, or on standard input');
+  if (prompt === '') throw new InputError('the prompt is empty: there is nothing to continue');
+  return prompt;
 }
 
 function samplerOptions(flags: GenerateFlags): GenerateOptions {

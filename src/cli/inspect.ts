@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { embeddedModel, inspect } from '../platform/node-load.ts';
 import type { ModelSizes } from '../runtime/sizes.ts';
+import { formatBytes } from './bytes.ts';
 import { interruptSignal, print } from './terminal.ts';
 
 interface InspectFlags {
@@ -31,26 +32,19 @@ async function runInspect(model: string, { tensors, json, ...flags }: InspectFla
   await print(json ? `${JSON.stringify(sizes)}\n` : report(sizes, tensors === true));
 }
 
-/** Bytes in the unit that suits them. */
-function bytes(n: number): string {
-  const units = ['bytes', 'KB', 'MB', 'GB', 'TB'];
-  const unit = n === 0 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(n) / 3));
-  return `${unit === 0 ? n : (n / 1000 ** unit).toFixed(n / 1000 ** unit < 10 ? 2 : 1)} ${units[unit]}`;
-}
-
 function report(sizes: ModelSizes, withTensors: boolean): string {
   const { title, type, parameters, vocabularySize, weightBytes, stateBytes, stateBytesPerToken } = sizes;
-  const at = (tokens: number) => bytes(stateBytes + tokens * stateBytesPerToken);
+  const at = (tokens: number) => formatBytes(stateBytes + tokens * stateBytesPerToken);
   const state =
     stateBytesPerToken === 0
-      ? `${bytes(stateBytes)} at any length`
+      ? `${formatBytes(stateBytes)} at any length`
       : `${at(1000)} at 1K tokens, ${at(32_000)} at 32K, ${at(1_000_000)} at 1M`;
   const lines = [
     `${title} (${type})`,
     `parameters  ${parameters.toLocaleString('en-US')}`,
     `vocabulary  ${vocabularySize.toLocaleString('en-US')}`,
     `in memory   ${Object.entries(weightBytes)
-      .map(([format, size]) => `${bytes(size)} as ${format}`)
+      .map(([format, size]) => `${formatBytes(size)} as ${format}`)
       .join(', ')}`,
     `state       ${state}`,
   ];
@@ -58,7 +52,7 @@ function report(sizes: ModelSizes, withTensors: boolean): string {
     const width = Math.max(...sizes.tensors.map(({ name }) => name.length));
     for (const { name, type, shape, bytes: size, parameter } of sizes.tensors) {
       const use = parameter === name ? '' : parameter === null ? '  (not needed)' : `  → ${parameter}`;
-      lines.push(`${name.padEnd(width)}  ${type.padEnd(5)}[${shape.join(', ')}]  ${bytes(size)}${use}`);
+      lines.push(`${name.padEnd(width)}  ${type.padEnd(5)}[${shape.join(', ')}]  ${formatBytes(size)}${use}`);
     }
   }
   return `${lines.join('\n')}\n`;
