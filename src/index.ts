@@ -10,11 +10,20 @@ export {
   WeightError,
 } from './core/errors.ts';
 export { type Converted, type ConvertOptions, convert } from './platform/convert.ts';
+export { diskStates } from './platform/disk-states.ts';
 export { embeddedModel, inspect, type LoadOptions, load } from './platform/node-load.ts';
+export { loadState, saveState } from './platform/state-files.ts';
+export type { Batcher, BatcherOptions } from './runtime/batcher.ts';
+export type { Checkpoint, Checkpoints, CheckpointsOptions } from './runtime/checkpoints.ts';
+export type { Fingerprint } from './runtime/fingerprint.ts';
 export type { GenerateOptions, Generation } from './runtime/generate.ts';
 export type { Model } from './runtime/model.ts';
 export type { LoadProgress } from './runtime/parameters.ts';
+export { PrefixCache, type PrefixCacheOptions, type StateStore } from './runtime/prefix-cache.ts';
+export { rwkvState } from './runtime/rwkv-state.ts';
 export type { SamplerOptions } from './runtime/sampler.ts';
-export type { ReadOptions, Session, Source } from './runtime/session.ts';
+export type { ReadOptions, Session, SessionOptions, Source } from './runtime/session.ts';
 export type { ModelSizes, TensorRow } from './runtime/sizes.ts';
+export type { FileSource } from './runtime/source.ts';
+export { type SaveOptions, type SessionState, State } from './runtime/state.ts';
 export type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './tokenizers/tokenizer.ts';

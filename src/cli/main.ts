@@ -7,6 +7,7 @@ import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { pullCommand } from './pull.ts';
 import { scoreCommand } from './score.ts';
+import { stateCommand } from './state.ts';
 
 const program = new Command('riverrun')
   .description('Sequence models whose cost grows with the length of the text: run, measure and inspect them.')
@@ -29,7 +30,8 @@ Examples:
   .addCommand(scoreCommand())
   .addCommand(inspectCommand())
   .addCommand(pullCommand())
-  .addCommand(convertCommand());
+  .addCommand(convertCommand())
+  .addCommand(stateCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {
