@@ -1,5 +1,5 @@
 // The shapes that are timed: sizes of published models, with random weights.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Random } from '../dist/core/random.js';
 import { encodeSafetensors } from '../dist/formats/safetensors-writer.js';
@@ -53,8 +53,11 @@ export const shapes = {
   },
 };
 
-/** Writes a shape as a folder that `load` and `convert` take; returns its number of parameters. */
-export async function writeShape(name, folder) {
+/**
+ * Writes a shape as a folder that `load` and `convert` take, with a tokenizer of its size from `tokenizers` (llama.cpp does not run
+ * without one); returns its number of parameters.
+ */
+export async function writeShape(name, folder, tokenizers) {
   const { config, tensors = {} } = shapes[name];
   const known = new Map(Object.entries(tensors).map(([key, shape]) => [key, { shape }]));
   const architecture = architectures[config.model_type];
@@ -69,6 +72,11 @@ export async function writeShape(name, folder) {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
   await writeFileAtomically(join(folder, 'model.safetensors'), encodeSafetensors(written));
+  const isWorld = config.model_type === 'rwkv7';
+  copyFileSync(
+    join(tokenizers, isWorld ? 'rwkv_vocab_v20230424.txt' : 'gpt-neox-20b.json'),
+    join(folder, isWorld ? 'rwkv_vocab_v20230424.txt' : 'tokenizer.json'),
+  );
   return written.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
 }
 

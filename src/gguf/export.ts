@@ -73,6 +73,8 @@ export function ggufExport(
       'general.architecture': string(dialect.architecture),
       'general.name': string(options.name ?? dialect.architecture),
       'general.file_type': u32(fileTypes[options.type]),
+      // Files without a tokenizer tell their vocabulary by this alone.
+      [`${dialect.architecture}.vocab_size`]: u32(tensors.find(({ name }) => name === 'token_embd.weight')!.shape[0]!),
       ...Object.fromEntries(own.map(([key, value]) => [`${dialect.architecture}.${key}`, value])),
     },
     tensors,

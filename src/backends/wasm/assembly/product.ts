@@ -66,7 +66,7 @@ export function inputRow(args: usize, r: i32, I: i32): usize {
  * behind their constants there is room for more than 300 threads.
  */
 export function tileOf(thread: i32): usize {
-  return ((__heap_base + 15) & ~15) + <usize>(thread * 192);
+  return ((__heap_base + 63) & ~63) + <usize>(thread * 192);
 }
 
 /** Stores, or adds, a tile's sums and the bias: rows `r` to `end` of y, eight outputs from `o` on, none beyond the last. */

@@ -1,0 +1,153 @@
+// Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds and ratios.
+//   node bench/compare.mjs [--shapes mamba-130m,…] [--bits q4,q8] [--threads 2] [--prefill 1024] [--decode 32] [--rounds 3]
+//                          [--after 16,4096] [--batch 8] [--folder DIR] [--out FILE]
+// Needs node bench/peers/install.mjs and npm run build.
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { convert, load } from '../dist/index.js';
+import { openLlamaCpp } from './peers/llama-cpp.mjs';
+import { shapes, writeShape } from './shapes.mjs';
+
+const { values } = parseArgs({
+  options: {
+    shapes: { type: 'string', default: Object.keys(shapes).join() },
+    bits: { type: 'string', default: 'q4,q8' },
+    threads: { type: 'string', default: '2' },
+    prefill: { type: 'string', default: '1024' },
+    decode: { type: 'string', default: '32' },
+    after: { type: 'string', default: '16' },
+    batch: { type: 'string', default: '8' },
+    rounds: { type: 'string', default: '3' },
+    folder: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
+    tokenizers: { type: 'string', default: '../shared/tokenizers' },
+    out: { type: 'string' },
+  },
+});
+const [threads, prefill, decode, rounds, batch] = ['threads', 'prefill', 'decode', 'rounds', 'batch'].map((name) =>
+  Number(values[name]),
+);
+const contexts = values.after.split(',').map(Number);
+const tokens = Array.from({ length: Math.max(prefill, ...contexts) }, (_, i) => (i * 7919) % 50000);
+const seconds = async (run) => {
+  const start = performance.now();
+  await run();
+  return (performance.now() - start) / 1000;
+};
+
+async function ours(folder, bits) {
+  const start = performance.now();
+  const model = await load(folder, { weights: bits, threads });
+  const loadSeconds = (performance.now() - start) / 1000;
+  return {
+    loadSeconds,
+    bytes: () => model.bytes.weights + model.bytes.working,
+    async prefill() {
+      const session = model.session();
+      const time = await seconds(() => session.read(tokens.slice(0, prefill)));
+      session.dispose();
+      return prefill / time;
+    },
+    async decode(context) {
+      const session = model.session();
+      await session.read(tokens.slice(0, context));
+      const time = await seconds(async () => {
+        for (let i = 0; i < decode; i++) await session.step(tokens[i]);
+      });
+      session.dispose();
+      return decode / time;
+    },
+    async together() {
+      const sessions = Array.from({ length: batch }, () => model.session());
+      const time = await seconds(async () => {
+        for (let i = 0; i < decode; i++)
+          await model.readTogether(
+            sessions,
+            sessions.map((_, n) => [tokens[i + n]]),
+          );
+      });
+      for (const session of sessions) session.dispose();
+      return (batch * decode) / time;
+    },
+    close: () => model.dispose(),
+  };
+}
+
+async function theirs(folder, bits) {
+  const path = `${folder}-${bits}.gguf`;
+  const type = { q4: 'q4_0', q8: 'q8_0', f32: 'f32' }[bits];
+  if (!existsSync(path)) await convert(folder, path, { type, embedding: type });
+  const start = performance.now();
+  const context = Math.max(prefill, ...contexts) + decode + 8;
+  const llama = await openLlamaCpp(path, { threads, context, batch: Math.min(1024, context) });
+  const loadSeconds = (performance.now() - start) / 1000;
+  const { sequence } = llama;
+  return {
+    loadSeconds,
+    async prefill() {
+      await sequence.clearHistory();
+      return prefill / (await seconds(() => sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(0, prefill))));
+    },
+    async decode(length) {
+      await sequence.clearHistory();
+      let count = 0;
+      let start = 0;
+      for await (const _ of sequence.evaluate(tokens.slice(0, length), { temperature: 0 })) {
+        if (count++ === 0) start = performance.now();
+        if (count > decode) break;
+      }
+      return (1000 * decode) / (performance.now() - start);
+    },
+    close: () => llama.close(),
+  };
+}
+
+const results = [];
+for (const name of values.shapes.split(',')) {
+  const folder = join(values.folder, name);
+  if (!existsSync(join(folder, 'config.json'))) await writeShape(name, folder, values.tokenizers);
+  for (const bits of values.bits.split(',')) {
+    const [a, b] = [await ours(folder, bits), await theirs(folder, bits)];
+    const best = {};
+    const note = (key, value) => {
+      best[key] = Math.max(best[key] ?? 0, value);
+    };
+    for (let round = 0; round < rounds; round++) {
+      // Who goes first changes from round to round.
+      const turns = [
+        ['ours', a],
+        ['llama.cpp', b],
+      ];
+      if (round % 2 === 1) turns.reverse();
+      for (const [who, engine] of turns) note(`prefill ${who}`, await engine.prefill());
+      for (const context of contexts)
+        for (const [who, engine] of turns) note(`decode after ${context} ${who}`, await engine.decode(context));
+    }
+    note(`decode ${batch} together ours`, await a.together());
+    const row = {
+      shape: name,
+      bits,
+      ...best,
+      loadSeconds: { ours: a.loadSeconds, 'llama.cpp': b.loadSeconds },
+      bytes: a.bytes(),
+    };
+    results.push(row);
+    const ratio = (key) => (best[`${key} ours`] / best[`${key} llama.cpp`]).toFixed(2);
+    const shown = ['prefill', ...contexts.map((context) => `decode after ${context}`)].map(
+      (key) =>
+        `${key} ${best[`${key} ours`].toFixed(0)} : ${best[`${key} llama.cpp`].toFixed(0)} tok/s = ${ratio(key)}×`,
+    );
+    console.log(
+      `${name} ${bits}: ${shown.join(' · ')} · ${batch} together ${best[`decode ${batch} together ours`].toFixed(0)} tok/s`,
+    );
+    await b.close();
+    a.close();
+  }
+}
+if (values.out) {
+  const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version, threads };
+  mkdirSync(join(values.out, '..'), { recursive: true });
+  writeFileSync(values.out, `${JSON.stringify({ machine, results }, null, 2)}\n`);
+}
+process.exit(0);
