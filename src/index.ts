@@ -1,3 +1,4 @@
+export type { ChatTemplate, Message, RenderOptions, Turn } from './chat/template.ts';
 export type { WeightFormat } from './core/backend.ts';
 export {
   ConfigError,

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -281,6 +281,25 @@ test('a damaged GGUF file is a result or an error of ours, soon', async () => {
       }
     }
   }
+});
+
+test('a chat template goes into a GGUF file and comes back', async () => {
+  const path = join(folder, 'chat');
+  cpSync(new URL('../models/tiny-books-mamba-13m/', import.meta.url), path, { recursive: true });
+  const settings = JSON.parse(readFileSync(join(path, 'tokenizer_config.json'), 'utf8'));
+  const template = '{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}';
+  writeFileSync(join(path, 'tokenizer_config.json'), JSON.stringify({ ...settings, chat_template: template }));
+  const file = join(folder, 'chat.gguf');
+  await convert(path, file);
+  for (const name of [path, file]) {
+    const model = await load(name, { threads: 1 });
+    expect(model.chatTemplate.render([{ role: 'user', content: 'hello' }]), name).toBe('user: hello<|endoftext|>');
+    model.dispose();
+  }
+  const plain = await load();
+  expect(plain.hasChatTemplate).toBe(false);
+  expect(() => plain.chatTemplate).toThrow(/no chat template/);
+  plain.dispose();
 });
 
 test('an architecture that is not built is refused by name', async () => {

@@ -1,6 +1,8 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { findTemplate } from '../chat/find.ts';
+import type { ChatTemplate } from '../chat/template.ts';
 import { ConfigError, FormatError, InputError, UnsupportedError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { openCheckpoint } from '../formats/open.ts';
@@ -27,6 +29,7 @@ export interface ModelFiles {
   readonly held?: ReadonlyMap<string, readonly string[]>;
   readonly tokenizer: Tokenizer | undefined;
   readonly tokenizerFiles: TokenizerFiles;
+  readonly chatTemplate: ChatTemplate | undefined;
 }
 
 /** What a tokenizer was made of: one of the first two, or neither where a model has none. */
@@ -45,14 +48,25 @@ export async function openModelFiles(location: string): Promise<ModelFiles> {
   const folder = isFolder ? location : dirname(location);
   const file = await openWeights(isFolder ? weightsFile(location) : location);
   try {
-    return file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
+    const model = file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
+    return { ...model, chatTemplate: await openTemplate(model, folder) };
   } catch (error) {
     await file.close();
     throw error;
   }
 }
 
-async function openWithCompanions(file: Checkpoint, folder: string): Promise<ModelFiles> {
+/** A GGUF file has its template inside; other models have it beside them. */
+async function openTemplate({ file, tokenizerFiles }: Opened, folder: string): Promise<ChatTemplate | undefined> {
+  const { settings, world } = tokenizerFiles;
+  const path = join(folder, 'chat_template.jinja');
+  const beside = file.format !== 'gguf' && existsSync(path) ? await readFile(path, 'utf8') : undefined;
+  return findTemplate({ settings, file: beside, isWorld: world !== undefined }, file.name);
+}
+
+type Opened = Omit<ModelFiles, 'chatTemplate'>;
+
+async function openWithCompanions(file: Checkpoint, folder: string): Promise<Opened> {
   const stored = await readJson(join(folder, 'config.json'), ConfigError);
   // RWKV's author publishes checkpoints without a configuration: their tensors tell everything.
   const complete = file.format === 'pth' || file.format === 'rwkv.cpp';
@@ -64,7 +78,7 @@ async function openWithCompanions(file: Checkpoint, folder: string): Promise<Mod
 }
 
 /** A GGUF file is a whole model; only a tokenizer of a kind that is not built is looked for beside it. */
-async function openGgufModel(file: Checkpoint, folder: string): Promise<ModelFiles> {
+async function openGgufModel(file: Checkpoint, folder: string): Promise<Opened> {
   const model = { file, ...(await ggufModel(file)) };
   try {
     const embedded = embeddedTokenizer(new Metadata(file), file.name);

@@ -60,13 +60,13 @@ const optionNames: readonly (keyof LoadOptions)[] = [
 export async function load(name: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   refuseUnknownOptions(options, optionNames);
   const location = await locate(name, options);
-  const { checkpoint, config, tokenizer } = await openModelFiles(location);
+  const { checkpoint, config, tokenizer, chatTemplate } = await openModelFiles(location);
   try {
     const backend = await makeBackend(options);
     try {
       const weights = weightFormat(options.weights ?? 'auto', checkpoint, backend);
       const { signal, onProgress } = options;
-      return await assemble({ config, checkpoint, tokenizer }, backend, {
+      return await assemble({ config, checkpoint, tokenizer, chatTemplate }, backend, {
         weights,
         signal,
         onProgress,

@@ -1,3 +1,4 @@
+import type { ChatTemplate } from '../chat/template.ts';
 import type { Backend, WeightFormat, Weights } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
@@ -19,6 +20,7 @@ export interface ModelSource {
   readonly config: Json;
   readonly checkpoint: Checkpoint;
   readonly tokenizer?: Tokenizer | undefined;
+  readonly chatTemplate?: ChatTemplate | undefined;
 }
 
 export interface AssembleOptions extends LoadParametersOptions {
@@ -39,6 +41,7 @@ interface Parts {
   readonly backend: Backend;
   readonly weights: Weights;
   readonly tokenizer: Tokenizer | undefined;
+  readonly chatTemplate: ChatTemplate | undefined;
   /** The longest text, for models with a table of positions. */
   readonly longest: number;
   readonly ownsBackend: boolean;
@@ -92,6 +95,20 @@ export class Model {
 
   get hasTokenizer(): boolean {
     return this.#parts.tokenizer !== undefined;
+  }
+
+  /** How the model was taught to see conversations; InputError when it came without a chat template. */
+  get chatTemplate(): ChatTemplate {
+    const { chatTemplate } = this.#parts;
+    if (!chatTemplate)
+      throw new InputError(
+        'the model has no chat template (none in tokenizer_config.json, no chat_template.jinja): it was hardly taught to chat',
+      );
+    return chatTemplate;
+  }
+
+  get hasChatTemplate(): boolean {
+    return this.#parts.chatTemplate !== undefined;
   }
 
   /** Bytes held: weights, states of open sessions, working memory. */
@@ -168,7 +185,7 @@ export class Model {
 
 /** Builds a model on a backend from its configuration and checkpoint. */
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
-  const { checkpoint, tokenizer } = source;
+  const { checkpoint, tokenizer, chatTemplate } = source;
   const { architecture, config, graph: traced, origins } = matchModel(source.config, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
   const graph = foldConstants(traced);
@@ -196,6 +213,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     backend,
     weights,
     tokenizer,
+    chatTemplate,
     longest,
     ownsBackend: options.ownsBackend ?? false,
     fingerprint: written.fingerprint(type, config, format),
