@@ -152,6 +152,56 @@ describe('folders', () => {
   });
 });
 
+describe.each(['q8', 'q4'] as const)('%s', (format) => {
+  /** Logits on the Wasm backend. */
+  async function fast(path: string, name: string, weights: 'auto' | 'q8' | 'q4'): Promise<Float32Array> {
+    const tokens = readTensors(`${goldenFolder(name)}golden.safetensors`).get('tokens')!.data;
+    const model = await load(path, { weights, threads: 1 });
+    const logits = await model.session().logitsOf(tokens);
+    model.dispose();
+    return logits;
+  }
+
+  test.each(goldenNames)('%s is the same whether it was quantised into a file or at load', async (name) => {
+    const [path, again] = [join(folder, `${name}-${format}`), join(folder, `${name}-${format}-again`)];
+    const { type } = await convert(goldenFolder(name), path, { type: format });
+    expect(type).toBe(format);
+    const logits = await fast(path, name, format);
+    expect(logits).toEqual(await fast(goldenFolder(name), name, format));
+    await convert(path, again, { type: format });
+    expect(await fast(again, name, format)).toEqual(logits);
+  });
+
+  test('a file in these bits is held in them, and is smaller', async () => {
+    const path = join(folder, `embedded-${format}`);
+    const { bytes } = await convert('tiny-books-mamba-13m', path, { type: format });
+    expect(bytes).toBeLessThan(13.2e6 * (format === 'q8' ? 1.2 : 0.7));
+    const [auto, named] = [await load(path, { threads: 1 }), await load(path, { weights: format, threads: 1 })];
+    expect(auto.bytes.weights).toBe(named.bytes.weights);
+    auto.dispose();
+    named.dispose();
+  });
+
+  test('it becomes a GGUF file of the same numbers', async () => {
+    const [path, file] = [join(folder, `embedded-${format}`), join(folder, `embedded-${format}.gguf`)];
+    await convert('tiny-books-mamba-13m', path, { type: format });
+    expect((await convert(path, file, { embedding: format === 'q8' ? 'q8_0' : 'q4_0' })).type).toBe(`${format}_0`);
+    const prompt = 'The river was';
+    const next = await Promise.all(
+      [path, file].map(async (name) => {
+        const model = await load(name, { backend: 'reference' });
+        const session = model.session();
+        await session.read(prompt);
+        const logits = session.logits.slice();
+        model.dispose();
+        return logits;
+      }),
+    );
+    // Narrow matrices are bf16 in one and blocks of the same bits in the other.
+    expect(errorRatio(next[1]!, next[0]!)).toBeLessThan(format === 'q8' ? 1e-2 : 0.1);
+  });
+});
+
 describe('tokenizers in GGUF files', () => {
   /** A tokenizer's metadata, written and read again. */
   async function through(source: Omit<Parameters<typeof tokenizerMetadata>[0], 'config'>) {

@@ -1,96 +1,132 @@
 import { FormatError } from '../core/errors.ts';
-import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
+import { float16ToNumber } from '../core/float16.ts';
+import { QUANTISATION_GROUP as GROUP, quantiseMatrix } from '../core/quantise.ts';
 import type { Checkpoint, StoredTensor } from './checkpoint.ts';
-
-/** What `<name>` is followed by in the name of the tensor that holds its scales. */
-export const scalesSuffix = '.scales';
+import type { WrittenTensor } from './safetensors-writer.ts';
 
 /**
- * Our 8-bit checkpoints: a matrix [O, I] is stored as i8 [O, I] and f16 scales [O, ⌈I / group⌉], element = integer · scale.
- * Group by group along a row the largest magnitude becomes 127.
+ * Our own checkpoints in 8 and 4 bits are safetensors in which a matrix [O, I] is two tensors: its integers, i8 [O, I] or two to
+ * a byte, u8 [O, I / 2] (the low half first, all plus 8), and `<name>.scales`, f16 [O, ⌈I / 32⌉]. Element = integer · scale.
  */
-export function quantiseQ8(
-  values: Float32Array,
+export const scalesSuffix = '.scales';
+
+/** Formats that a matrix can have in such files. */
+export type QuantisedFormat = 'q8' | 'q4';
+
+/** Whether a matrix [O, I] can be written in a format: two numbers fill a byte. */
+export const canQuantise = (format: QuantisedFormat, I: number): boolean => format === 'q8' || I % 2 === 0;
+
+/** The two tensors of a matrix. */
+export async function quantisedTensors(
+  name: string,
   [O, I]: readonly [number, number],
-  group: number,
-): { integers: Int8Array; scales: Uint16Array } {
-  const groups = Math.ceil(I / group);
-  const integers = new Int8Array(O * I);
+  pieces: AsyncIterable<Float32Array>,
+  format: QuantisedFormat,
+): Promise<WrittenTensor[]> {
+  const width = format === 'q8' ? I : I / 2;
+  const groups = Math.ceil(I / GROUP);
+  const integers = new Uint8Array(O * width);
   const scales = new Uint16Array(O * groups);
-  for (let o = 0; o < O; o++) {
-    for (let g = 0; g < groups; g++) {
-      const [start, end] = [o * I + g * group, o * I + Math.min(I, (g + 1) * group)];
-      let largest = 0;
-      for (let n = start; n < end; n++) largest = Math.max(largest, Math.abs(values[n]!));
-      // The rounded scale is what will be multiplied by, so it is what the integers are made for.
-      const half = numberToFloat16(largest / 127);
-      const scale = float16ToNumber(half);
-      scales[o * groups + g] = half;
-      for (let n = start; scale > 0 && n < end; n++)
-        integers[n] = Math.max(-127, Math.min(127, Math.round(values[n]! / scale)));
-    }
+  let row = 0;
+  for await (const values of pieces) {
+    const part = quantiseMatrix(values, I, format);
+    integers.set(new Uint8Array(part.integers.buffer), row * width);
+    scales.set(part.scales, row * groups);
+    row += values.length / I;
   }
-  return { integers, scales };
+  return [
+    { name, type: format === 'q8' ? 'i8' : 'u8', shape: [O, width], data: integers },
+    { name: name + scalesSuffix, type: 'f16', shape: [O, groups], data: new Uint8Array(scales.buffer) },
+  ];
+}
+
+/** A quantised matrix in a file. */
+interface Quantised {
+  readonly integers: StoredTensor;
+  readonly scales: StoredTensor;
+  readonly format: QuantisedFormat;
+  readonly I: number;
 }
 
 /** A checkpoint in which tensors that come with scales appear as the f32 matrices that they stand for. */
 export function dequantised(checkpoint: Checkpoint): Checkpoint {
   const tensors = new Map<string, StoredTensor>();
+  const matrices = new Map<string, Quantised>();
   for (const stored of checkpoint.tensors.values()) {
-    if (stored.name.endsWith(scalesSuffix) && checkpoint.tensors.has(stored.name.slice(0, -scalesSuffix.length)))
+    const { name } = stored;
+    if (name.endsWith(scalesSuffix) && checkpoint.tensors.has(name.slice(0, -scalesSuffix.length))) continue;
+    const scales = checkpoint.tensors.get(name + scalesSuffix);
+    if (!scales) {
+      tensors.set(name, stored);
       continue;
-    const scales = checkpoint.tensors.get(stored.name + scalesSuffix);
-    tensors.set(stored.name, scales ? asF32(stored, scales, checkpoint.name) : stored);
+    }
+    const matrix = quantisedMatrix(stored, scales, checkpoint.name);
+    matrices.set(name, matrix);
+    const shape = [stored.shape[0]!, matrix.I];
+    tensors.set(name, { name, type: 'f32', shape, byteLength: 4 * shape[0]! * shape[1]! });
   }
   return {
     ...checkpoint,
     tensors,
     async read(name, into, offset = 0) {
-      const stored = checkpoint.tensors.get(name);
-      const scales = checkpoint.tensors.get(name + scalesSuffix);
-      if (!stored || !scales) return checkpoint.read(name, into, offset);
-      await readQ8(checkpoint, stored, scales, into, offset);
+      const matrix = matrices.get(name);
+      if (matrix) await readQuantised(checkpoint, matrix, into, offset);
+      else await checkpoint.read(name, into, offset);
     },
   };
 }
 
-function asF32(stored: StoredTensor, scales: StoredTensor, file: string): StoredTensor {
-  const [O, I] = stored.shape as [number, number];
-  const fits = stored.type === 'i8' && scales.type === 'f16' && stored.shape.length === 2 && scales.shape[0] === O;
-  const groups = scales.shape[1] ?? 0;
-  if (!fits || groups < 1 || groups > I) {
+function quantisedMatrix(integers: StoredTensor, scales: StoredTensor, file: string): Quantised {
+  const [O, width] = integers.shape as [number, number];
+  const format = integers.type === 'i8' ? 'q8' : 'q4';
+  const I = format === 'q8' ? width : 2 * width;
+  const fits =
+    (integers.type === 'i8' || integers.type === 'u8') &&
+    scales.type === 'f16' &&
+    integers.shape.length === 2 &&
+    scales.shape.length === 2 &&
+    scales.shape[0] === O &&
+    scales.shape[1] === Math.ceil(I / GROUP);
+  if (!fits) {
     throw new FormatError(
-      `${file}: ${stored.name} is ${stored.type} [${stored.shape.join(', ')}] with ${scales.type} scales [${scales.shape.join(', ')}]: i8 [O, I] and f16 [O, groups] are expected`,
+      `${file}: ${integers.name} is ${integers.type} [${integers.shape.join(', ')}] with ${scales.type} scales [${scales.shape.join(', ')}]: i8 [O, I] or u8 [O, I / 2], and f16 [O, ⌈I / ${GROUP}⌉] are expected`,
     );
   }
-  return { name: stored.name, type: 'f32', shape: stored.shape, byteLength: 4 * O * I };
+  return { integers, scales, format, I };
 }
 
 /** Fills `into` with f32 bytes from byte `offset` of the matrix on: whole rows. */
-async function readQ8(
+async function readQuantised(
   checkpoint: Checkpoint,
-  stored: StoredTensor,
-  scales: StoredTensor,
+  { integers, scales, format, I }: Quantised,
   into: Uint8Array,
   offset: number,
 ): Promise<void> {
-  const I = stored.shape[1]!;
   const groups = scales.shape[1]!;
-  const group = Math.ceil(I / groups);
+  const width = integers.shape[1]!;
   const first = offset / 4 / I;
   const rows = into.length / 4 / I;
   if (!Number.isInteger(first) || !Number.isInteger(rows))
-    throw new FormatError(`${checkpoint.name}: ${stored.name} is read by whole rows only`);
-  const integers = new Int8Array(rows * I);
+    throw new FormatError(`${checkpoint.name}: ${integers.name} is read by whole rows only`);
+  const bytes = new Uint8Array(rows * width);
   const halves = new Uint16Array(rows * groups);
-  await checkpoint.read(stored.name, new Uint8Array(integers.buffer), first * I);
+  await checkpoint.read(integers.name, bytes, first * width);
   await checkpoint.read(scales.name, new Uint8Array(halves.buffer), 2 * first * groups);
+  const signed = new Int8Array(bytes.buffer);
   const values = new Float32Array(into.buffer, into.byteOffset, rows * I);
-  for (let row = 0; row < rows; row++) {
-    for (let g = 0; g < groups; g++) {
-      const scale = float16ToNumber(halves[row * groups + g]!);
-      const end = Math.min(I, (g + 1) * group);
-      for (let i = g * group; i < end; i++) values[row * I + i] = integers[row * I + i]! * scale;
+  for (let group = 0; group < rows * groups; group++) {
+    const scale = float16ToNumber(halves[group]!);
+    const row = Math.floor(group / groups);
+    const start = (group % groups) * GROUP;
+    const end = Math.min(I, start + GROUP);
+    if (format === 'q8') {
+      for (let n = row * I + start; n < row * I + end; n++) values[n] = signed[n]! * scale;
+    } else {
+      for (let i = start; i < end; i += 2) {
+        const byte = bytes[row * width + (i >> 1)]!;
+        values[row * I + i] = ((byte & 15) - 8) * scale;
+        values[row * I + i + 1] = ((byte >> 4) - 8) * scale;
+      }
     }
   }
 }

@@ -5,18 +5,20 @@ import { InputError, WeightError } from '../core/errors.ts';
 import { numberToFloat16 } from '../core/float16.ts';
 import type { StoredType } from '../formats/checkpoint.ts';
 import { encodeGguf } from '../formats/gguf-writer.ts';
+import { canQuantise, type QuantisedFormat, quantisedTensors } from '../formats/quantised.ts';
 import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
 import { type GgufMatrixType, ggufExport } from '../gguf/export.ts';
 import { tokenizerMetadata } from '../gguf/tokenizer-export.ts';
 import { type Conversion, type ConvertedParameter, conversion } from '../runtime/conversion.ts';
+import { isWide } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { worldVocabularyFile } from '../tokenizers/rwkv-world.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { type LocateOptions, locate } from './node-load.ts';
 
-/** How matrices can be written: the names of either format's types. */
-export const convertTypes = ['auto', 'f32', 'bf16', 'f16', 'q8_0', 'q4_0'] as const;
+/** How matrices can be written: `q8` and `q4` are the 8 and 4 bits of either format, which GGUF calls q8_0 and q4_0. */
+export const convertTypes = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4', 'q8_0', 'q4_0'] as const;
 
 export interface ConvertOptions extends LocateOptions {
   /** How matrices are written; `auto`, the default, as they are stored, or as near to it as the format comes. */
@@ -32,7 +34,7 @@ export interface Converted {
   readonly format: 'gguf' | 'safetensors';
   readonly architecture: string;
   /** What most of the matrices are written as. */
-  readonly type: StoredType;
+  readonly type: StoredType | QuantisedFormat;
   readonly tensors: number;
   readonly bytes: number;
 }
@@ -105,12 +107,16 @@ function storedType({ file }: ModelFiles, { vocabularySize }: Conversion): Store
   return [...numbers].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'f32';
 }
 
+const ggufNames = { f32: 'f32', f16: 'f16', q8: 'q8_0', q4: 'q4_0', q8_0: 'q8_0', q4_0: 'q4_0' } as const;
+
 function ggufType(wanted: Options['type'], files: ModelFiles, model: Conversion): GgufMatrixType {
-  if (wanted === 'bf16') throw new InputError('GGUF files are written as f32, f16, q8_0 or q4_0, not bf16');
-  if (wanted !== 'auto') return wanted;
+  if (wanted === 'bf16') throw new InputError('GGUF files are written as f32, f16, q8 or q4, not bf16');
+  if (wanted !== 'auto') return ggufNames[wanted];
   const stored = storedType(files, model);
   if (stored === 'f32' || stored === 'f64') return 'f32';
   if (stored === 'q8_0' || stored === 'q4_0') return stored;
+  if (stored === 'i8') return 'q8_0';
+  if (stored === 'u8') return 'q4_0';
   // bf16 fits f16 but for the very large and very small, which weights are not.
   return 'f16';
 }
@@ -121,7 +127,11 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
   const type = folderType(options.type, files, model);
   // rwkv.cpp's files hold some parameters in forms of their own; others are named as their author named them.
   const own = files.file.format === 'rwkv.cpp';
-  const tensors = [...model.parameters.values()].map((parameter) => written(parameter, type, own));
+  const tensors: WrittenTensor[] = [];
+  for (const parameter of model.parameters.values()) {
+    options.signal?.throwIfAborted();
+    tensors.push(...(await written(parameter, type, own)));
+  }
   if (existsSync(output) && !(await stat(output)).isDirectory())
     throw new InputError(`${output} is a file, not a folder`);
   mkdirSync(output, { recursive: true });
@@ -142,27 +152,35 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
   };
 }
 
-type FolderType = 'f32' | 'bf16' | 'f16';
+type PlainType = 'f32' | 'bf16' | 'f16';
+type FolderType = PlainType | QuantisedFormat;
+
+const folderNames = { f32: 'f32', bf16: 'bf16', f16: 'f16', q8: 'q8', q4: 'q4', q8_0: 'q8', q4_0: 'q4' } as const;
 
 function folderType(wanted: Options['type'], files: ModelFiles, model: Conversion): FolderType {
-  if (wanted === 'q8_0' || wanted === 'q4_0')
-    throw new InputError(`safetensors are written as f32, bf16 or f16, not ${wanted}: that is a type of GGUF's`);
-  if (wanted !== 'auto') return wanted;
+  if (wanted !== 'auto') return folderNames[wanted];
   const stored = storedType(files, model);
   if (stored === 'bf16' || stored === 'f16') return stored;
+  if (stored === 'i8' || stored === 'q8_0') return 'q8';
+  if (stored === 'u8' || stored === 'q4_0') return 'q4';
   return stored === 'f32' || stored === 'f64' ? 'f32' : 'f16';
 }
 
-function written(parameter: ConvertedParameter, matrixType: FolderType, own: boolean): WrittenTensor {
-  const { name, stored, isMatrix } = parameter;
-  const plain = stored.type === 'f16' || stored.type === 'bf16' ? stored.type : 'f32';
-  const type = isMatrix ? matrixType : plain;
-  return {
-    name: own ? name : stored.name,
-    type,
-    shape: own ? parameter.shape : stored.shape,
-    data: () => encoded(checked(stored.name, own ? parameter.pieces() : parameter.storedPieces()), type),
-  };
+/** Matrices in the wanted type, all else as it is stored; of matrices only those are quantised that are held so in memory. */
+async function written(parameter: ConvertedParameter, matrixType: FolderType, own: boolean): Promise<WrittenTensor[]> {
+  const { stored, layout } = parameter;
+  const name = own ? parameter.name : stored.name;
+  const shape = own ? parameter.shape : stored.shape;
+  const numbers = () => checked(stored.name, own ? parameter.pieces() : parameter.storedPieces());
+  const plain: PlainType = stored.type === 'f16' || stored.type === 'bf16' ? stored.type : 'f32';
+  if (matrixType === 'q8' || matrixType === 'q4') {
+    const [O, I] = parameter.shape as [number, number];
+    if (layout === 'linear' && isWide(parameter.shape) && canQuantise(matrixType, I))
+      return await quantisedTensors(name, [O, I], numbers(), matrixType);
+    return [{ name, type: plain, shape, data: () => encoded(numbers(), plain) }];
+  }
+  const type = layout === 'rows' ? plain : matrixType;
+  return [{ name, type, shape, data: () => encoded(numbers(), type) }];
 }
 
 const words = new Float32Array(1);
@@ -174,7 +192,7 @@ function toBf16(value: number): number {
   return (bits[0]! + 0x7fff + ((bits[0]! >>> 16) & 1)) >>> 16;
 }
 
-async function* encoded(pieces: AsyncIterable<Float32Array>, type: FolderType): AsyncIterable<Uint8Array> {
+async function* encoded(pieces: AsyncIterable<Float32Array>, type: PlainType): AsyncIterable<Uint8Array> {
   for await (const values of pieces) {
     if (type === 'f32') yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     else yield new Uint8Array(Uint16Array.from(values, type === 'f16' ? numberToFloat16 : toBf16).buffer);
@@ -206,7 +224,13 @@ async function* watched(
   }
 }
 
-const dtypes: Readonly<Record<FolderType, string>> = { f32: 'float32', bf16: 'bfloat16', f16: 'float16' };
+const dtypes: Readonly<Record<FolderType, string>> = {
+  f32: 'float32',
+  bf16: 'bfloat16',
+  f16: 'float16',
+  q8: 'float32',
+  q4: 'float32',
+};
 
 /** The configuration that goes with the folder: the model's own, with the type that its matrices now have. */
 function configOf({ config, file }: ModelFiles, { type: architecture }: Conversion, type: FolderType): object {

@@ -60,11 +60,11 @@ const optionNames: readonly (keyof LoadOptions)[] = [
 export async function load(name: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   refuseUnknownOptions(options, optionNames);
   const location = await locate(name, options);
-  const { checkpoint, config, tokenizer, chatTemplate } = await openModelFiles(location);
+  const { checkpoint, file, config, tokenizer, chatTemplate } = await openModelFiles(location);
   try {
     const backend = await makeBackend(options);
     try {
-      const weights = weightFormat(options.weights ?? 'auto', checkpoint, backend);
+      const weights = weightFormat(options.weights ?? 'auto', file, backend);
       const { signal, onProgress } = options;
       return await assemble({ config, checkpoint, tokenizer, chatTemplate }, backend, {
         weights,
@@ -125,8 +125,8 @@ async function makeBackend({
 
 const formats: readonly (WeightFormat | 'auto')[] = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4'];
 
-/** `auto` holds matrices as most of the checkpoint stores them. */
-function weightFormat(wanted: WeightFormat | 'auto', checkpoint: Checkpoint, backend: Backend): WeightFormat {
+/** `auto` holds matrices as most of the file's numbers are stored, or in more bits: GGUF's other blocks become q8. */
+function weightFormat(wanted: WeightFormat | 'auto', file: Checkpoint, backend: Backend): WeightFormat {
   if (!formats.includes(wanted)) throw new InputError(`weights is ${String(wanted)}; known: ${formats.join(', ')}`);
   const isReference = backend.name.startsWith('reference');
   if (wanted !== 'auto') {
@@ -135,8 +135,20 @@ function weightFormat(wanted: WeightFormat | 'auto', checkpoint: Checkpoint, bac
     return wanted;
   }
   if (isReference) return 'f32';
-  const bytes = new Map<StoredType, number>();
-  for (const { type, byteLength } of checkpoint.tensors.values()) bytes.set(type, (bytes.get(type) ?? 0) + byteLength);
-  const [most] = [...bytes].sort(([, a], [, b]) => b - a)[0] ?? ['f32'];
-  return most === 'bf16' || most === 'f16' ? most : 'f32';
+  const numbers = new Map<StoredType, number>();
+  for (const { type, shape } of file.tensors.values())
+    if (shape.length === 2) numbers.set(type, (numbers.get(type) ?? 0) + shape[0]! * shape[1]!);
+  const [most] = [...numbers].sort(([, a], [, b]) => b - a)[0] ?? ['f32'];
+  return automatic[most] ?? 'q8';
 }
+
+const automatic: Readonly<Partial<Record<StoredType, WeightFormat>>> = {
+  f64: 'f32',
+  f32: 'f32',
+  bf16: 'bf16',
+  f16: 'f16',
+  i8: 'q8',
+  q8_0: 'q8',
+  u8: 'q4',
+  q4_0: 'q4',
+};

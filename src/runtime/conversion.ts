@@ -1,3 +1,4 @@
+import type { WeightLayout } from '../core/backend.ts';
 import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { StoredParameter } from '../models/architecture.ts';
@@ -11,8 +12,8 @@ const PIECE = 1 << 20;
 export interface ConvertedParameter {
   readonly name: string;
   readonly shape: readonly number[];
-  /** Whether only matrix kernels read it, so that it may be held in fewer bits. */
-  readonly isMatrix: boolean;
+  /** How kernels read it; what is not read by rows may be held in fewer bits. */
+  readonly layout: WeightLayout;
   readonly stored: StoredTensor;
   /** Its numbers, row-major, in pieces of whole rows. */
   pieces(): AsyncIterable<Float32Array>;
@@ -39,7 +40,7 @@ export function conversion(config: Json, checkpoint: Checkpoint): Conversion {
     parameters.set(name, {
       name,
       shape: graph.parameters.get(name)!.shape,
-      isMatrix: (graph.layouts.get(name) ?? 'rows') !== 'rows',
+      layout: graph.layouts.get(name) ?? 'rows',
       stored,
       pieces: () => piecesOf(checkpoint, stored, convert),
       storedPieces: () => piecesOf(checkpoint, stored, undefined),

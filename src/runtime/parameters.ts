@@ -23,6 +23,9 @@ const PIECE = 1 << 20;
 /** Inputs or outputs below which a matrix is not quantised: it is little memory, and the ranks of RWKV and Mamba are precious. */
 const NARROW = 64;
 
+/** Whether a matrix of this shape is quantised where matrices are. */
+export const isWide = (shape: readonly number[]): boolean => shape.length === 2 && Math.min(...shape) >= NARROW;
+
 /**
  * How each parameter of a model is to be held: matrices in `format`, narrow ones among them in bf16 where that is of integers, and
  * all that is no matrix in f32.
@@ -31,8 +34,8 @@ export function declareWeights(graph: ModelGraph, format: WeightFormat): WeightD
   const isQuantised = format === 'q8' || format === 'q4';
   return [...graph.parameters.values()].map(({ name, shape }) => {
     const layout = graph.layouts.get(name) ?? 'rows';
-    const narrow = Math.min(...shape) < NARROW ? 'bf16' : format;
-    return { name, shape, layout, format: layout === 'rows' ? 'f32' : isQuantised ? narrow : format };
+    const held = isQuantised && !isWide(shape) ? 'bf16' : format;
+    return { name, shape, layout, format: layout === 'rows' ? 'f32' : held };
   });
 }
 
