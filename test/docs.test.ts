@@ -31,6 +31,18 @@ test('the README names every architecture', () => {
   for (const { type } of Object.values(architectures)) expect(readme, type).toContain(`\`${type}\``);
 });
 
+test('the table of quantised models is that of the results', () => {
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/quality.json'), 'utf8'));
+  const page = readFileSync(join(root, 'docs/quantisation.md'), 'utf8');
+  for (const { model, f32, q8, q4 } of rows) {
+    const worse = (loss: number) => {
+      const percent = 100 * (loss / f32 - 1);
+      return `${loss.toFixed(4)} (${percent < 0 ? '' : '+'}${percent.toFixed(2)} %)`;
+    };
+    expect(page).toContain(`| ${model} | ${f32.toFixed(4)} | ${worse(q8)} | ${worse(q4)} |`);
+  }
+});
+
 test('decision records are numbered without gaps', () => {
   const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
   expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));

@@ -18,6 +18,8 @@ export class Memory {
   /** Free stretches by address, adjacent ones joined: [start, end). */
   readonly #free: [number, number][] = [];
   readonly #sizes = new Map<number, number>();
+  /** The end of all that was ever handed out. */
+  #used = FIRST;
   #buffer: ArrayBufferLike | undefined;
   #f32 = new Float32Array(0);
   #i32 = new Int32Array(0);
@@ -71,7 +73,9 @@ export class Memory {
     stretch[0] += size;
     if (stretch[0] === stretch[1]) this.#free.splice(index, 1);
     this.#sizes.set(address, size);
-    this.u8.fill(0, address, address + size);
+    // What was never handed out is zero as it came from the system, and costs nothing until it is used.
+    if (address < this.#used) this.u8.fill(0, address, Math.min(address + size, this.#used));
+    this.#used = Math.max(this.#used, address + size);
     return address;
   }
 

@@ -113,10 +113,11 @@ export class WasmWeights implements Weights {
 /** WeightError for numbers that a format has no place for. */
 function checkRange(values: Float32Array, limit: number, { name, format }: WeightDeclaration): void {
   if (limit === Infinity) return;
-  let largest = 0;
-  for (let i = 0; i < values.length; i++) largest = Math.max(largest, Math.abs(values[i]!));
-  if (largest > limit)
-    throw new WeightError(
-      `${name} holds a number of magnitude ${largest}; ${format} ends at ${limit}: hold it as f32 or bf16`,
-    );
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (value > limit || value < -limit)
+      throw new WeightError(
+        `${name} holds a number of magnitude ${Math.abs(value)}; ${format} ends at ${limit}: hold it as f32 or bf16`,
+      );
+  }
 }
