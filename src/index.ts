@@ -10,6 +10,7 @@ export {
   UnsupportedError,
   WeightError,
 } from './core/errors.ts';
+export { type BenchOptions, type BenchResult, bench } from './platform/bench.ts';
 export { type Converted, type ConvertOptions, convert } from './platform/convert.ts';
 export { diskStates } from './platform/disk-states.ts';
 export { embeddedModel, inspect, type LoadOptions, load } from './platform/node-load.ts';

@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -201,6 +201,56 @@ test('help and version', () => {
   expect(riverrun(['--version']).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   expect(riverrun(['generat', 'x']).stderr).toMatch(/Did you mean generate/);
   expect(riverrun(['generat', 'x']).status).toBe(1);
+});
+
+describe('bench', () => {
+  test('gives every number, and a picture of the cost', () => {
+    const svg = join(folder, 'cost.svg');
+    const { status, stdout } = riverrun(
+      'bench --prefill 8 --decode 3 --batch 2 --rounds 1 --lengths 8,32 --json --svg'.split(' ').concat(svg),
+    );
+    expect(status).toBe(0);
+    const result = JSON.parse(stdout);
+    for (const field of [
+      'prefillTokensPerSecond',
+      'decodeTokensPerSecond',
+      'loadSeconds',
+      'peakBytes',
+      'bytesPerToken',
+      'bandwidthBound',
+    ])
+      expect(result[field], field).toBeGreaterThan(0);
+    expect(result.costs.map(({ length }: { length: number }) => length)).toEqual([8, 32]);
+    expect(result.costs[0].stateBytes).toBe(result.costs[1].stateBytes);
+    expect(readFileSync(svg, 'utf8')).toMatch(/^<svg [\s\S]*<polyline [\s\S]*<\/svg>\n$/);
+  });
+
+  test('says what it takes', () => {
+    expectError(riverrun(['bench', '--decode', '0']), /decode is 0: it must be a whole number of at least 1/);
+    const { status, stdout } = riverrun(['bench', '--help']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/--curve/);
+  });
+});
+
+describe('convert', () => {
+  test('writes a file that the other commands take, and says what it wrote', () => {
+    const out = join(folder, 'converted.gguf');
+    const { status, stdout } = riverrun(['convert', goldenFolder('rwkv7'), out, '--type', 'f16', '--json']);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ output: out, format: 'gguf', architecture: 'rwkv7', type: 'f16' });
+    expect(JSON.parse(riverrun(['inspect', out, '--json']).stdout)).toMatchObject({ type: 'rwkv7' });
+  });
+
+  test('says what is wrong, and writes nothing', () => {
+    const out = join(folder, 'nothing.gguf');
+    expectError(riverrun(['convert', goldenFolder('gla'), out]), /llama\.cpp has no architecture for gla/);
+    expectError(riverrun(['convert', goldenFolder('mamba'), out, '--type', 'bf16']), /f32, f16, q8 or q4, not bf16/);
+    expectError(riverrun(['convert', goldenFolder('mamba'), goldenFolder('mamba')]), /written over itself/);
+    expectError(riverrun(['convert', goldenFolder('mamba'), join(folder, 'x.safetensors')]), /a folder is written/);
+    expectError(riverrun(['convert', 'no-such-model', out]), /there is no model no-such-model/);
+    expect(existsSync(out)).toBe(false);
+  });
 });
 
 describe('README', () => {

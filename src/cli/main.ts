@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
+import { benchCommand } from './bench.ts';
 import { convertCommand } from './convert.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
@@ -31,7 +32,8 @@ Examples:
   .addCommand(inspectCommand())
   .addCommand(pullCommand())
   .addCommand(convertCommand())
-  .addCommand(stateCommand());
+  .addCommand(stateCommand())
+  .addCommand(benchCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {

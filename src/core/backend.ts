@@ -24,6 +24,8 @@ export interface WeightDeclaration {
 export interface Weights {
   /** Bytes of memory held. */
   readonly bytes: number;
+  /** Bytes of one parameter. */
+  bytesOf(name: string): number;
   /**
    * Stores a parameter, or whole rows of its last axis from element `start` on, converting from row-major f32 to its
    * declared format.

@@ -110,10 +110,11 @@ export async function locate(name: string, options: LocateOptions): Promise<stri
   );
 }
 
-async function makeBackend({
+/** What computes, as the options have it. */
+export async function makeBackend({
   backend = 'wasm',
   threads = Math.min(8, availableParallelism()),
-}: LoadOptions): Promise<Backend> {
+}: Pick<LoadOptions, 'backend' | 'threads'> = {}): Promise<Backend> {
   if (!Number.isInteger(threads) || threads < 1 || threads > 256)
     throw new InputError(`threads is ${threads}: it must be a whole number from 1 to 256`);
   if (backend === 'reference') return referenceBackend('f32');

@@ -31,6 +31,17 @@ export function traceModel<Config>(architecture: Architecture<Config>, config: C
   return { step, hidden, logits, parameters: trace.parameters, carries, layouts: layoutsOf(roots) };
 }
 
+/** Parameters that every step reads whole: all but tables of which it takes single rows. */
+export function readWhole({ logits, carries }: Pick<ModelGraph, 'logits' | 'carries'>): Set<string> {
+  const names = new Set<string>();
+  for (const node of reachable([logits, ...carries.map(({ next }) => next)].map((root) => root.node))) {
+    for (const [operand, { node: source }] of Object.entries(node.inputs))
+      if (source.leaf?.kind === 'parameter' && !(node.op!.name === 'embed' && operand === 'table'))
+        names.add(source.leaf.name);
+  }
+  return names;
+}
+
 /** Operands through which an op reads a whole matrix, so that how it is stored is the kernel's business. */
 const matrixOperands: Readonly<Record<string, { operand: string; layout: WeightLayout }>> = {
   linear: { operand: 'w', layout: 'linear' },

@@ -7,7 +7,7 @@ import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { Batcher, type BatcherOptions } from './batcher.ts';
 import { type Fingerprint, FingerprintedWeights } from './fingerprint.ts';
 import { derivingWeights, foldConstants } from './fold.ts';
-import type { ModelGraph } from './graph.ts';
+import { type ModelGraph, readWhole } from './graph.ts';
 import { matchModel } from './matched.ts';
 import { declareWeights, type LoadParametersOptions, loadParameters } from './parameters.ts';
 import { Runner, type Stepper } from './runner.ts';
@@ -158,6 +158,18 @@ export class Model {
     if (stranger) throw new InputError('a session of another model can not be read together with those of this one');
     if (sessions.length > 0) await Session.readTogether(this.#runner, sessions, texts);
     return sessions.map((session) => session.logits);
+  }
+
+  /** Bytes that generating one token reads or writes at least: weights, and a state that is as long as the text's. */
+  get bytesPerToken(): { weights: number; state: number; statePerToken: number } {
+    const { graph, weights } = this.#parts;
+    const bytes = (growing: boolean) =>
+      4 *
+      graph.carries
+        .filter((carry) => carry.growing === growing)
+        .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const read = [...readWhole(graph)].reduce((sum, name) => sum + weights.bytesOf(name), 0);
+    return { weights: read, state: 2 * bytes(false), statePerToken: bytes(true) };
   }
 
   /**

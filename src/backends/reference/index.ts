@@ -38,6 +38,10 @@ class ReferenceWeights implements Weights {
     return [...this.arrays.values()].reduce((sum, array) => sum + array.byteLength, 0);
   }
 
+  bytesOf(name: string): number {
+    return this.arrays.get(name)!.byteLength;
+  }
+
   write(name: string, values: Float32Array, start = 0): void {
     this.arrays.get(name)!.set(values, start);
   }

@@ -42,6 +42,10 @@ export class WasmWeights implements Weights {
     return total;
   }
 
+  bytesOf(name: string): number {
+    return this.find(name).bytes;
+  }
+
   /** Where parameter `name` lies; undefined where it was not declared. */
   get(name: string): StoredWeight | undefined {
     return this.#stored.get(name);

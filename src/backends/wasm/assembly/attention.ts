@@ -85,34 +85,72 @@ function attend(args: usize, t: i32, count: i32, h: i32, n: i32, keys: usize, va
     const width = min(PAGE, last + 1 - page);
     const keyRows = tokenRow(keys, page, G * K) + ((<usize>(g * K)) << 2);
     const valueRows = tokenRow(values, page, G * V) + ((<usize>(g * V)) << 2);
-    for (let i = 0; i < count; i++) {
-      // The tokens of this page that query i sees.
-      const begin = window ? max(0, n + i + 1 - window - page) : 0;
-      const end = min(width, n + i + 1 - page);
-      if (begin >= end) continue;
+    const keyStep = (<usize>(G * K)) << 2;
+    const valueStep = (<usize>(G * V)) << 2;
+    let i = 0;
+    for (; i + 2 <= count; i += 2) {
       const row = scores + ((<usize>(i * PAGE)) << 2);
-      const top = tops + ((<usize>i) << 2);
-      const sum = sums + ((<usize>i) << 2);
-      const yi = y + <usize>i * yStep;
-      const best = score(q + <usize>i * qStep, keyRows, (<usize>(G * K)) << 2, K, load<f32>(args, 60), begin, end, row);
-      if (best > load<f32>(top)) {
-        // What was summed so far was scaled by the old maximum.
-        const fade = f32x4.extract_lane(expx4(f32x4.splat(load<f32>(top) - best)), 0);
-        store<f32>(sum, load<f32>(sum) * fade);
-        if (fade != 0) scaleRow(yi, V, fade);
-        store<f32>(top, best);
-      }
-      store<f32>(sum, load<f32>(sum) + exponentials(row, begin, end, load<f32>(top)));
-      addValues(yi, valueRows, (<usize>(G * V)) << 2, V, begin, end, row);
+      score2(q + <usize>i * qStep, qStep, keyRows, keyStep, K, load<f32>(args, 60), width, row);
+      weigh(row, i, n + i - page, window, width, tops, sums, y + <usize>i * yStep, V);
+      weigh(row + PAGE * 4, i + 1, n + i + 1 - page, window, width, tops, sums, y + <usize>(i + 1) * yStep, V);
+      addValues2(y + <usize>i * yStep, yStep, valueRows, valueStep, V, width, row);
+    }
+    if (i < count) {
+      const row = scores + ((<usize>(i * PAGE)) << 2);
+      score1(q + <usize>i * qStep, keyRows, keyStep, K, load<f32>(args, 60), 0, width, row);
+      weigh(row, i, n + i - page, window, width, tops, sums, y + <usize>i * yStep, V);
+      addValues1(y + <usize>i * yStep, valueRows, valueStep, V, 0, width, row);
     }
   }
   for (let i = 0; i < count; i++) scaleRow(y + <usize>i * yStep, V, 1 / load<f32>(sums + ((<usize>i) << 2)));
 }
 
-/** Scores of one query with keys `begin` to `end` of a page, into `row`; returns the largest. */
-function score(q: usize, keys: usize, step: usize, K: i32, scale: f32, begin: i32, end: i32, row: usize): f32 {
+/** Scores of two queries, `qStep` apart, with the first `count` keys of a page: into two rows. */
+function score2(q: usize, qStep: usize, keys: usize, step: usize, K: i32, scale: f32, count: i32, row: usize): void {
+  const p = q + qStep;
+  const other = row + PAGE * 4;
+  const width = (<usize>K) << 2;
+  const whole = (K & 3) == 0 ? count & ~3 : 0;
+  const factor = f32x4.splat(scale);
+  for (let s = 0; s < whole; s += 4) {
+    const k0 = keys + <usize>s * step;
+    const k1 = k0 + step;
+    const k2 = k1 + step;
+    const k3 = k2 + step;
+    let a0 = f32x4.splat(0);
+    let a1 = a0;
+    let a2 = a0;
+    let a3 = a0;
+    let b0 = a0;
+    let b1 = a0;
+    let b2 = a0;
+    let b3 = a0;
+    for (let j: usize = 0; j < width; j += 16) {
+      const x = v128.load(q + j);
+      const z = v128.load(p + j);
+      let k = v128.load(k0 + j);
+      a0 = madd(x, k, a0);
+      b0 = madd(z, k, b0);
+      k = v128.load(k1 + j);
+      a1 = madd(x, k, a1);
+      b1 = madd(z, k, b1);
+      k = v128.load(k2 + j);
+      a2 = madd(x, k, a2);
+      b2 = madd(z, k, b2);
+      k = v128.load(k3 + j);
+      a3 = madd(x, k, a3);
+      b3 = madd(z, k, b3);
+    }
+    v128.store(row + ((<usize>s) << 2), f32x4.mul(sumRows(a0, a1, a2, a3), factor));
+    v128.store(other + ((<usize>s) << 2), f32x4.mul(sumRows(b0, b1, b2, b3), factor));
+  }
+  score1(q, keys, step, K, scale, whole, count, row);
+  score1(p, keys, step, K, scale, whole, count, other);
+}
+
+/** Scores of one query with keys `begin` to `end` of a page, into `row`. */
+function score1(q: usize, keys: usize, step: usize, K: i32, scale: f32, begin: i32, end: i32, row: usize): void {
   const width = (<usize>(K & ~3)) << 2;
-  let best: f32 = -Infinity;
   let s = begin;
   for (; s + 4 <= end; s += 4) {
     const k0 = keys + <usize>s * step;
@@ -139,10 +177,7 @@ function score(q: usize, keys: usize, step: usize, K: i32, scale: f32, begin: i3
         f32x4(x * load<f32>(k0 + at), x * load<f32>(k1 + at), x * load<f32>(k2 + at), x * load<f32>(k3 + at)),
       );
     }
-    dots = f32x4.mul(dots, f32x4.splat(scale));
-    v128.store(row + ((<usize>s) << 2), dots);
-    const pairs = f32x4.pmax(dots, v128.shuffle<f32>(dots, dots, 2, 3, 0, 1));
-    best = max(best, f32x4.extract_lane(f32x4.pmax(pairs, v128.shuffle<f32>(pairs, pairs, 1, 0, 3, 2)), 0));
+    v128.store(row + ((<usize>s) << 2), f32x4.mul(dots, f32x4.splat(scale)));
   }
   for (; s < end; s++) {
     const k = keys + <usize>s * step;
@@ -150,26 +185,65 @@ function score(q: usize, keys: usize, step: usize, K: i32, scale: f32, begin: i3
     for (let j: usize = 0; j < width; j += 16) sum = madd(v128.load(q + j), v128.load(k + j), sum);
     let dot = sumLanes(sum);
     for (let j = K & ~3; j < K; j++) dot += load<f32>(q + ((<usize>j) << 2)) * load<f32>(k + ((<usize>j) << 2));
-    dot *= scale;
-    store<f32>(row + ((<usize>s) << 2), dot);
-    best = max(best, dot);
+    store<f32>(row + ((<usize>s) << 2), dot * scale);
   }
-  return best;
 }
 
-/** e^(score − top) in place of the scores `begin` to `end`; returns their sum. */
-function exponentials(row: usize, begin: i32, end: i32, top: f32): f32 {
+/**
+ * Scores of query i with a page of `width` tokens to weights, e^(score − largest so far); what was summed before is scaled to a
+ * new largest. The query is the page's token `own` (or beyond) and sees none after it, nor any before its window: they weigh 0.
+ */
+function weigh(
+  row: usize,
+  i: i32,
+  own: i32,
+  window: i32,
+  width: i32,
+  tops: usize,
+  sums: usize,
+  y: usize,
+  V: i32,
+): void {
+  const begin = window ? max(0, min(width, own + 1 - window)) : 0;
+  const end = min(width, own + 1);
+  for (let s = 0; s < begin; s++) store<f32>(row + ((<usize>s) << 2), -Infinity);
+  for (let s = max(0, end); s < width; s++) store<f32>(row + ((<usize>s) << 2), -Infinity);
+  const top = tops + ((<usize>i) << 2);
+  const sum = sums + ((<usize>i) << 2);
+  const best = largest(row, width);
+  if (best > load<f32>(top)) {
+    const fade = f32x4.extract_lane(expx4(f32x4.splat(load<f32>(top) - best)), 0);
+    store<f32>(sum, load<f32>(sum) * fade);
+    if (fade != 0) scaleRow(y, V, fade);
+    store<f32>(top, best);
+  }
+  if (load<f32>(top) == -Infinity) memory.fill(row, 0, (<usize>width) << 2);
+  else store<f32>(sum, load<f32>(sum) + exponentials(row, width, load<f32>(top)));
+}
+
+function largest(row: usize, count: i32): f32 {
+  let best = f32x4.splat(-Infinity);
+  let s = 0;
+  for (; s + 4 <= count; s += 4) best = f32x4.pmax(best, v128.load(row + ((<usize>s) << 2)));
+  const pairs = f32x4.pmax(best, v128.shuffle<f32>(best, best, 2, 3, 0, 1));
+  let result = f32x4.extract_lane(f32x4.pmax(pairs, v128.shuffle<f32>(pairs, pairs, 1, 0, 3, 2)), 0);
+  for (; s < count; s++) result = max(result, load<f32>(row + ((<usize>s) << 2)));
+  return result;
+}
+
+/** e^(score − top) in place of `count` scores; returns their sum. */
+function exponentials(row: usize, count: i32, top: f32): f32 {
   const t = f32x4.splat(top);
   let sum = f32x4.splat(0);
-  let s = begin;
-  for (; s + 4 <= end; s += 4) {
+  let s = 0;
+  for (; s + 4 <= count; s += 4) {
     const at = row + ((<usize>s) << 2);
     const e = expx4(f32x4.sub(v128.load(at), t));
     v128.store(at, e);
     sum = f32x4.add(sum, e);
   }
   let result = sumLanes(sum);
-  for (; s < end; s++) {
+  for (; s < count; s++) {
     const at = row + ((<usize>s) << 2);
     const e = f32x4.extract_lane(expx4(f32x4.splat(load<f32>(at) - top)), 0);
     store<f32>(at, e);
@@ -178,17 +252,63 @@ function exponentials(row: usize, begin: i32, end: i32, top: f32): f32 {
   return result;
 }
 
-/** y += Σ weight_s · value_s over the tokens `begin` to `end` of a page; sixteen channels at a time stay in registers. */
-function addValues(y: usize, values: usize, step: usize, V: i32, begin: i32, end: i32, weights: usize): void {
+/** For two queries, y += Σ weight_s · value_s over the first `count` tokens of a page; sixteen channels stay in registers. */
+function addValues2(y: usize, yStep: usize, values: usize, step: usize, V: i32, count: i32, weights: usize): void {
+  const z = y + yStep;
   let j = 0;
+  for (; j + 16 <= V; j += 16) {
+    const at = (<usize>j) << 2;
+    let a0 = v128.load(y + at);
+    let a1 = v128.load(y + at, 16);
+    let a2 = v128.load(y + at, 32);
+    let a3 = v128.load(y + at, 48);
+    let b0 = v128.load(z + at);
+    let b1 = v128.load(z + at, 16);
+    let b2 = v128.load(z + at, 32);
+    let b3 = v128.load(z + at, 48);
+    let value = values + at;
+    let w = weights;
+    const end = weights + ((<usize>count) << 2);
+    for (; w < end; w += 4) {
+      const u = v128.load32_splat(w);
+      const v = v128.load32_splat(w, PAGE * 4);
+      let x = v128.load(value);
+      a0 = madd(u, x, a0);
+      b0 = madd(v, x, b0);
+      x = v128.load(value, 16);
+      a1 = madd(u, x, a1);
+      b1 = madd(v, x, b1);
+      x = v128.load(value, 32);
+      a2 = madd(u, x, a2);
+      b2 = madd(v, x, b2);
+      x = v128.load(value, 48);
+      a3 = madd(u, x, a3);
+      b3 = madd(v, x, b3);
+      value += step;
+    }
+    v128.store(y + at, a0);
+    v128.store(y + at, a1, 16);
+    v128.store(y + at, a2, 32);
+    v128.store(y + at, a3, 48);
+    v128.store(z + at, b0);
+    v128.store(z + at, b1, 16);
+    v128.store(z + at, b2, 32);
+    v128.store(z + at, b3, 48);
+  }
+  addValues1(y, values, step, V, j, count, weights);
+  addValues1(z, values, step, V, j, count, weights + PAGE * 4);
+}
+
+/** For one query, from channel `j` on. */
+function addValues1(y: usize, values: usize, step: usize, V: i32, j: i32, count: i32, weights: usize): void {
   for (; j + 16 <= V; j += 16) {
     const at = (<usize>j) << 2;
     let a = v128.load(y + at);
     let b = v128.load(y + at, 16);
     let c = v128.load(y + at, 32);
     let d = v128.load(y + at, 48);
-    let value = values + at + <usize>begin * step;
-    for (let s = begin; s < end; s++) {
+    let value = values + at;
+    for (let s = 0; s < count; s++) {
       const w = v128.load32_splat(weights + ((<usize>s) << 2));
       a = madd(w, v128.load(value), a);
       b = madd(w, v128.load(value, 16), b);
@@ -204,7 +324,7 @@ function addValues(y: usize, values: usize, step: usize, V: i32, begin: i32, end
   for (; j < V; j++) {
     const at = (<usize>j) << 2;
     let sum = load<f32>(y + at);
-    for (let s = begin; s < end; s++)
+    for (let s = 0; s < count; s++)
       sum += load<f32>(weights + ((<usize>s) << 2)) * load<f32>(values + at + <usize>s * step);
     store<f32>(y + at, sum);
   }

@@ -1,0 +1,102 @@
+import { Command, InvalidArgumentError } from 'commander';
+import { type BenchResult, bench, type CostAtLength } from '../platform/bench.ts';
+import { writeFileAtomically } from '../platform/node-file.ts';
+import { formatBytes } from './bytes.ts';
+import { costChart } from './cost-chart.ts';
+import { integer, type ModelFlags, withModel } from './options.ts';
+import { interruptSignal, ProgressLine, print } from './terminal.ts';
+
+interface BenchFlags extends ModelFlags {
+  readonly prefill: number;
+  readonly decode: number;
+  readonly batch: number;
+  readonly rounds: number;
+  readonly curve?: boolean;
+  readonly long?: boolean;
+  readonly lengths?: number[];
+  readonly svg?: string;
+  readonly json?: boolean;
+}
+
+const lengthList = (text: string): number[] =>
+  text.split(',').map((part) => {
+    const value = Number(part);
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new InvalidArgumentError('It must be whole numbers, such as 1024,4096.');
+    return value;
+  });
+
+/** 1K to 256K, and to 1M. */
+const usual = [1024, 4096, 16_384, 65_536, 262_144];
+const long = [...usual, 1_048_576];
+
+export function benchCommand(): Command {
+  const command = new Command('bench')
+    .description(
+      'Measure a model on this machine: reading, generating, memory, and the cost of a token by the length of the text.',
+    )
+    .option('--prefill <n>', 'tokens of the prompt', integer, 512)
+    .option('--decode <n>', 'tokens generated', integer, 64)
+    .option('--batch <n>', 'sequences generated together', integer, 1)
+    .option('--rounds <n>', 'runs, of which the best counts', integer, 3)
+    .option('--curve', 'the cost of one more token after 1K to 256K others (takes minutes)')
+    .option('--long', 'the same up to 1M')
+    .option('--lengths <list>', 'the same after these lengths', lengthList)
+    .option('--svg <file>', 'write the curve as a picture')
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  riverrun bench\n  riverrun bench --model ./my-mamba --weights q4 --threads 2 --prefill 1024 --decode 128\n  riverrun bench --curve --svg cost.svg\n  riverrun bench --batch 8 --json',
+    )
+    .action(runBench);
+  return withModel(command);
+}
+
+async function runBench(flags: BenchFlags): Promise<void> {
+  const { model, weights, threads, prefill, decode, batch, rounds, revision, offline } = flags;
+  const lengths = flags.lengths ?? (flags.long ? long : flags.curve || flags.svg ? usual : []);
+  const line = new ProgressLine(flags.quiet);
+  try {
+    const result = await bench(model, {
+      weights,
+      prefill,
+      decode,
+      batch,
+      rounds,
+      lengths,
+      signal: interruptSignal(),
+      ...(threads !== undefined && { threads }),
+      ...(revision !== undefined && { revision }),
+      ...(offline !== undefined && { offline }),
+      onProgress: (what) => line.show(what),
+    });
+    line.clear();
+    if (flags.svg !== undefined) await writeFileAtomically(flags.svg, [costChart(result)]);
+    await print(flags.json ? `${JSON.stringify(result)}\n` : report(result));
+  } finally {
+    line.clear();
+  }
+}
+
+function report(result: BenchResult): string {
+  const { decodeTokensPerSecond: decode, bandwidthBound: bound, costs } = result;
+  const lines = [
+    `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.backend}, ${result.threads} threads`,
+    `prefill    ${result.prefillTokensPerSecond.toFixed(0)} tokens/s`,
+    `decode     ${decode.toFixed(1)} tokens/s: ${((100 * decode) / bound).toFixed(0)} % of what memory allows (${bound.toFixed(0)}: ${formatBytes(result.bytesPerToken)} a token at ${formatBytes(result.bandwidth)}/s)`,
+    `load       ${result.loadSeconds.toFixed(2)} s`,
+    `memory     ${formatBytes(result.peakBytes)} at most`,
+  ];
+  if (costs.length > 0) lines.push('', 'cost of a token, by the tokens before it', ...costs.map(bar(costs)));
+  return `${lines.join('\n')}\n`;
+}
+
+const WIDTH = 40;
+
+const bar =
+  (costs: readonly CostAtLength[]) =>
+  ({ length, millisecondsPerToken, stateBytes }: CostAtLength): string => {
+    const most = Math.max(...costs.map((cost) => cost.millisecondsPerToken));
+    const filled = '█'.repeat(Math.max(1, Math.round((WIDTH * millisecondsPerToken) / most)));
+    return `${String(length).padStart(9)}  ${filled.padEnd(WIDTH)}  ${millisecondsPerToken.toFixed(2)} ms, state ${formatBytes(stateBytes)}`;
+  };
