@@ -26,6 +26,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'formats',
     'gguf',
     'models',
+    'ops',
     'runtime',
     'tokenizers',
   ],
