@@ -161,7 +161,7 @@ async function decodeSpeed(
 
 /** Tokens over which the cost at a length is taken, and how often: the best counts. */
 const SAMPLE = 32;
-const SAMPLES = 3;
+const SAMPLES = 10;
 
 async function costsAt(
   model: Model,
