@@ -91,7 +91,9 @@ describe('batcher', () => {
     expect(ended).toMatchObject({ status: 'rejected', reason: expect.any(DisposedError) });
     expect(first.position).toBeLessThanOrEqual(2 + 6);
     expect(rest).toMatchObject({ status: 'fulfilled' });
-    expect((rest as PromiseFulfilledResult<unknown>).value).toEqual(await generate(reference.session(), [1, 2, 3, 4], { seed: 3, maxTokens: 40 }));
+    expect((rest as PromiseFulfilledResult<unknown>).value).toEqual(
+      await generate(reference.session(), [1, 2, 3, 4], { seed: 3, maxTokens: 40 }),
+    );
     expect(batcher.steps).toBeLessThan(60);
   });
 
