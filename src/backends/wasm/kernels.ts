@@ -161,6 +161,8 @@ function copyAxis(
  * right, and slow; inference and training never meet it on their hot paths.
  */
 export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
+  accumulate: 'reference',
+  adamw: 'reference',
   attention: {
     // Scores of 16 queries with the tokens of a page, and their maxima and sums.
     scratch: (_, __, threads) => 18 * PAGE_TOKENS * threads,
