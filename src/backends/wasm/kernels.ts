@@ -56,6 +56,10 @@ const normGrad = (kernel: 'rmsNormGrad' | 'layerNormGrad'): Kernel => ({
 /** Elements of a tensor without run-time axes. */
 const elements = ({ shape }: Place): number => shape.reduce<number>((a, b) => a * fixed(b), 1);
 
+/** Elements of [rows, columns] in whole groups of columns. */
+const grouped = (columns: number, group: number, rows: number): number =>
+  4 * Math.ceil((Math.ceil(columns / group) * group * rows) / 4);
+
 const alignedTokens = (tokens: number): number => Math.ceil(tokens / 4) * 4;
 
 /** Tokens whose states the backward kernels of the recurrence keep at a time: of one channel, and of a head. */
@@ -361,22 +365,21 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   outerSum: {
-    // y = aᵀ b: a transposed is the left operand, b transposed the matrix, and the rows are what is summed over.
+    // Columns in groups, as its tiles read them; rows are what is summed over.
     strided: (_, shape) => shape.length <= 2,
     scratch({ inputs: { a, b } }, capacity) {
       const rows = elementCount(a!.shape, capacity) / last(a!.shape);
-      return panelElements(last(b!.shape), rows) + last(a!.shape) * rows;
+      return grouped(last(a!.shape), 6, rows) + grouped(last(b!.shape), 8, rows);
     },
     encode({ inputs: { a, b }, outputs: { y }, scratch }, e) {
       const [O, I] = y!.shape as [number, number];
       const rows = e.count(first(a!), innerRows(a!));
-      const capacity = e.capacity(first(a!)) * innerRows(a!);
       const stride = (place: Place) => (innerRows(place) === 1 ? place.stride : last(place.shape));
-      const panels = e.scratch(scratch);
-      const left = e.scratch(scratch + panelElements(I, capacity));
-      e.call('packPanels', e.address(b!), 1, stride(b!), I, rows, panels);
-      e.call('transposeRows', rows, e.address(a!), stride(a!), O, left, capacity);
-      e.call('linear', e.count(O), 1, left, capacity, panels, 0, ...e.operand(y), rows, I, 0, 0);
+      const left = e.scratch(scratch);
+      const right = e.scratch(scratch + grouped(O, 6, e.capacity(first(a!)) * innerRows(a!)));
+      e.call('groupColumns', rows, e.address(a!), stride(a!), O, 6, left);
+      e.call('groupColumns', rows, e.address(b!), stride(b!), I, 8, right);
+      e.call('outerSum', rows, left, right, ...e.operand(y), O, I);
     },
   },
   recurrence: {
