@@ -1,4 +1,5 @@
 import { madd } from './math';
+import { tileOf } from './product';
 import { rowAt, share, storeLanes } from './rows';
 
 /** Rows of the result in a tile: with eight columns, twelve sums. */
@@ -55,17 +56,19 @@ export function outerSum(args: usize, thread: i32, threads: i32): void {
   const I = load<i32>(args, 24);
   const panels = (I + 7) >> 3;
   const units = ((O + TILE - 1) / TILE) * panels;
+  const area = tileOf(thread);
   const last = share(units, thread + 1, threads);
   for (let unit = share(units, thread, threads); unit < last; unit++) {
     const o = (unit / panels) * TILE;
     const i = (unit % panels) << 3;
     const a = <usize>load<u32>(args, 4) + ((<usize>(o * rows)) << 2);
     const b = <usize>load<u32>(args, 8) + ((<usize>(i * rows)) << 2);
-    tile(args, a, b, rows, o, i, min(TILE, O - o), I - i);
+    tile(args, a, b, rows, o, i, min(TILE, O - o), I - i, area);
   }
 }
 
-function tile(args: usize, a: usize, b: usize, rows: i32, o: i32, i: i32, height: i32, width: i32): void {
+/** `area` is where the sums are left at first: see `tileOf`. */
+function tile(args: usize, a: usize, b: usize, rows: i32, o: i32, i: i32, height: i32, width: i32, area: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   let b0 = f32x4.splat(0);
@@ -102,22 +105,22 @@ function tile(args: usize, a: usize, b: usize, rows: i32, o: i32, i: i32, height
     f1 = madd(x, w1, f1);
     a += 24;
   }
-  put(args, o, i, width, a0, a1);
-  if (height > 1) put(args, o + 1, i, width, b0, b1);
-  if (height > 2) put(args, o + 2, i, width, c0, c1);
-  if (height > 3) put(args, o + 3, i, width, d0, d1);
-  if (height > 4) put(args, o + 4, i, width, e0, e1);
-  if (height > 5) put(args, o + 5, i, width, f0, f1);
-}
-
-/** Up to eight numbers of row o from column i on. */
-function put(args: usize, o: i32, i: i32, width: i32, low: v128, high: v128): void {
-  const y = rowAt(args + 12, o) + ((<usize>i) << 2);
-  if (width >= 8) {
-    v128.store(y, low);
-    v128.store(y, high, 16);
-    return;
+  v128.store(area, a0);
+  v128.store(area, a1, 16);
+  v128.store(area, b0, 32);
+  v128.store(area, b1, 48);
+  v128.store(area, c0, 64);
+  v128.store(area, c1, 80);
+  v128.store(area, d0, 96);
+  v128.store(area, d1, 112);
+  v128.store(area, e0, 128);
+  v128.store(area, e1, 144);
+  v128.store(area, f0, 160);
+  v128.store(area, f1, 176);
+  for (let row = 0; row < height; row++) {
+    const y = rowAt(args + 12, o + row) + ((<usize>i) << 2);
+    storeLanes(y, width, v128.load(area));
+    if (width > 4) storeLanes(y + 16, width - 4, v128.load(area, 16));
+    area += 32;
   }
-  storeLanes(y, width, low);
-  storeLanes(y + 16, width - 4, high);
 }
