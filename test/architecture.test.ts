@@ -29,6 +29,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'ops',
     'runtime',
     'tokenizers',
+    'train',
   ],
   server: ['*'],
   cli: ['*'],

@@ -9,6 +9,7 @@ import { inspectCommand } from './inspect.ts';
 import { pullCommand } from './pull.ts';
 import { scoreCommand } from './score.ts';
 import { stateCommand } from './state.ts';
+import { trainCommand } from './train.ts';
 
 const program = new Command('riverrun')
   .description('Sequence models whose cost grows with the length of the text: run, measure and inspect them.')
@@ -33,7 +34,8 @@ Examples:
   .addCommand(pullCommand())
   .addCommand(convertCommand())
   .addCommand(stateCommand())
-  .addCommand(benchCommand());
+  .addCommand(benchCommand())
+  .addCommand(trainCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {

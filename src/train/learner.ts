@@ -1,5 +1,5 @@
 import type { Backend, Executable, Slot, Weights } from '../core/backend.ts';
-import { DisposedError } from '../core/errors.ts';
+import { DisposedError, UnsupportedError } from '../core/errors.ts';
 import { plan, type Replacement } from '../core/plan.ts';
 import type { Counts } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
@@ -130,9 +130,15 @@ export class Learner {
     return this.#weights.read(name);
   }
 
-  write(name: string, values: Float32Array): void {
+  /** Writes a parameter or a mean, whole or from an element on. */
+  write(name: string, values: Float32Array, start = 0): void {
     this.#alive();
-    this.#weights.write(name, values);
+    this.#weights.write(name, values, start);
+  }
+
+  /** The parameters of the objective. */
+  get parameters(): ReadonlyMap<string, Parameter> {
+    return this.#objective.parameters;
   }
 
   /**
@@ -180,6 +186,8 @@ export class Learner {
     const { tokens, ends, rows } = part;
     const { executable, inputs } = this.#executable(kind, this.#capacity);
     const sequences = part.sequences ?? this.#fresh(ends.length);
+    if (kind === 'learn' && this.#grows && sequences.some(({ position }) => position > 0))
+      throw new UnsupportedError('attention learns from whole texts only: its state is not carried from step to step');
     // Room for attention's rows first: making it may grow the memory, and views of it end then.
     for (const [b, { slot, position }] of sequences.entries())
       slot.reserve(position + ends[b]! - (b > 0 ? ends[b - 1]! : 0));
@@ -191,6 +199,10 @@ export class Learner {
     if (this.seconds && executable.profile) executable.profile(counts, slots, this.seconds);
     else await executable.run(counts, slots);
     return executable.output('loss')[0]!;
+  }
+
+  get #grows(): boolean {
+    return this.#objective.carries.some(({ growing }) => growing);
   }
 
   /** Sequences before their first token. */
