@@ -62,9 +62,11 @@ const grouped = (columns: number, group: number, rows: number): number =>
 
 const alignedTokens = (tokens: number): number => Math.ceil(tokens / 4) * 4;
 
-/** Tokens whose states the backward kernels of the recurrence keep at a time: of one channel, and of a head. */
-const CHANNEL_BLOCK = 128;
+/** Tokens whose states the backward kernels of the recurrence keep at a time: of channels, and of a head. */
+const CHANNEL_BLOCK = 64;
 const HEAD_BLOCK = 16;
+/** Channels that go together. */
+const CHANNELS = 16;
 
 /** Floats that each thread wants for itself, and for its part of the sums over the heads of a group. */
 function recurrenceGradScratch(
@@ -75,7 +77,9 @@ function recurrenceGradScratch(
   const [, H, V] = v!.shape as [unknown, number, number];
   const [, G, K] = r!.shape as [unknown, number, number];
   const width = Math.ceil(K / 4) * 4;
-  const channel = 16 * (2 * CHANNEL_BLOCK + 1 + Math.ceil(tokens / CHANNEL_BLOCK) + 1);
+  // Histories of one channel, then the states and turned tiles of all.
+  const histories = 2 * 16 * (CHANNEL_BLOCK + 1);
+  const channel = histories + CHANNELS * (16 * (Math.ceil(tokens / CHANNEL_BLOCK) + 2) + 5 * CHANNEL_BLOCK);
   const rows = 10 * HEAD_BLOCK + V * (HEAD_BLOCK + 2 + Math.ceil(tokens / HEAD_BLOCK) + 1);
   const head = rows * width + HEAD_BLOCK * Math.ceil(V / 4) * 4;
   return { own: Math.max(channel, head), parts: threads > 1 && G < H ? 2 * tokens * G * K : 0 };

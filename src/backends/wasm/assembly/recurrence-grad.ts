@@ -1,3 +1,4 @@
+import { CHANNELS } from './recurrence-channels';
 import { channelsBack } from './recurrence-grad-channels';
 import { headBack } from './recurrence-grad-heads';
 import { rowAt, share, stateAt } from './rows';
@@ -31,8 +32,10 @@ export function recurrenceGrad(args: usize, thread: i32, threads: i32): void {
   if (thread == 0) clearAbsent(args);
   const from = share(H, thread, threads);
   const to = share(H, thread + 1, threads);
-  for (let h = from; h < to; h++) {
-    clearHead(args, h, K);
+  const unit = perChannel ? CHANNELS : 1;
+  for (let h = from; h < to; h += unit) {
+    const count = min(unit, to - h);
+    for (let i = 0; i < count; i++) clearHead(args, h + i, K);
     let first = 0;
     for (let b = 0; b < segments; b++) {
       const last = load<i32>(ends + ((<usize>b) << 2));
@@ -40,7 +43,7 @@ export function recurrenceGrad(args: usize, thread: i32, threads: i32): void {
       const state = stateAt(args + 56, b) + at;
       const dnext = load<u32>(args, 64) ? rowAt(args + 64, b) + at : 0;
       const dstate = rowAt(args + 180, b) + at;
-      if (perChannel) channelsBack(args, h, thread, first, last, state, dnext, dstate, scratch);
+      if (perChannel) channelsBack(args, h, count, thread, first, last, state, dnext, dstate, scratch);
       else headBack(args, h, thread, first, last, state, dnext, dstate, scratch);
       first = last;
     }
