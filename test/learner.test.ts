@@ -9,7 +9,8 @@ import { spawnThread } from '../src/platform/node.ts';
 import { traceModel } from '../src/runtime/graph.ts';
 import { initialise } from '../src/train/initialise.ts';
 import { Learner, type Part } from '../src/train/learner.ts';
-import { allParameters, languageModelling } from '../src/train/objective.ts';
+import { learnedBy } from '../src/train/method.ts';
+import { prediction } from '../src/train/objective.ts';
 import { goldenNames } from './assembled.ts';
 import { goldenFolder, readTensors } from './golden.ts';
 
@@ -23,7 +24,7 @@ function learnerOf(name: string, backend: Backend, tokens: number): Learner {
   const stored = readTensors(`${folder}model.safetensors`);
   const architecture = architectureOf(json, stored);
   const graph = traceModel(architecture, architecture.config(json, stored));
-  const objective = languageModelling(graph, allParameters(graph.parameters, 0.1));
+  const objective = prediction(graph, learnedBy(graph, {}));
   const learner = new Learner(backend, objective, { tokens, segments: 8, outputs: tokens });
   const random = new Random(11);
   for (const { name: parameter, initial, shape } of graph.parameters.values())

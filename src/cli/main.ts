@@ -4,6 +4,7 @@ import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
 import { benchCommand } from './bench.ts';
 import { convertCommand } from './convert.ts';
+import { finetuneCommand } from './finetune.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { pullCommand } from './pull.ts';
@@ -35,7 +36,8 @@ Examples:
   .addCommand(convertCommand())
   .addCommand(stateCommand())
   .addCommand(benchCommand())
-  .addCommand(trainCommand());
+  .addCommand(trainCommand())
+  .addCommand(finetuneCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {

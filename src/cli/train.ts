@@ -1,9 +1,9 @@
 import { Command, Option } from 'commander';
 import { type TrainOptions, trainModel } from '../platform/train.ts';
 import { newArchitectures } from '../train/configurations.ts';
-import type { TrainRecord } from '../train/trainer.ts';
 import { collect, integer, number } from './options.ts';
-import { interruptSignal, ProgressLine, print } from './terminal.ts';
+import { interruptSignal } from './terminal.ts';
+import { printTraining } from './training-output.ts';
 
 interface TrainFlags extends Omit<TrainOptions, 'architecture' | 'output' | 'signal' | 'onProgress'> {
   readonly arch: string;
@@ -68,48 +68,9 @@ Ctrl-C writes a checkpoint first; --resume with the same options goes on from it
 }
 
 async function runTrain({ arch, out, json, quiet, ...flags }: TrainFlags): Promise<void> {
-  const line = new ProgressLine(quiet);
   const signal = interruptSignal();
-  const running = trainModel({
-    ...flags,
-    architecture: arch,
-    output: out,
-    signal,
-    onProgress: (text) => line.show(text),
+  await printTraining((onProgress) => trainModel({ ...flags, architecture: arch, output: out, signal, onProgress }), {
+    json,
+    quiet,
   });
-  let next = await running.next();
-  for (; !next.done; next = await running.next()) {
-    const record = next.value;
-    if (json) await print(`${JSON.stringify(record)}\n`);
-    else {
-      line.show(progress(record));
-      if (record.evaluation) {
-        line.clear();
-        await print(`${evaluation(record)}\n`);
-      }
-    }
-  }
-  line.clear();
-  const result = next.value;
-  if (json) await print(`${JSON.stringify(result)}\n`);
-  else if (result.interrupted) {
-    await print(`stopped after step ${result.step} of ${result.steps}: the same command with --resume goes on\n`);
-    process.exitCode = 130;
-  } else
-    await print(
-      `${result.output}: ${(result.parameters / 1e6).toFixed(2)}M parameters, ${result.tokens} tokens seen\n`,
-    );
-}
-
-const progress = ({ step, steps, loss, tokensPerSecond, secondsLeft }: TrainRecord): string =>
-  `step ${step} of ${steps} · loss ${loss.toFixed(3)} · ${Math.round(tokensPerSecond)} tokens/s · ${duration(secondsLeft)} left`;
-
-const evaluation = ({ step, loss, evaluation }: TrainRecord): string =>
-  `step ${step}: loss ${loss.toFixed(4)}, validation ${evaluation!.loss.toFixed(4)}${evaluation!.isBest ? ' (best)' : ''}`;
-
-/** Seconds for people. */
-export function duration(seconds: number): string {
-  if (seconds < 90) return `${Math.ceil(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
 }

@@ -1,11 +1,9 @@
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-
 import { ConfigError, InputError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
-import { openSafetensors } from '../formats/safetensors.ts';
 import { encodeSafetensors } from '../formats/safetensors-writer.ts';
 import type { Json } from '../models/config.ts';
 import { architectureOf } from '../models/index.ts';
@@ -15,21 +13,21 @@ import { trainBpe } from '../tokenizers/bpe-trainer.ts';
 import { byteTokenizer } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
-import { restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
 import { type ModelDimensions, newModel } from '../train/configurations.ts';
 import { type Batches, type Corpus, evaluationParts, windows } from '../train/corpus.ts';
 import { modelTensors, savedConfig } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
-import { Learner } from '../train/learner.ts';
-import { allParameters, languageModelling } from '../train/objective.ts';
-import type { ScheduleOptions } from '../train/schedule.ts';
-import { type TrainRecord, train } from '../train/trainer.ts';
+import { Learner, type Part } from '../train/learner.ts';
+import { learnedBy } from '../train/method.ts';
+import { prediction } from '../train/objective.ts';
+import type { TrainRecord } from '../train/trainer.ts';
 import { readCorpus } from './corpus-files.ts';
 import { dataFiles, readTexts } from './data-files.ts';
-import { openFile, writeFileAtomically } from './node-file.ts';
+import { writeFileAtomically } from './node-file.ts';
 import { makeBackend } from './node-load.ts';
+import { canResume, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
 
-export interface TrainOptions extends Omit<ScheduleOptions, 'learningRate'>, Omit<ModelDimensions, 'vocabulary'> {
+export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabulary'> {
   /** Architecture by `model_type`: mamba, mamba2, rwkv7, gated_deltanet, llama … */
   readonly architecture: string;
   /** Files and folders to learn from: text, JSONL, CSV, TSV, gzipped or not; `-` is standard input. */
@@ -52,34 +50,23 @@ export interface TrainOptions extends Omit<ScheduleOptions, 'learningRate'>, Omi
   readonly together?: number | undefined;
   /** Tokens of a window. Default 256. */
   readonly length?: number | undefined;
-  /** Default 0.003. */
-  readonly learningRate?: number | undefined;
   /** Decoupled weight decay of matrices. Default 0.1. */
   readonly weightDecay?: number | undefined;
   /** The most that a gradient may be long. Default 1. */
   readonly clip?: number | undefined;
   /** Seed of initial values and of the order of data. Default 0. */
   readonly seed?: number | undefined;
-  /** Steps between evaluations. Default: a tenth of all. */
-  readonly evaluateEvery?: number | undefined;
   /** The most windows of an evaluation. Default 64. */
   readonly evaluationWindows?: number | undefined;
   /** Tokens of an evaluation's windows. Default: `length`. */
   readonly evaluationLength?: number | undefined;
-  /** Evaluations in a row without a better loss after which the training ends. */
-  readonly patience?: number | undefined;
-  /** Steps between checkpoints. Default 100. */
-  readonly checkpointEvery?: number | undefined;
-  /** Goes on from the folder's checkpoint, if there is one. */
-  readonly resume?: boolean | undefined;
   readonly threads?: number | undefined;
-  /** Ends the training after the step in hand, with a checkpoint. */
-  readonly signal?: AbortSignal | undefined;
   /** Told what happens before the first step. */
   readonly onProgress?: ((what: string) => void) | undefined;
 }
 
 const optionNames: readonly (keyof TrainOptions)[] = [
+  ...runOptionNames,
   ...(['architecture', 'width', 'layers', 'headWidth', 'inner', 'state', 'negativeEigenvalues'] as const),
   ...([
     'data',
@@ -93,109 +80,43 @@ const optionNames: readonly (keyof TrainOptions)[] = [
     'together',
     'length',
   ] as const),
-  ...(['schedule', 'learningRate', 'warmup', 'finalRate', 'decaySteps', 'weightDecay', 'clip', 'seed'] as const),
-  ...(['evaluateEvery', 'evaluationWindows', 'evaluationLength', 'patience', 'checkpointEvery'] as const),
-  ...(['resume', 'threads', 'signal', 'onProgress'] as const),
+  ...(['weightDecay', 'clip', 'seed', 'evaluationWindows', 'evaluationLength', 'threads', 'onProgress'] as const),
 ];
-
-/** How a training ended. */
-export interface Trained {
-  readonly output: string;
-  /** The last step that was made. */
-  readonly step: number;
-  readonly steps: number;
-  readonly parameters: number;
-  readonly tokens: number;
-  readonly loss: number | undefined;
-  readonly best: TrainRecord['best'];
-  /** Whether there is more to do: it was interrupted, and `resume` goes on. */
-  readonly interrupted: boolean;
-}
-
-const CHECKPOINT = 'training.safetensors';
-const LOG = 'log.jsonl';
 
 /**
  * Trains a new language model from text and writes it as a Hugging Face folder: its best evaluation, or its end where nothing is
- * evaluated. The folder also gets `log.jsonl`, one line a step, and a checkpoint from which a training that was ended goes on
- * exactly.
+ * evaluated. See `runTraining` for what else the folder gets.
  */
 export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRecord, Trained> {
   refuseUnknownOptions(options, optionNames);
-  const { output, seed = 0, signal, resume = false, onProgress } = options;
-  const checkpointFile = join(output, CHECKPOINT);
-  const resumed = resume && existsSync(checkpointFile);
-  if (!resumed && existsSync(output) && readdirSync(output).length > 0)
-    throw new InputError(`${output} is not empty: name another folder, or resume the training that is in it`);
+  const { output, seed = 0, signal, onProgress, length = 256, batch = 8, together } = options;
+  refuseFilledFolder(output, options.resume);
   const made = await tokenizerOf(options);
-  onProgress?.('reading the data');
   const readAll = (paths: readonly string[]) =>
     readCorpus(paths, made.tokenizer, {
       field: options.field,
       tokenizerKey: made.key,
       signal,
-      onProgress: (tokens) => onProgress?.(`${tokens} tokens`),
+      onProgress: (tokens) => onProgress?.(`reading the data: ${tokens} tokens`),
     });
   const corpus = await readAll(options.data);
   const validation = options.validation && (await readAll(options.validation));
-  const { length = 256, batch = 8, together } = options;
   const batches = windows(corpus, { length, batch, together, seed });
   const steps = options.steps ?? batches.stepsPerEpoch;
   const { graph, config, parsed } = modelOf(options, made.tokenizer.vocabularySize);
   const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
   try {
-    const learner = new Learner(
-      backend,
-      languageModelling(graph, allParameters(graph.parameters, options.weightDecay ?? 0.1)),
-      capacityOf(batches, options),
-      {
-        clip: options.clip ?? 1,
-      },
-    );
+    const learned = learnedBy(graph, { weightDecay: options.weightDecay });
+    const capacity = capacityOf(batches, options);
+    const learner = new Learner(backend, prediction(graph, learned), capacity, { clip: options.clip ?? 1 });
     try {
-      const settings = JSON.stringify({ ...settingsOf(options), steps, tokens: corpus.tokens.length });
-      let progress = resumed ? await restore(learner, checkpointFile, settings) : begin(learner, seed);
-      mkdirSync(output, { recursive: true });
-      const log = new Log(join(output, LOG), progress.step);
+      const evaluate =
+        validation && (async () => ({ loss: await learner.evaluate(evaluated(validation, options, capacity.tokens)) }));
       const files = { config: savedConfig(config, parsed), tokenizer: made.json };
-      const checkpoint = () => writeFileAtomically(checkpointFile, [trainingCheckpoint(learner, progress, settings)]);
-      let last: TrainRecord | undefined;
-      const evaluation = validation && (() => evaluated(validation, options, batches));
-      const { checkpointEvery = 100, evaluateEvery = Math.max(1, Math.round(steps / 10)), patience } = options;
-      const { learningRate = 3e-3, schedule, warmup, finalRate, decaySteps } = options;
-      const rates = defined({ schedule, warmup, finalRate, decaySteps });
-      const running = train(learner, batches, {
-        ...rates,
-        learningRate,
-        steps,
-        done: progress.step,
-        best: progress.best,
-        evaluation,
-        evaluateEvery,
-        patience,
-        signal,
-      });
-      for await (const record of running) {
-        last = record;
-        progress = { step: record.step, best: record.best };
-        log.add(record);
-        if (record.evaluation?.isBest) await writeModel(output, learner, files);
-        if (record.step % checkpointEvery === 0) await checkpoint();
-        yield record;
-      }
-      await checkpoint();
-      const interrupted = signal?.aborted === true && progress.step < steps;
-      if (!validation && !interrupted) await writeModel(output, learner, files);
-      return {
-        output,
-        step: progress.step,
-        steps,
-        parameters: countOf(graph),
-        tokens: progress.step * batches.tokensPerStep,
-        loss: last?.loss,
-        best: progress.best,
-        interrupted,
-      };
+      const settings = { ...settingsOf(options), data: corpus.tokens.length };
+      const begin = () => drawInitial(learner, seed);
+      const save = () => writeModel(output, learner, files);
+      return yield* runTraining({ learner, batches, steps, evaluate, output, settings, begin, save }, options);
     } finally {
       learner.dispose();
     }
@@ -204,18 +125,27 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   }
 }
 
-const defined = <T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
-
-/** The options that make a training what it is: one with others is another. */
-function settingsOf(options: TrainOptions): object {
-  const { threads: _, signal: __, onProgress: ___, resume: ____, output: _____, ...rest } = options;
-  const { checkpointEvery: ______, ...settings } = rest;
-  return settings;
+/** InputError for a folder that has something in it, but for a training that is to go on. */
+export function refuseFilledFolder(output: string, resume = false): void {
+  if ((resume && canResume(output)) || !existsSync(output) || isEmpty(output)) return;
+  throw new InputError(`${output} is not empty: name another folder, or resume the training that is in it`);
 }
 
-const countOf = ({ parameters }: ModelGraph): number =>
-  [...parameters.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+/** A tokenizer may be there before anything is learned. */
+const isEmpty = (folder: string): boolean => readdirSync(folder).every((name) => name === 'tokenizer.json');
+
+/** The options that make a training what it is: one with others is another. */
+function settingsOf({
+  threads: _,
+  signal: __,
+  onProgress: ___,
+  resume: ____,
+  output: _____,
+  checkpointEvery: ______,
+  ...settings
+}: TrainOptions): object {
+  return settings;
+}
 
 /** A new model of the options' sizes. */
 function modelOf(options: TrainOptions, vocabulary: number): { graph: ModelGraph; config: Json; parsed: unknown } {
@@ -233,30 +163,17 @@ function capacityOf({ capacity }: Batches, { evaluationLength = 0 }: TrainOption
   return { ...capacity, tokens, outputs: tokens };
 }
 
-function* evaluated(corpus: Corpus, options: TrainOptions, { capacity }: Batches) {
+function evaluated(corpus: Corpus, options: TrainOptions, tokens: number): Iterable<Part> {
   const length = options.evaluationLength ?? options.length ?? 256;
-  const together = Math.max(1, Math.floor(capacity.tokens / length));
-  yield* evaluationParts(corpus, length, together, options.evaluationWindows ?? 64);
+  const together = Math.max(1, Math.floor(tokens / length));
+  return evaluationParts(corpus, length, together, options.evaluationWindows ?? 64);
 }
 
-function begin(learner: Learner, seed: number): { step: number; best?: TrainRecord['best'] } {
+/** Gives the parameters that are no one else's the values that the architecture begins with. */
+export function drawInitial(learner: Learner, seed: number, has: (name: string) => boolean = () => false): void {
   const random = new Random(seed);
   for (const { name, initial, shape } of learner.parameters.values())
-    learner.write(name, initialise(initial, shape, random));
-  return { step: 0 };
-}
-
-async function restore(
-  learner: Learner,
-  path: string,
-  settings: string,
-): Promise<{ step: number; best?: TrainRecord['best'] }> {
-  const checkpoint = await openSafetensors(await openFile(path));
-  try {
-    return await restoreTraining(learner, checkpoint, settings);
-  } finally {
-    await checkpoint.close();
-  }
+    if (!has(name)) learner.write(name, initialise(initial, shape, random));
 }
 
 interface MadeTokenizer {
@@ -306,51 +223,17 @@ function parseJson(text: string, path: string): object {
   }
 }
 
-async function writeModel(
+/** Writes a model's folder; `scale` is that of low-rank additions, which are merged. */
+export async function writeModel(
   output: string,
   learner: Learner,
   { config, tokenizer }: { config: Json; tokenizer: object | undefined },
+  scale = 0,
 ): Promise<void> {
   await writeFileAtomically(
     join(output, 'model.safetensors'),
-    encodeSafetensors(modelTensors(learner), { format: 'pt' }),
+    encodeSafetensors(modelTensors(learner, scale), { format: 'pt' }),
   );
   await writeFileAtomically(join(output, 'config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
   if (tokenizer) await writeFileAtomically(join(output, 'tokenizer.json'), [JSON.stringify(tokenizer)]);
-}
-
-/** One line of JSON for every step; of a resumed training, those after its checkpoint are made anew. */
-class Log {
-  readonly #path: string;
-
-  constructor(path: string, done: number) {
-    this.#path = path;
-    if (done === 0) rmSync(path, { force: true });
-    else if (existsSync(path)) this.#keep(done);
-  }
-
-  #keep(done: number): void {
-    const bytes = readFileSync(this.#path);
-    let lines = 0;
-    let end = 0;
-    for (; lines < done && end < bytes.length; lines++) {
-      const next = bytes.indexOf(10, end);
-      if (next < 0) break;
-      end = next + 1;
-    }
-    truncateSync(this.#path, end);
-  }
-
-  add({ step, tokens, loss, learningRate, gradientNorm, tokensPerSecond, evaluation }: TrainRecord): void {
-    const line = {
-      step,
-      tokens,
-      loss,
-      learningRate,
-      gradientNorm,
-      tokensPerSecond: Math.round(tokensPerSecond),
-      evaluation,
-    };
-    appendFileSync(this.#path, `${JSON.stringify(line)}\n`);
-  }
 }

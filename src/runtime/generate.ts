@@ -33,6 +33,7 @@ export function generate(
   options: GenerateOptions,
 ): AsyncGenerator<string, Generation, void> {
   refuseUnknownOptions(options, optionNames);
+  if (session.model.labels) throw new InputError('the model is a classifier: it tells labels, and generates no text');
   const { maxTokens = 256 } = options;
   if (!(maxTokens >= 0) || !(Number.isInteger(maxTokens) || maxTokens === Infinity)) {
     throw new InputError(`maxTokens is ${String(maxTokens)}: it must be a whole number`);

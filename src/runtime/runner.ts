@@ -31,17 +31,17 @@ export class Runner implements Stepper {
   readonly #backend: Backend;
   readonly #weights: Weights;
   readonly #graph: ModelGraph;
-  readonly #vocabulary: number;
+  readonly #outputSize: number;
   readonly #executables = new Map<string, Executable>();
   /** While it is there, seconds spent in each kernel are added to it, and runs are slower for it. */
   seconds: Map<string, number> | undefined;
   readonly #single = { tokens: 1, segments: 1, outputs: 1 };
 
-  constructor(backend: Backend, weights: Weights, graph: ModelGraph, vocabulary: number) {
+  constructor(backend: Backend, weights: Weights, graph: ModelGraph, outputSize: number) {
     this.#backend = backend;
     this.#weights = weights;
     this.#graph = graph;
-    this.#vocabulary = vocabulary;
+    this.#outputSize = outputSize;
   }
 
   /** Bytes of working memory that the plans made so far hold. */
@@ -89,7 +89,7 @@ export class Runner implements Stepper {
       counts,
       segments.map(({ slot }) => slot),
     );
-    return executable.output('logits').subarray(0, counts.outputs * this.#vocabulary) as Float32Array;
+    return executable.output('logits').subarray(0, counts.outputs * this.#outputSize) as Float32Array;
   }
 
   #run(executable: Executable, counts: Counts, slots: readonly Slot[]): void | Promise<void> {

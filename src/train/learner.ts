@@ -25,6 +25,8 @@ export interface Objective {
   readonly parameters: ReadonlyMap<string, Parameter>;
   /** Which of them are learned, and how. */
   readonly trained: ReadonlyMap<string, Learning>;
+  /** States that are learned: every text begins with them instead of with what the model begins with. */
+  readonly initialStates?: ReadonlyMap<string, Learning>;
   /** Whatever else an evaluation is to give, such as logits. */
   readonly outputs?: ReadonlyMap<string, Tensor>;
 }
@@ -59,6 +61,32 @@ export interface StepResult {
   readonly gradientNorm: number;
 }
 
+/** Something that is learned: a parameter, or the state that texts begin with. */
+interface Learned extends Learning, Pick<Parameter, 'name' | 'shape' | 'initial' | 'tensor'> {
+  /** What the gradient is of: the parameter itself, or the segments' states before their first tokens. */
+  readonly source: Tensor;
+}
+
+function learnedOf({ parameters, trained, carries, initialStates }: Objective): Map<string, Learned> {
+  const own = [...trained].map(([name, learning]): Learned => {
+    const parameter = parameters.get(name)!;
+    return { ...parameter, ...learning, source: parameter.tensor };
+  });
+  const states = [...(initialStates ?? [])].map(([carry, learning]): Learned => {
+    const { shape, fill, previous } = carries.find(({ name }) => name === carry)!;
+    const [name, initial] = [`state:${carry}`, { kind: 'constant', value: fill } as const];
+    return {
+      name,
+      shape,
+      initial,
+      ...learning,
+      tensor: leaf({ kind: 'parameter', name, initial }, shape),
+      source: previous,
+    };
+  });
+  return new Map([...own, ...states].map((learned) => [learned.name, learned]));
+}
+
 interface Graph {
   readonly outputs: ReadonlyMap<string, Tensor>;
   readonly replacements: readonly Replacement[];
@@ -79,6 +107,7 @@ export class Learner {
   readonly #options: Required<AdamWOptions>;
   readonly #weights: Weights;
   readonly #executables = new Map<Kind, { executable: Executable; inputs: ReadonlySet<string> }>();
+  readonly #learned: ReadonlyMap<string, Learned>;
   readonly #derivatives: ReadonlyMap<string, Tensor>;
   readonly #leaves = new Map<string, Tensor>();
   readonly #slots: Slot[] = [];
@@ -90,13 +119,16 @@ export class Learner {
     this.#objective = objective;
     this.#capacity = capacity;
     this.#options = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, clip: 1, ...options };
-    const { loss, parameters, trained } = objective;
-    const names = [...trained.keys()];
+    this.#learned = learnedOf(objective);
+    const names = [...this.#learned.keys()];
     const found = gradients(
-      loss,
-      names.map((name) => parameters.get(name)!.tensor),
+      objective.loss,
+      names.map((name) => this.#learned.get(name)!.source),
     );
-    this.#derivatives = new Map(names.flatMap((name, i) => (found[i] ? [[name, found[i]] as const] : [])));
+    this.#derivatives = new Map(
+      names.flatMap((name, i) => (found[i] ? [[name, sumTo(found[i], this.#learned.get(name)!.shape)] as const] : [])),
+    );
+    const parameters = this.parameters;
     const own = [...parameters.values()].map(({ name, shape }) => ({ name, shape }));
     const kept = this.trained.flatMap((name) =>
       (['gradient', 'mean', 'square'] as const).map((kind) => ({
@@ -136,9 +168,10 @@ export class Learner {
     this.#weights.write(name, values, start);
   }
 
-  /** The parameters of the objective. */
-  get parameters(): ReadonlyMap<string, Parameter> {
-    return this.#objective.parameters;
+  /** The parameters of the objective, learned initial states (`state:NAME`) among them. */
+  get parameters(): ReadonlyMap<string, Pick<Parameter, 'name' | 'shape' | 'initial'>> {
+    const states = [...this.#learned.values()].filter(({ name }) => !this.#objective.parameters.has(name));
+    return new Map([...this.#objective.parameters, ...states.map((state) => [state.name, state] as const)]);
   }
 
   /**
@@ -208,8 +241,12 @@ export class Learner {
   /** Sequences before their first token. */
   #fresh(count: number): { slot: Slot; position: number }[] {
     while (this.#slots.length < count) this.#slots.push(this.slot());
+    const states = [...(this.#objective.initialStates?.keys() ?? [])].map(
+      (name) => [name, this.#weights.read(`state:${name}`)] as const,
+    );
     return this.#slots.slice(0, count).map((slot) => {
       slot.reset();
+      for (const [name, values] of states) slot.write(name, values);
       return { slot, position: 0 };
     });
   }
@@ -244,16 +281,15 @@ export class Learner {
 
     update: (): Graph => {
       const { beta1, beta2, epsilon, clip } = this.#options;
-      const { parameters, trained } = this.#objective;
       const squares = this.trained.map((name) => sumTo(expr`square(${this.#kept('gradient', name)})`, [1]));
       const norm = expr`sqrt(${squares.reduce((sum, square) => expr`${sum} + ${square}`)})`;
       // 0 · norm hands on what is not finite, which `min` may hide.
       const scale = expr`min(1, ${clip} / (${norm} + 1e-6)) + 0 * ${norm}`;
       const step = input('step', [3]);
       const replacements = this.trained.flatMap((name): Replacement[] => {
-        const p = parameters.get(name)!.tensor;
+        const { decay, rate, tensor: p } = this.#learned.get(name)!;
         const [g, m, v] = [this.#kept('gradient', name), this.#kept('mean', name), this.#kept('square', name)];
-        const options = { beta1, beta2, epsilon, ...trained.get(name)! };
+        const options = { beta1, beta2, epsilon, decay, rate };
         const [nextP, nextM, nextV] = adamw({ p, g, m, v, step, scale }, options);
         return [
           { name, previous: p, next: nextP },
@@ -270,10 +306,7 @@ export class Learner {
     const key = `${kind}:${name}`;
     const known = this.#leaves.get(key);
     if (known) return known;
-    const made = leaf(
-      { kind: 'parameter', name: key, initial: { kind: 'zeros' } },
-      this.#objective.parameters.get(name)!.shape,
-    );
+    const made = leaf({ kind: 'parameter', name: key, initial: { kind: 'zeros' } }, this.#learned.get(name)!.shape);
     this.#leaves.set(key, made);
     return made;
   }

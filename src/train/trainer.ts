@@ -1,6 +1,6 @@
 import { InputError, TrainingError } from '../core/errors.ts';
 import type { Batches } from './corpus.ts';
-import type { Learner, Part } from './learner.ts';
+import type { Learner } from './learner.ts';
 import { makeSchedule, type ScheduleOptions } from './schedule.ts';
 
 export interface TrainerOptions extends ScheduleOptions {
@@ -8,8 +8,8 @@ export interface TrainerOptions extends ScheduleOptions {
   readonly steps: number;
   /** Steps made before, when a training is resumed. */
   readonly done?: number | undefined;
-  /** What the loss is measured on that is not learned from. */
-  readonly evaluation?: (() => Iterable<Part>) | undefined;
+  /** Measures what is not learned from. */
+  readonly evaluate?: (() => Promise<Evaluation>) | undefined;
   /** Steps between evaluations; the last step is followed by one too. Default: only after the last. */
   readonly evaluateEvery?: number | undefined;
   /** Ends the training when this many evaluations in a row were no better than the best. Default: never. */
@@ -20,9 +20,15 @@ export interface TrainerOptions extends ScheduleOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface Best {
-  readonly step: number;
+export interface Evaluation {
+  /** Mean surprise in nats: per token, or per label. */
   readonly loss: number;
+  /** Labels that are right, as a fraction; where there are labels it tells which evaluation is best. */
+  readonly accuracy?: number;
+}
+
+export interface Best extends Evaluation {
+  readonly step: number;
 }
 
 /** What is told of every step. */
@@ -38,8 +44,8 @@ export interface TrainRecord {
   readonly gradientNorm: number;
   readonly tokensPerSecond: number;
   readonly secondsLeft: number;
-  /** Where the step was followed by an evaluation: its loss, and whether it is the best so far. */
-  readonly evaluation?: { readonly loss: number; readonly isBest: boolean };
+  /** Where the step was followed by an evaluation: what it found, and whether it is the best so far. */
+  readonly evaluation?: Evaluation & { readonly isBest: boolean };
   /** The best evaluation so far. */
   readonly best?: Best | undefined;
 }
@@ -53,7 +59,7 @@ export async function* train(
   batches: Batches,
   options: TrainerOptions,
 ): AsyncGenerator<TrainRecord, void> {
-  const { steps, done = 0, evaluation, patience = Infinity, signal } = options;
+  const { steps, done = 0, evaluate, patience = Infinity, signal } = options;
   const evaluateEvery = options.evaluateEvery ?? Infinity;
   if (!Number.isSafeInteger(steps) || steps < 1)
     throw new InputError(`steps is ${steps}: it must be a whole number above 0`);
@@ -73,12 +79,12 @@ export async function* train(
     const seconds = (performance.now() - start) / 1000;
     speed = speed === 0 ? batches.tokensPerStep / seconds : 0.9 * speed + (0.1 * batches.tokensPerStep) / seconds;
     let evaluated: TrainRecord['evaluation'];
-    if (evaluation && ((step + 1) % evaluateEvery === 0 || step + 1 === steps)) {
-      const found = await learner.evaluate(evaluation());
-      const isBest = best === undefined || found < best.loss;
-      if (isBest) best = { step: step + 1, loss: found };
+    if (evaluate && ((step + 1) % evaluateEvery === 0 || step + 1 === steps)) {
+      const found = await evaluate();
+      const isBest = best === undefined || isBetter(found, best);
+      if (isBest) best = { step: step + 1, ...found };
       worse = isBest ? 0 : worse + 1;
-      evaluated = { loss: found, isBest };
+      evaluated = { ...found, isBest };
     }
     yield {
       step: step + 1,
@@ -95,3 +101,8 @@ export async function* train(
     if (worse >= patience) return;
   }
 }
+
+const isBetter = (a: Evaluation, b: Evaluation): boolean =>
+  a.accuracy !== undefined && b.accuracy !== undefined && a.accuracy !== b.accuracy
+    ? a.accuracy > b.accuracy
+    : a.loss < b.loss;
