@@ -23,7 +23,7 @@ export type Schedule = (step: number) => number;
 /** InputError for numbers that make no schedule. */
 export function makeSchedule(options: ScheduleOptions, steps: number): Schedule {
   const { schedule = 'cosine', learningRate, finalRate = 0.1 } = options;
-  const { warmup = Math.min(200, Math.round(steps / 20)), decaySteps = Math.round(steps / 5) } = options;
+  const { warmup = Math.min(200, Math.round(steps / 20)), decaySteps = Math.max(1, Math.round(steps / 5)) } = options;
   if (!(learningRate > 0)) throw new InputError(`learningRate is ${learningRate}: it must be above 0`);
   if (!(warmup >= 0)) throw new InputError(`warmup is ${warmup}: it must be a number of steps`);
   if (!(finalRate >= 0 && finalRate <= 1)) throw new InputError(`finalRate is ${finalRate}: it must be from 0 to 1`);

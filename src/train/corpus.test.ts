@@ -1,0 +1,49 @@
+import { describe, expect, test } from 'vitest';
+import { type Corpus, evaluationParts, windows } from './corpus.ts';
+
+/** Texts of the given lengths; every token is its own position. */
+const corpusOf = (lengths: readonly number[]): Corpus => {
+  const total = lengths.reduce((a, b) => a + b, 0) + 1;
+  let at = 0;
+  const starts = lengths.map((length) => (at += length) - length);
+  return { tokens: Uint16Array.from({ length: total }, (_, i) => i), starts: Uint32Array.from(starts) };
+};
+
+describe('windows', () => {
+  test('an epoch sees every window once, and the next one in another order', () => {
+    const batches = windows(corpusOf([1000]), { length: 10, batch: 7, together: 7, seed: 1 });
+    const seen = (epoch: number) => {
+      const first: number[] = [];
+      for (let step = 0; step < batches.stepsPerEpoch * 2; step++)
+        for (const { tokens, ends } of batches.parts(step))
+          ends.forEach((end, i) => {
+            const start = i > 0 ? ends[i - 1]! : 0;
+            if (Math.floor((step * 7 + i) / 99) === epoch) first.push(tokens[start]!);
+            expect(end - start).toBe(10);
+          });
+      return first;
+    };
+    const [one, two] = [seen(0), seen(1)];
+    expect(new Set(one).size).toBe(99);
+    expect(new Set(one.map((start) => start % 10)).size).toBe(1);
+    expect(two.slice(0, 20)).not.toEqual(one.slice(0, 20));
+  });
+
+  test('steps are the same however they are come to', () => {
+    const [a, b] = [5, 5].map((seed) => windows(corpusOf([500]), { length: 8, batch: 4, seed }));
+    for (let step = 0; step < 40; step++) [...a!.parts(step)];
+    expect([...b!.parts(23)]).toEqual([...a!.parts(23)]);
+  });
+
+  test('a text is a segment of its own, and what follows a window is predicted', () => {
+    const [part] = evaluationParts(corpusOf([4, 3, 9]), 8, 2);
+    expect(part!.ends).toEqual([4, 7, 8, 16]);
+    expect(Array.from(part!.inputs['targets']!)).toEqual(Array.from({ length: 16 }, (_, i) => i + 1));
+    expect(part!.inputs['weights']![0]).toBeCloseTo(1 / 16);
+  });
+
+  test('a window that no data fills is refused', () => {
+    expect(() => windows(corpusOf([30]), { length: 32, batch: 1, seed: 0 })).toThrow(/31 tokens.*needs at least 65/);
+    expect(() => windows(corpusOf([300]), { length: 0, batch: 1, seed: 0 })).toThrow(/length is 0/);
+  });
+});

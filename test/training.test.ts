@@ -1,0 +1,283 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, describe, expect, test } from 'vitest';
+import { Random } from '../src/core/random.ts';
+import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
+import { load } from '../src/platform/node-load.ts';
+import { loadState } from '../src/platform/state-files.ts';
+import { type TrainOptions, trainModel } from '../src/platform/train.ts';
+import type { Trained } from '../src/platform/training-run.ts';
+import type { TrainRecord } from '../src/train/trainer.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'riverrun-training-'));
+process.env['XDG_CACHE_HOME'] = folder;
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const at = (name: string) => join(folder, name);
+const file = (name: string, contents: string | Uint8Array): string => {
+  writeFileSync(at(name), contents);
+  return at(name);
+};
+
+const random = new Random(3);
+const words = ['river', 'stone', 'bird', 'green', 'runs', 'sings', 'over', 'the', 'a', 'under'];
+const sentence = () => `${Array.from({ length: 6 }, () => words[random.integer(words.length)]).join(' ')}.`;
+const texts = Array.from({ length: 60 }, sentence);
+const text = file('text.txt', texts.join('<|endoftext|>'));
+
+async function run(
+  running: AsyncGenerator<TrainRecord, Trained>,
+): Promise<{ records: TrainRecord[]; result: Trained }> {
+  const records: TrainRecord[] = [];
+  for (;;) {
+    const next = await running.next();
+    if (next.done) return { records, result: next.value };
+    records.push(next.value);
+  }
+}
+
+const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions => ({
+  architecture: 'mamba',
+  width: 32,
+  layers: 2,
+  data: [text],
+  tokenizer: 'bytes',
+  steps: 12,
+  batch: 2,
+  length: 32,
+  threads: 1,
+  output: at(output),
+  ...more,
+});
+
+const losses = (records: readonly TrainRecord[]) => records.map(({ loss }) => loss);
+
+describe('train', () => {
+  test('learns, writes a folder that loads, and logs every step', async () => {
+    const { records, result } = await run(
+      trainModel(small('first', { validation: [text], evaluateEvery: 4, steps: 40 })),
+    );
+    expect(records).toHaveLength(40);
+    expect(records[39]!.loss).toBeLessThan(0.8 * records[0]!.loss);
+    expect(result).toMatchObject({ step: 40, steps: 40, interrupted: false, tokens: 40 * 64 });
+    expect(result.best!.loss).toBe(Math.min(...records.flatMap(({ evaluation }) => evaluation?.loss ?? [])));
+    const lines = readFileSync(at('first/log.jsonl'), 'utf8').trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line).loss)).toEqual(losses(records));
+    const model = await load(at('first'), { threads: 1 });
+    const session = model.session();
+    await session.read([...new TextEncoder().encode('the ')]);
+    expect(session.logits.every(Number.isFinite)).toBe(true);
+    model.dispose();
+  });
+
+  test('a training that is ended and resumed has the same losses, to the last bit', async () => {
+    const whole = await run(trainModel(small('whole')));
+    const controller = new AbortController();
+    const first: TrainRecord[] = [];
+    const running = trainModel(small('parts', { signal: controller.signal }));
+    let next = await running.next();
+    for (; !next.done; next = await running.next()) {
+      first.push(next.value);
+      if (next.value.step === 5) controller.abort();
+    }
+    expect(next.value).toMatchObject({ step: 5, interrupted: true });
+    const rest = await run(trainModel(small('parts', { resume: true })));
+    expect([...losses(first), ...losses(rest.records)]).toEqual(losses(whole.records));
+    expect(readFileSync(at('parts/model.safetensors'))).toEqual(readFileSync(at('whole/model.safetensors')));
+    expect(readFileSync(at('parts/log.jsonl'), 'utf8').split('\n')).toHaveLength(13);
+  });
+
+  test('parts of a batch that run one after the other give the losses of the whole', async () => {
+    const together = await run(trainModel(small('together', { together: 2 })));
+    const apart = await run(trainModel(small('apart', { together: 1 })));
+    for (const [i, loss] of losses(together.records).entries()) expect(apart.records[i]!.loss).toBeCloseTo(loss, 4);
+  });
+
+  test('learns a tokenizer from the data, and keeps it with the model', async () => {
+    await run(trainModel({ ...small('learned', { vocabulary: 290, steps: 2 }), tokenizer: undefined }));
+    const json = JSON.parse(readFileSync(at('learned/tokenizer.json'), 'utf8'));
+    expect(Object.keys(json.model.vocab)).toHaveLength(290);
+    const model = await load(at('learned'), { threads: 1 });
+    expect(model.tokenizer.decode(model.tokenizer.encode(texts[0]!))).toBe(texts[0]);
+    expect(model.tokenizer.encode(texts[0]!).length).toBeLessThan(texts[0]!.length / 2);
+    model.dispose();
+  });
+
+  test('other settings than the checkpoint has are refused by name', async () => {
+    await run(trainModel(small('settings', { steps: 2 })));
+    await expect(run(trainModel(small('settings', { steps: 2, resume: true, batch: 4 })))).rejects.toThrow(
+      /batch was 2, is 4/,
+    );
+    await expect(run(trainModel(small('settings')))).rejects.toThrow(/not empty/);
+  });
+
+  test('a learning rate that is too high ends the training, and the last checkpoint is left', async () => {
+    const options = small('diverging', { learningRate: 1e30, clip: 1e30, steps: 50, checkpointEvery: 1, warmup: 0 });
+    await expect(run(trainModel(options))).rejects.toThrow(/is not finite/);
+    expect(readFileSync(at('diverging/training.safetensors')).length).toBeGreaterThan(1000);
+  });
+});
+
+describe('data', () => {
+  test.each([
+    ['an empty file', () => file('empty.txt', ''), /empty.txt is empty/],
+    ['NUL bytes', () => file('nul.txt', 'a\0b'), /nul.txt holds a NUL byte/],
+    ['bytes that are no text', () => file('latin.txt', Uint8Array.of(0x66, 0xfc, 0x72)), /not UTF-8/],
+    [
+      'a damaged gzip file',
+      () => file('damaged.txt.gz', gzipSync('hello').subarray(0, 12)),
+      /damaged gzip|unexpected end/,
+    ],
+    ['too little', () => file('short.txt', 'too short'), /needs at least 65/],
+    [
+      'JSONL without the field',
+      () => file('fields.jsonl', '{"body":"x"}\n'),
+      /line 1 has no text "text" \(it has body\)/,
+    ],
+    ['broken JSONL', () => file('broken.jsonl', '{"text":\n'), /line 1 is not valid JSON/],
+    ['a missing file', () => at('missing.txt'), /no such file/],
+    ['an unknown architecture', () => text, /no new model of architecture/, { architecture: 'lstm' }],
+    ['a width without whole heads', () => text, /not a multiple/, { architecture: 'llama', width: 40, headWidth: 32 }],
+    ['an unknown option', () => text, /unknown option/, { stepz: 3 }],
+  ] as const)('%s is refused', async (_, make, message, more = {}) => {
+    await expect(run(trainModel(small('refused', { data: [make()], ...(more as object) })))).rejects.toThrow(message);
+  });
+
+  test('gzipped text, JSONL and CSV give the same corpus', async () => {
+    const rows = texts.map((one) => ({ text: one }));
+    const sources = [
+      file('same.txt.gz', gzipSync(texts.join('<|endoftext|>'))),
+      file('same.jsonl', rows.map((row) => JSON.stringify(row)).join('\n')),
+      file('same.csv', `id,text\n${texts.map((one, i) => `${i},"${one}"`).join('\n')}\n`),
+    ];
+    const found = [];
+    for (const [i, source] of sources.entries())
+      found.push(losses((await run(trainModel(small(`same${i}`, { data: [source], steps: 3 })))).records));
+    expect(found[1]).toEqual(found[0]);
+    expect(found[2]).toEqual(found[0]);
+  });
+});
+
+describe('finetune', () => {
+  const labelled = (name: string, count: number) =>
+    file(
+      name,
+      Array.from({ length: count }, (_, i) =>
+        JSON.stringify({ text: `${sentence()} ${i % 2 ? 'bird' : 'river'}`, kind: i % 2 ? 'bird' : 'river' }),
+      ).join('\n'),
+    );
+  const base = at('base');
+  const taught = (output: string, more: Partial<FinetuneOptions> = {}): FinetuneOptions => ({
+    model: base,
+    data: [labelled('train.jsonl', 60)],
+    validation: [labelled('test.jsonl', 20)],
+    label: 'kind',
+    batch: 6,
+    epochs: 3,
+    learningRate: 1e-2,
+    threads: 1,
+    output: at(output),
+    ...more,
+  });
+
+  test('a base model is trained for these tests', async () => {
+    await run(trainModel({ ...small('base', { vocabulary: 280, steps: 10 }), tokenizer: undefined }));
+  });
+
+  test.each(['full', 'lora', 'head', 'state'] as const)('%s: a classifier tells the labels', async (method) => {
+    const { result } = await run(finetune(taught(`labels-${method}`, { method, epochs: method === 'head' ? 20 : 6 })));
+    expect(result.best!.accuracy).toBeGreaterThan(0.9);
+    if (method === 'state') return;
+    const model = await load(at(`labels-${method}`), { threads: 1 });
+    expect(model.labels).toEqual(['bird', 'river']);
+    const session = model.session();
+    await session.read('a stone runs over the bird');
+    expect(session.logits[0]).toBeGreaterThan(session.logits[1]!);
+    expect(() => session.generate('a')).toThrow(/classifier/);
+    model.dispose();
+  });
+
+  test('lora: the additions alone are as PEFT has them, and merged they are the model that was learned', async () => {
+    const { records, result } = await run(
+      finetune(taught('lora', { method: 'lora', label: undefined, data: [text], validation: [text], length: 32 })),
+    );
+    const config = JSON.parse(readFileSync(at('lora/adapter_config.json'), 'utf8'));
+    expect(config).toMatchObject({
+      peft_type: 'LORA',
+      r: 8,
+      lora_alpha: 16,
+      target_modules: ['dt_proj', 'in_proj', 'out_proj', 'x_proj'],
+    });
+    const header = readFileSync(at('lora/adapter_model.safetensors')).toString('latin1');
+    expect(header).toContain('base_model.model.backbone.layers.0.mixer.in_proj.lora_A.weight');
+    // The merged model has the validation loss that was measured with the additions apart.
+    const again = await run(
+      finetune(
+        taught('again', {
+          model: at('lora'),
+          label: undefined,
+          data: [text],
+          validation: [text],
+          length: 32,
+          steps: 1,
+          learningRate: 1e-12,
+        }),
+      ),
+    );
+    expect(again.records[0]!.evaluation!.loss).toBeCloseTo(result.best!.loss, 4);
+    expect(result.best!.loss).toBeLessThan(records[0]!.loss);
+  });
+
+  test('state: sessions go on from what was learned, and the model is as it was', async () => {
+    const { result } = await run(
+      finetune(
+        taught('state', {
+          method: 'state',
+          label: undefined,
+          data: [text],
+          validation: [text],
+          length: 32,
+          learningRate: 0.1,
+        }),
+      ),
+    );
+    const model = await load(base, { threads: 1 });
+    const session = model.session();
+    await session.state.restore(await loadState(at('state/initial.state'), model));
+    expect(session.position).toBe(0);
+    const read = model.tokenizer.encode(texts[0]!);
+    const plain = model.session();
+    const surprise = (logits: Float32Array) =>
+      read.slice(1).reduce((sum, token, i) => {
+        const row = logits.subarray(i * model.outputSize, (i + 1) * model.outputSize);
+        return sum + Math.log(row.reduce((a, x) => a + Math.exp(x), 0)) - row[token]!;
+      }, 0);
+    expect(surprise(await session.logitsOf(read))).toBeLessThan(surprise(await plain.logitsOf(read)));
+    expect(result.best!.loss).toBeGreaterThan(0);
+    model.dispose();
+  });
+
+  test.each([
+    [
+      'one label only',
+      { data: [file('one.jsonl', '{"text":"a","kind":"x"}\n{"text":"b","kind":"x"}\n')] },
+      /all 2 examples are labelled "x"/,
+    ],
+    ['a label that is missing', { data: [file('none.jsonl', '{"text":"a"}\n')] }, /has no "kind"/],
+    [
+      'a label only in the validation data',
+      { validation: [file('new.jsonl', '{"text":"a","kind":"new"}\n')] },
+      /in the validation data only/,
+    ],
+    [
+      'a head without labels',
+      { label: undefined, data: [text], validation: undefined, method: 'head' },
+      /needs a task with a head/,
+    ],
+    ['targets that fit nothing', { method: 'lora', targets: 'nothing' }, /fits no matrix/],
+    ['targets that are no pattern', { method: 'lora', targets: '(' }, /targets/],
+  ] as const)('%s is refused', async (_, more, message) => {
+    await expect(run(finetune(taught('refused-tuning', more as object)))).rejects.toThrow(message);
+  });
+});
