@@ -28,6 +28,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'models',
     'ops',
     'runtime',
+    'tasks',
     'tokenizers',
     'train',
   ],

@@ -140,8 +140,8 @@ describe('data', () => {
     ['an unknown architecture', () => text, /no new model of architecture/, { architecture: 'lstm' }],
     ['a width without whole heads', () => text, /not a multiple/, { architecture: 'llama', width: 40, headWidth: 32 }],
     ['an unknown option', () => text, /unknown option/, { stepz: 3 }],
-  ] as const)('%s is refused', async (_, make, message, more = {}) => {
-    await expect(run(trainModel(small('refused', { data: [make()], ...(more as object) })))).rejects.toThrow(message);
+  ] as [string, () => string, RegExp, object?][])('%s is refused', async (_, make, message, more = {}) => {
+    await expect(run(trainModel(small('refused', { data: [make()], ...more })))).rejects.toThrow(message);
   });
 
   test('gzipped text, JSONL and CSV give the same corpus', async () => {

@@ -4,6 +4,7 @@ import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
 import { benchCommand } from './bench.ts';
 import { convertCommand } from './convert.ts';
+import { evaluateCommand } from './evaluate.ts';
 import { finetuneCommand } from './finetune.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
@@ -37,7 +38,8 @@ Examples:
   .addCommand(stateCommand())
   .addCommand(benchCommand())
   .addCommand(trainCommand())
-  .addCommand(finetuneCommand());
+  .addCommand(finetuneCommand())
+  .addCommand(evaluateCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {

@@ -1,0 +1,133 @@
+import { Command } from 'commander';
+import { InputError } from '../core/errors.ts';
+import { dataFiles, readRecords, readTexts } from '../platform/data-files.ts';
+import { readQuestions } from '../platform/question-files.ts';
+import type { Model } from '../runtime/model.ts';
+import { evaluate } from '../tasks/evaluate.ts';
+import { score } from '../tasks/score.ts';
+import { collect, integer, type ModelFlags, withModel } from './options.ts';
+import { interruptSignal, loadModel, ProgressLine, print } from './terminal.ts';
+
+interface EvaluateFlags extends ModelFlags {
+  readonly data: readonly string[];
+  readonly questions?: boolean;
+  readonly field: string;
+  readonly label?: string;
+  readonly columns?: readonly string[];
+  readonly limit?: number;
+  readonly length?: number;
+  readonly json?: boolean;
+}
+
+export function evaluateCommand(): Command {
+  const command = new Command('eval')
+    .description('Measure a model on texts (perplexity, bits per byte) or on questions with known answers (accuracy).')
+    .requiredOption('-d, --data <path>', 'text, or questions in JSONL, CSV or TSV; may be given several times', collect)
+    .option('--questions', 'the last word of every text is a question (LAMBADA); other kinds are told by their fields')
+    .option('--field <name>', 'field of the texts', 'text')
+    .option('--label <name>', 'field of the labels: the model is a classifier')
+    .option('--columns <names>', 'names of the columns of CSV and TSV files without a header', (text) =>
+      text.split(','),
+    )
+    .option('--limit <n>', 'the most questions to ask, or texts to read', integer)
+    .option('-l, --length <n>', 'read texts in windows of this many tokens, each from its own beginning', integer)
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  riverrun eval --data held-out.txt
+  riverrun eval --model ./my-model --data held-out.txt --length 512 --json
+  riverrun eval --data lambada.jsonl --questions --limit 500
+  riverrun eval --data blimp/anaphor_gender_agreement.jsonl
+  riverrun eval --data quiz.jsonl            # {"prompt": …, "choices": [ … ], "answer": 0}
+  riverrun eval --model ./my-classifier --data test.csv --field text --label category`,
+    )
+    .action(runEvaluate);
+  return withModel(command);
+}
+
+async function runEvaluate(flags: EvaluateFlags): Promise<void> {
+  const signal = interruptSignal();
+  const files = dataFiles(flags.data);
+  const model = await loadModel(flags, signal);
+  const line = new ProgressLine(flags.quiet);
+  try {
+    const isText = flags.label === undefined && !flags.questions && !(await hasQuestions(files));
+    const result = isText
+      ? await ofTexts(model, files, flags, signal, line)
+      : await ofQuestions(model, files, flags, signal, line);
+    line.clear();
+    if (flags.json) await print(`${JSON.stringify({ model: flags.model, data: flags.data, ...result })}\n`);
+    else
+      await print(
+        Object.entries(result)
+          .map(
+            ([name, value]) =>
+              `${name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`).padEnd(18)}${Number.isInteger(value) ? value : value.toFixed(4)}\n`,
+          )
+          .join(''),
+      );
+  } finally {
+    line.clear();
+    model.dispose();
+  }
+}
+
+/** Whether JSONL's first line has the fields of a question. */
+async function hasQuestions(files: readonly string[]): Promise<boolean> {
+  if (!/\.(jsonl|ndjson)(\.gz)?$/.test(files[0]!)) return false;
+  for await (const { fields } of readRecords([files[0]!]))
+    return ['choices', 'sentence_good', 'ending'].some((name) => name in fields);
+  return false;
+}
+
+async function ofQuestions(
+  model: Model,
+  files: readonly string[],
+  { field, label, columns, limit }: EvaluateFlags,
+  signal: AbortSignal,
+  line: ProgressLine,
+): Promise<Record<string, number>> {
+  const onProgress = (done: number, right: number) =>
+    line.show(`${done} questions, ${((100 * right) / done).toFixed(1)} % right`);
+  return { ...(await evaluate(model, readQuestions(files, { field, label, columns, limit }), { signal, onProgress })) };
+}
+
+async function ofTexts(
+  model: Model,
+  files: readonly string[],
+  { field, length, limit }: EvaluateFlags,
+  signal: AbortSignal,
+  line: ProgressLine,
+): Promise<Record<string, number>> {
+  const { tokenizer } = model;
+  const start = tokenizer.endOfText;
+  let [texts, bytes, tokens, scored, sum] = [0, 0, 0, 0, 0];
+  for await (const text of readTexts(files, field)) {
+    if (texts++ >= (limit ?? Infinity)) break;
+    const ids = tokenizer.encode(text);
+    if (start !== undefined && ids[0] !== start) ids.unshift(start);
+    bytes += new TextEncoder().encode(text).length;
+    const size = length ?? Math.max(2, ids.length);
+    // The first token of a window is given, so windows share one token with the next.
+    for (let from = 0; from + 1 < ids.length; from += size) {
+      const session = model.session();
+      const part = await score(session, [ids.slice(from, from + size + 1)], {
+        signal,
+        onToken: () => line.show(`${++tokens} tokens`),
+      });
+      session.dispose();
+      scored += part.scored;
+      sum -= part.logProbability;
+    }
+  }
+  if (scored === 0) throw new InputError('there is nothing to measure: the texts have no two tokens');
+  return {
+    texts: Math.min(texts, limit ?? texts),
+    tokens: scored,
+    loss: sum / scored,
+    perplexity: Math.exp(sum / scored),
+    bitsPerByte: sum / Math.LN2 / bytes,
+  };
+}

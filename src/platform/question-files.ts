@@ -1,0 +1,56 @@
+import { InputError } from '../core/errors.ts';
+import type { Question } from '../tasks/evaluate.ts';
+import { type DataRecord, dataFiles, readRecords } from './data-files.ts';
+
+export interface QuestionOptions {
+  /** Field of the texts. Default `text`. */
+  readonly field?: string | undefined;
+  /** Field of the labels, for classifiers. */
+  readonly label?: string | undefined;
+  readonly columns?: readonly string[] | undefined;
+  /** The most questions that are asked. */
+  readonly limit?: number | undefined;
+}
+
+/**
+ * Questions of JSONL, CSV and TSV files, told by their fields: `choices` with `answer` (index or text) and `prompt` or `question`;
+ * `sentence_good` and `sentence_bad` (BLiMP); a text and its label where `label` is named; else a text whose last word is
+ * the question (LAMBADA).
+ */
+export async function* readQuestions(
+  paths: readonly string[],
+  options: QuestionOptions = {},
+): AsyncGenerator<Question> {
+  let count = 0;
+  for await (const record of readRecords(dataFiles(paths), options.columns)) {
+    if (count++ >= (options.limit ?? Infinity)) return;
+    yield questionOf(record, options);
+  }
+}
+
+function questionOf({ fields, where }: DataRecord, { field = 'text', label }: QuestionOptions): Question {
+  const text = (name: string): string => {
+    const value = fields[name];
+    if (typeof value !== 'string' || value === '')
+      throw new InputError(`${where} has no text "${name}" (it has ${Object.keys(fields).join(', ')})`);
+    return value;
+  };
+  if (label !== undefined) return { kind: 'label', text: text(field), label: text(label) };
+  if (fields['sentence_good'] !== undefined)
+    return { kind: 'pair', good: text('sentence_good'), bad: text('sentence_bad') };
+  if (fields['choices'] !== undefined) {
+    const choices = fields['choices'];
+    if (!Array.isArray(choices) || choices.length < 2 || !choices.every((choice) => typeof choice === 'string'))
+      throw new InputError(`${where}: choices must be a list of at least two texts`);
+    const given = fields['answer'];
+    const answer = typeof given === 'number' ? given : choices.indexOf(String(given));
+    if (!Number.isInteger(answer) || answer < 0 || answer >= choices.length)
+      throw new InputError(`${where}: the answer ${JSON.stringify(given)} is none of the choices`);
+    return { kind: 'choice', prompt: text(fields['prompt'] === undefined ? 'question' : 'prompt'), choices, answer };
+  }
+  if (fields['ending'] !== undefined) return { kind: 'ending', prompt: text('prompt'), ending: text('ending') };
+  const whole = text(field).trimEnd();
+  const cut = whole.lastIndexOf(' ');
+  if (cut <= 0) throw new InputError(`${where} is a single word: the last word of a text is what is asked`);
+  return { kind: 'ending', prompt: whole.slice(0, cut), ending: whole.slice(cut) };
+}

@@ -1,0 +1,146 @@
+import { InputError } from '../core/errors.ts';
+import { logSumExp } from '../ops/cross-entropy.ts';
+import type { Model } from '../runtime/model.ts';
+import type { Session } from '../runtime/session.ts';
+
+/** A question to a model whose answer is known. */
+export type Question =
+  /** Which of several ends follows the prompt. */
+  | { readonly kind: 'choice'; readonly prompt: string; readonly choices: readonly string[]; readonly answer: number }
+  /** Which of two sentences is the likelier. */
+  | { readonly kind: 'pair'; readonly good: string; readonly bad: string }
+  /** How a text ends. */
+  | { readonly kind: 'ending'; readonly prompt: string; readonly ending: string }
+  /** The label that a classifier gives a text. */
+  | { readonly kind: 'label'; readonly text: string; readonly label: string };
+
+export interface Accuracy {
+  readonly questions: number;
+  readonly right: number;
+  /** right / questions. */
+  readonly accuracy: number;
+  /** For endings: e to the mean surprise of the endings. */
+  readonly perplexity?: number;
+}
+
+export interface EvaluateOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((done: number, right: number) => void) | undefined;
+}
+
+/** Asks a model questions, each from an empty session, and counts what it gets right. InputError where there are none. */
+export async function evaluate(
+  model: Model,
+  questions: AsyncIterable<Question> | Iterable<Question>,
+  { signal, onProgress }: EvaluateOptions = {},
+): Promise<Accuracy> {
+  let [asked, right, surprise, endings] = [0, 0, 0, 0];
+  for await (const question of questions) {
+    signal?.throwIfAborted();
+    const answer = await ask(model, question);
+    asked++;
+    if (answer.right) right++;
+    if (answer.surprise !== undefined) {
+      surprise += answer.surprise;
+      endings++;
+    }
+    onProgress?.(asked, right);
+  }
+  if (asked === 0) throw new InputError('there are no questions');
+  const result = { questions: asked, right, accuracy: right / asked };
+  return endings > 0 ? { ...result, perplexity: Math.exp(surprise / endings) } : result;
+}
+
+interface Answer {
+  readonly right: boolean;
+  /** Of the ending, in nats. */
+  readonly surprise?: number;
+}
+
+async function ask(model: Model, question: Question): Promise<Answer> {
+  const session = model.session();
+  try {
+    switch (question.kind) {
+      case 'label':
+        return { right: (await labelOf(session, question.text)) === question.label };
+      case 'pair': {
+        const other = model.session();
+        const [good, bad] = [await surpriseOf(session, question.good), await surpriseOf(other, question.bad)];
+        other.dispose();
+        return { right: good < bad };
+      }
+      case 'ending':
+        return await ending(session, question.prompt, question.ending);
+      case 'choice': {
+        await session.read(question.prompt);
+        const found: number[] = [];
+        for (const choice of question.choices) {
+          const fork = session.fork();
+          found.push((await continuation(fork, question.prompt, choice)).surprise);
+          fork.dispose();
+        }
+        return { right: found.indexOf(Math.min(...found)) === question.answer };
+      }
+    }
+  } finally {
+    session.dispose();
+  }
+}
+
+async function labelOf(session: Session, text: string): Promise<string> {
+  const { labels } = session.model;
+  if (!labels) throw new InputError('the model is no classifier: it has no labels to tell');
+  await session.read(text);
+  const { logits } = session;
+  return labels[logits.indexOf(Math.max(...logits))]!;
+}
+
+/** −ln p of a text's tokens after the first. */
+async function surpriseOf(session: Session, text: string): Promise<number> {
+  const tokens = session.model.tokenizer.encode(text);
+  // Texts begin with the token that ends texts, where the model knows one: so that the first word counts.
+  const { endOfText, beginOfText } = session.model.tokenizer;
+  const start = beginOfText ?? endOfText;
+  if (start !== undefined && tokens[0] !== start) tokens.unshift(start);
+  const logits = await session.logitsOf(tokens);
+  return surprises(logits, tokens.slice(1), session.model.outputSize).sum;
+}
+
+async function ending(session: Session, prompt: string, end: string): Promise<Answer> {
+  await session.read(prompt);
+  const { surprise, isLikeliest } = await continuation(session, prompt, end);
+  return { right: isLikeliest, surprise };
+}
+
+/** How a text that was read goes on with `text`: −ln p, and whether every token is the likeliest one. */
+async function continuation(
+  session: Session,
+  prompt: string,
+  text: string,
+): Promise<{ surprise: number; isLikeliest: boolean }> {
+  const { tokenizer, outputSize } = session.model;
+  const [before, whole] = [tokenizer.encode(prompt), tokenizer.encode(prompt + text)];
+  // Where the tokens of the whole do not begin with the prompt's, the continuation is encoded alone.
+  const joins = before.every((token, i) => whole[i] === token);
+  const tokens = joins ? whole.slice(before.length) : tokenizer.encode(text, { addSpecialTokens: false });
+  if (tokens.length === 0) return { surprise: 0, isLikeliest: true };
+  const first = session.logits.slice();
+  const rest = tokens.length > 1 ? await session.logitsOf(tokens.slice(0, -1)) : new Float32Array(0);
+  const all = new Float32Array(first.length + rest.length);
+  all.set(first);
+  all.set(rest, first.length);
+  const { sum, likeliest } = surprises(all, tokens, outputSize);
+  return { surprise: sum, isLikeliest: likeliest };
+}
+
+/** Surprise of each token under its row of logits. */
+function surprises(logits: Float32Array, tokens: readonly number[], V: number): { sum: number; likeliest: boolean } {
+  let sum = 0;
+  let likeliest = true;
+  for (const [i, token] of tokens.entries()) {
+    const row = logits.subarray(i * V, (i + 1) * V);
+    sum += logSumExp(row, 0, V) - row[token]!;
+    for (let v = 0; likeliest && v < V; v++) if (row[v]! > row[token]!) likeliest = false;
+  }
+  return { sum, likeliest };
+}
