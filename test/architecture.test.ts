@@ -18,7 +18,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   statespace: ['core'],
   runtime: ['core', 'ops', 'layers', 'models', 'formats', 'tokenizers', 'chat', 'constraints'],
   train: ['core', 'ops', 'layers', 'models', 'formats', 'tokenizers', 'runtime'],
-  tasks: ['core', 'ops', 'runtime', 'tokenizers'],
+  tasks: ['core', 'ops', 'chat', 'constraints', 'runtime', 'tokenizers'],
   platform: [
     'core',
     'backends/reference',
@@ -29,6 +29,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'models',
     'ops',
     'runtime',
+    'tasks',
     'tokenizers',
   ],
   server: ['*'],

@@ -57,6 +57,8 @@ export class Model {
   readonly title: string;
   /** Number of logits. */
   readonly vocabularySize: number;
+  /** Numbers D of a token's hidden state. */
+  readonly hiddenSize: number;
   /** Number of trained numbers. */
   readonly parameterCount: number;
   /** The longest text it can see: Infinity, but for models with a learned table of positions. */
@@ -83,6 +85,7 @@ export class Model {
     this.fingerprint = parts.fingerprint;
     this.#parts = parts;
     this.#runner = new Runner(backend, weights, graph, vocabularySize);
+    this.hiddenSize = this.#runner.hiddenSize;
   }
 
   /** The tokenizer; InputError when the model came without one. */
