@@ -19,6 +19,8 @@ export interface GenerateOptions extends SamplerOptions {
    * model ends it, or, where it has no token for that, at once. InputError where no token is allowed.
    */
   readonly constraint?: Constraint;
+  /** Tokens that penalties count as seen before, besides those of the prompt. */
+  readonly seen?: readonly number[];
   /** Tells every token's ln p, and those of this many likeliest tokens: see `Generation.logprobs`. */
   readonly logprobs?: number;
   /** Stops the generation: the iterator rejects with the signal's reason, and what was generated stays in the session. */
@@ -47,6 +49,7 @@ const optionNames = [
   'stop',
   'stopTokens',
   'constraint',
+  'seen',
   'logprobs',
   'signal',
   'onToken',
@@ -80,8 +83,9 @@ async function* run(
   sampler: Sampler,
   stops: StopTexts,
   start: ConstraintState | undefined,
-  { signal, onToken, stopTokens = [], logprobs: likeliest }: GenerateOptions,
+  { signal, onToken, seen = [], stopTokens = [], logprobs: likeliest }: GenerateOptions,
 ): AsyncGenerator<string, Generation, void> {
+  for (const token of seen) sampler.accept(token);
   if (prompt !== undefined) await session.read(counted(prompt, session, sampler), { signal });
   const { tokenizer } = session.model;
   // What a constraint allows is bytes; other decoders leave out a first word's space.

@@ -1,7 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import type { GenerateOptions, Generation } from '../runtime/generate.ts';
 import type { Session } from '../runtime/session.ts';
-import type { Source } from '../runtime/source.ts';
+import { isTokens, type Source } from '../runtime/source.ts';
 import { complete } from './complete.ts';
 
 export interface SamplesOptions extends Omit<GenerateOptions, 'onToken'> {
@@ -11,7 +11,7 @@ export interface SamplesOptions extends Omit<GenerateOptions, 'onToken'> {
 
 /**
  * Several continuations of one text, in one packed step a token: after `prompt` the session is forked, and stays where the
- * prompt ends. The i-th text has the seed `seed + i`; penalties count what is generated.
+ * prompt ends. The i-th text has the seed `seed + i`.
  */
 export async function samples(
   session: Session,
@@ -20,11 +20,15 @@ export async function samples(
 ): Promise<Generation[]> {
   if (!Number.isInteger(n) || n < 1) throw new InputError(`n is ${String(n)}: it must be a whole number from 1`);
   const { seed = Math.floor(Math.random() * 2 ** 48), signal } = options;
-  if (prompt !== undefined) await session.read(prompt, { signal });
+  const { tokenizer } = session.model;
+  const source =
+    typeof prompt === 'string' ? tokenizer.encode(prompt, { addSpecialTokens: session.position === 0 }) : prompt;
+  if (source !== undefined) await session.read(source, { signal });
+  const seen = [...(options.seen ?? []), ...(source !== undefined && isTokens(source) ? Array.from(source) : [])];
   const forks = await packedForks(session, n);
   try {
     return await Promise.all(
-      forks.map((fork, i) => complete(fork.generate(undefined, { ...options, seed: seed + i }))),
+      forks.map((fork, i) => complete(fork.generate(undefined, { ...options, seen, seed: seed + i }))),
     );
   } finally {
     for (const fork of forks) fork.dispose();
