@@ -90,11 +90,19 @@ describe('documents', () => {
     const [first, second] = [await reader.ask('Who is Tom?'), await reader.ask('Who is Tom?')];
     expect(first).toEqual(second);
     expect(first.text).not.toMatch(/\n|^\s|\s$/);
+    expect(first.text.length).toBeGreaterThan(1);
+    // The same as going on from the whole text, up to the first end of a line.
     const session = model.session();
-    await session.read(story);
-    const prompt = '\n\nQuestion: Who is Tom?\n\nAnswer:';
-    const alone = await complete(session.generate(prompt, { temperature: 0, stop: '\n', maxTokens: 64 }));
-    expect(alone.text.trim()).toBe(first.text);
+    await session.read(`${story}\n\nQuestion: Who is Tom?\n\nAnswer:`);
+    const [word] = model.tokenizer.encode(` ${first.text}`, { addSpecialTokens: false });
+    expect(first.tokens[0]).toBe(word);
+    const measured = await score(session, [first.tokens]);
+    expect(first.logProbability).toBeCloseTo(measured.logProbability, 1);
+    const own = await reader.ask('Who is Tom?', { prompt: (question) => ` ${question} Tom is`, maxTokens: 12 });
+    const generation = model
+      .session()
+      .generate(`${story} Who is Tom? Tom is`, { temperature: 0, maxTokens: 12, stop: '\n' });
+    expect((await complete(generation)).text.trim()).toBe(own.text);
     reader.dispose();
   });
 

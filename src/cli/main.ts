@@ -2,8 +2,12 @@
 import { Command, CommanderError } from 'commander';
 import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
+import { askCommand } from './ask.ts';
 import { benchCommand } from './bench.ts';
+import { chatCommand } from './chat.ts';
+import { classifyCommand } from './classify.ts';
 import { convertCommand } from './convert.ts';
+import { embedCommand } from './embed.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { pullCommand } from './pull.ts';
@@ -22,12 +26,18 @@ const program = new Command('riverrun')
 Examples:
   riverrun generate "Once upon a time"
   riverrun generate --model state-spaces/mamba-130m-hf --max-tokens 50 "The river"
+  riverrun ask book.txt "Who is the youngest son?"
+  riverrun classify --labels dogs,kings,ships < texts.txt
   riverrun score --file book.txt
   riverrun inspect ./my-mamba
   riverrun pull state-spaces/mamba-130m-hf
   riverrun convert ./my-mamba my-mamba.gguf --type q8_0`,
   )
   .addCommand(generateCommand())
+  .addCommand(chatCommand())
+  .addCommand(askCommand())
+  .addCommand(classifyCommand())
+  .addCommand(embedCommand())
   .addCommand(scoreCommand())
   .addCommand(inspectCommand())
   .addCommand(pullCommand())

@@ -1,3 +1,4 @@
+import type { Constraint } from '../constraints/constraint.ts';
 import { InputError } from '../core/errors.ts';
 import type { GenerateOptions, Generation } from '../runtime/generate.ts';
 import type { Model } from '../runtime/model.ts';
@@ -22,6 +23,11 @@ export interface Answer {
 }
 
 const defaultPrompt = (question: string): string => `\n\nQuestion: ${question}\n\nAnswer:`;
+
+/** A line with something in it. Where the model can end a text, that ends the line too. */
+const oneLine = ({ tokenizer }: Model): Constraint => ({
+  regex: tokenizer.endOfText === undefined ? / ?\S[^\n]*\n/u : / ?\S[^\n]*\n?/u,
+});
 
 /**
  * A document that was read once, to be asked many things: each question goes on from a copy of the state after the document,
@@ -58,8 +64,8 @@ export class DocumentReader {
   }
 
   /**
-   * Answers a question, by default with the likeliest words up to the end of a line. All options of generating apply; with
-   * `constraint: { choices }` the answer is one of a list.
+   * Answers a question, by default with the likeliest words up to the end of a line, of which there is at least one. All
+   * options of generating apply; with `constraint: { choices }` the answer is one of a list.
    */
   async ask(question: string, options: AskOptions = {}): Promise<Answer> {
     return await complete(this.stream(question, options));
@@ -71,8 +77,8 @@ export class DocumentReader {
     const { prompt = defaultPrompt, ...given } = options;
     const session = this.#session.fork();
     try {
-      const stop = given.constraint ? {} : { stop: '\n' };
-      const settings = { temperature: 0, maxTokens: 64, ...stop, ...given, logprobs: 0 };
+      const constraint = given.constraint ?? oneLine(session.model);
+      const settings = { temperature: 0, maxTokens: 64, ...given, constraint, logprobs: 0 };
       const generation = session.generate(prompt(question), settings);
       const { text, tokens, logprobs, finishReason } = yield* generation;
       const logProbability = logprobs!.reduce((sum, { logprob }) => sum + logprob, 0);
