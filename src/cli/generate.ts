@@ -1,10 +1,11 @@
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { loadState, saveState } from '../platform/state-files.ts';
+import type { Session } from '../runtime/session.ts';
 import { type ConstraintFlags, constraintOf, withConstraint } from './constraint-options.ts';
 import { type ModelFlags, withModel } from './options.ts';
 import { type SamplingFlags, samplingOptions, withSampling } from './sampling-options.ts';
-import { interruptSignal, loadModel, print, readStandardInput } from './terminal.ts';
+import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
 
 interface GenerateFlags extends ModelFlags, SamplingFlags, ConstraintFlags {
   readonly load?: string;
@@ -45,19 +46,21 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
     const session = model.session();
     if (flags.load !== undefined) await session.state.restore(await loadState(flags.load, model));
     const tokens: number[] = [];
-    const generation = session.generate(prompt, {
+    const text = typeof prompt === 'string' ? prompt : undefined;
+    const generation = session.generate(text, {
       ...samplingOptions(flags),
       ...(constraint && { constraint }),
       signal,
       onToken: (token) => tokens.push(token),
     });
-    let text = '';
+    if (typeof prompt === 'object') await readLong(session, prompt, signal, flags.quiet);
+    let generated = '';
     let finishReason: string;
-    if (!flags.json && prompt !== undefined) await print(prompt);
+    if (!flags.json && text !== undefined) await print(text);
     try {
       let next = await generation.next();
       for (; !next.done; next = await generation.next()) {
-        text += next.value;
+        generated += next.value;
         if (!flags.json) await print(next.value);
       }
       finishReason = next.value.finishReason;
@@ -66,7 +69,8 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
       finishReason = 'interrupted';
       process.exitCode = 130;
     }
-    if (flags.json) await print(`${JSON.stringify({ model: flags.model, prompt, text, tokens, finishReason })}\n`);
+    if (flags.json)
+      await print(`${JSON.stringify({ model: flags.model, prompt: text, text: generated, tokens, finishReason })}\n`);
     else await print('\n');
     if (flags.save !== undefined) await saveState(flags.save, session.state.save());
   } finally {
@@ -74,11 +78,54 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
   }
 }
 
+async function readLong(
+  session: Session,
+  source: AsyncIterable<string>,
+  signal: AbortSignal,
+  quiet: boolean | undefined,
+): Promise<void> {
+  const line = new ProgressLine(quiet);
+  try {
+    const onProgress = (tokens: number) => line.show(`reading: ${tokens.toLocaleString('en-US')} tokens`);
+    await session.read(source, { signal, onProgress });
+  } finally {
+    line.clear();
+  }
+}
+
+/** Longer texts on standard input are read as they come, and not repeated on standard output. */
+const LONGEST_PROMPT = 1 << 16;
+
+type Prompt = string | AsyncIterable<string> | undefined;
+
 /** The text to continue; none where a saved state is gone on from as it is. */
-async function readPrompt(argument: string | undefined, { load }: GenerateFlags): Promise<string | undefined> {
-  const prompt = argument ?? (await readStandardInput())?.replace(/\r?\n$/, '');
+async function readPrompt(argument: string | undefined, { load }: GenerateFlags): Promise<Prompt> {
+  const prompt = argument ?? (await pipedPrompt());
   if (load !== undefined && argument === undefined && !prompt) return undefined;
   if (prompt === undefined) throw new InputError('there is no prompt: give one as an argument, or on standard input');
   if (prompt === '') throw new InputError('the prompt is empty: there is nothing to continue');
   return prompt;
+}
+
+/** Standard input without the end of its last line: as a text, or as a stream where it is long. */
+async function pipedPrompt(): Promise<Prompt> {
+  if (process.stdin.isTTY) return undefined;
+  const input = standardInput();
+  let text = '';
+  while (text.length <= LONGEST_PROMPT) {
+    const next = await input.next();
+    if (next.done) return text.replace(/\r?\n$/, '');
+    text += next.value;
+  }
+  return withoutLastEnd(text, input);
+}
+
+async function* withoutLastEnd(begin: string, rest: AsyncIterable<string>): AsyncGenerator<string> {
+  let held = begin;
+  for await (const piece of rest) {
+    const text = held + piece;
+    held = /\r?\n?$/.exec(text)![0];
+    yield text.slice(0, text.length - held.length);
+  }
+  yield held.replace(/\r?\n$/, '');
 }

@@ -49,14 +49,6 @@ export async function* standardInputLines(): AsyncGenerator<string> {
   if (held.trim() !== '') yield held;
 }
 
-/** All of standard input as text, or nothing when it is a terminal. */
-export async function readStandardInput(): Promise<string | undefined> {
-  if (process.stdin.isTTY) return undefined;
-  let text = '';
-  for await (const piece of standardInput()) text += piece;
-  return text;
-}
-
 /** A line on standard error that replaces itself, shown only on a terminal. */
 export class ProgressLine {
   readonly #shown: boolean;
