@@ -18,7 +18,6 @@ interface State {
 /** No text that is allowed begins like this. */
 export const DEAD = -1;
 const UNKNOWN = -2;
-const MOST_ITEMS = 10_000;
 
 /**
  * Follows a network byte by byte. States are numbers; equal ones have equal numbers and the ways between them are found
@@ -71,20 +70,25 @@ export class Automaton {
     const seen = new Set<string>();
     const items: Item[] = [];
     let isFinal = false;
-    const waiting = [...roots];
+    const waiting: (Item & { depth: number })[] = roots.map((item) => ({ ...item, depth: 0 }));
     for (let item = waiting.pop(); item; item = waiting.pop()) {
-      const { place, stack } = item;
+      const { place, stack, depth } = item;
       const key = `${place},${stack}`;
       if (seen.has(key)) continue;
       seen.add(key);
-      if (seen.size > MOST_ITEMS) throw new InputError('the constraint contains itself without an end');
+      // Deeper than there are rules, one of them has called itself before any byte came.
+      if (depth > this.#ends.size) throw new InputError('the constraint contains itself without an end');
       const { bytes, free, calls } = this.#network.places[place]!;
-      if (bytes.length > 0) items.push(item);
-      for (const to of free) waiting.push({ place: to, stack });
-      for (const { rule, to } of calls) waiting.push({ place: rule.start, stack: this.#push(to, stack) });
+      if (bytes.length > 0) items.push({ place, stack });
+      for (const to of free) waiting.push({ place: to, stack, depth });
+      for (const { rule, to } of calls)
+        waiting.push({ place: rule.start, stack: this.#push(to, stack), depth: depth + 1 });
       if (!this.#ends.has(place)) continue;
       if (stack === 0) isFinal = true;
-      else waiting.push({ place: this.#stacks[stack]!.to, stack: this.#stacks[stack]!.rest });
+      else {
+        const { to, rest } = this.#stacks[stack]!;
+        waiting.push({ place: to, stack: rest, depth: depth - 1 });
+      }
     }
     return this.#number(items, isFinal);
   }

@@ -81,6 +81,12 @@ describe('choices', () => {
     for (const text of ['', 'ye', 'yes p', 'no', 'nö.x']) expect(accepts(state, text)).toBe(false);
   });
 
+  test('may be many', () => {
+    const state = start({ choices: Array.from({ length: 20_000 }, (_, i) => `number ${i}`) });
+    expect(accepts(state, 'number 19999')).toBe(true);
+    expect(accepts(state, 'number 20000')).toBe(false);
+  });
+
   test.each([
     [{ choices: [] }, /list of texts/],
     [{ choices: ['a', ''] }, /none of them empty/],

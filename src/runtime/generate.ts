@@ -62,7 +62,9 @@ export function generate(
   options: GenerateOptions,
 ): AsyncGenerator<string, Generation, void> {
   refuseUnknownOptions(options, optionNames);
-  const { maxTokens = 256, constraint, logprobs } = options;
+  const { maxTokens = 256, constraint, logprobs, stopTokens = [] } = options;
+  if (!Array.isArray(stopTokens) || !stopTokens.every((token) => Number.isSafeInteger(token)))
+    throw new InputError(`stopTokens is ${String(stopTokens)}: it must be a list of token ids`);
   if (!(maxTokens >= 0) || !(Number.isInteger(maxTokens) || maxTokens === Infinity)) {
     throw new InputError(`maxTokens is ${String(maxTokens)}: it must be a whole number`);
   }
