@@ -91,20 +91,23 @@ ${cases.join('\n')}
     '--disableWarning',
     '112',
   ];
-  for (const [name, extra] of [
-    ['simd', []],
-    ['relaxed', ['--enable', 'relaxed-simd']],
-  ]) {
-    const out = join(generated, `${name}.wasm`);
-    execFileSync(process.execPath, [asc, entry, '-o', out, ...common, ...extra], { stdio: 'inherit', cwd: root });
-    const bytes = readFileSync(out);
-    writeFileSync(
-      join(generated, `${name}.ts`),
-      `/** The kernels (${name} build), ${bytes.length} bytes, base64. */\nexport const module =\n  '${bytes.toString('base64')}';\n`,
-    );
-    rmSync(out);
+  try {
+    for (const [name, extra] of [
+      ['simd', []],
+      ['relaxed', ['--enable', 'relaxed-simd']],
+    ]) {
+      const out = join(generated, `${name}.wasm`);
+      execFileSync(process.execPath, [asc, entry, '-o', out, ...common, ...extra], { stdio: 'inherit', cwd: root });
+      const bytes = readFileSync(out);
+      writeFileSync(
+        join(generated, `${name}.ts`),
+        `/** The kernels (${name} build), ${bytes.length} bytes, base64. */\nexport const module =\n  '${bytes.toString('base64')}';\n`,
+      );
+      rmSync(out);
+    }
+  } finally {
+    rmSync(entry);
   }
-  rmSync(entry);
   writeFileSync(
     join(generated, 'kernel-ids.ts'),
     `/** Numbers by which plans name the kernels. */\nexport const kernelIds = {\n${list.map(({ name }, id) => `  ${name}: ${id},`).join('\n')}\n} as const;\n\nexport type KernelName = keyof typeof kernelIds;\n`,

@@ -31,6 +31,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'runtime',
     'tasks',
     'tokenizers',
+    'train',
   ],
   server: ['*'],
   cli: ['*'],

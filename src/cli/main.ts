@@ -8,11 +8,13 @@ import { chatCommand } from './chat.ts';
 import { classifyCommand } from './classify.ts';
 import { convertCommand } from './convert.ts';
 import { embedCommand } from './embed.ts';
+import { finetuneCommand } from './finetune.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { pullCommand } from './pull.ts';
 import { scoreCommand } from './score.ts';
 import { stateCommand } from './state.ts';
+import { trainCommand } from './train.ts';
 
 const program = new Command('riverrun')
   .description('Sequence models whose cost grows with the length of the text: run, measure and inspect them.')
@@ -43,7 +45,9 @@ Examples:
   .addCommand(pullCommand())
   .addCommand(convertCommand())
   .addCommand(stateCommand())
-  .addCommand(benchCommand());
+  .addCommand(benchCommand())
+  .addCommand(trainCommand())
+  .addCommand(finetuneCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 try {

@@ -36,6 +36,11 @@ export class InputError extends RiverrunError {
   override name = 'InputError';
 }
 
+/** A training that can not go on: its loss is no number any more, or its data does not fit. */
+export class TrainingError extends RiverrunError {
+  override name = 'TrainingError';
+}
+
 /** Use of a model or session after `dispose()`. */
 export class DisposedError extends RiverrunError {
   override name = 'DisposedError';

@@ -74,6 +74,11 @@ export interface Op {
   readonly state?: Readonly<Record<string, string | null>>;
   /** Those states that gain a row with every token: their views have one row per token of the sequence, back to back. */
   readonly growing?: readonly string[];
+  /**
+   * Inputs whose memory an output may take over, element for element, when nothing reads them afterwards: the output by
+   * input. Where the input is a parameter, this is how it is updated in place.
+   */
+  readonly overwrites?: Readonly<Record<string, string>>;
   /** Views only: how many elements into its (only) input the output begins, when it can share the input's memory. */
   readonly view?: (input: Tensor, attributes: Attributes) => { readonly offset: number } | undefined;
   /** Writes every element of every output. Plain loops over rows, in whatever precision `data` has. */

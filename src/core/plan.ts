@@ -3,7 +3,6 @@ import { reachable } from './grad.ts';
 import type { Op } from './op.ts';
 import { type Counts, elementCount, isRuntime, rowSize, type Shape } from './shape.ts';
 import type { Attributes, DType, Node, Tensor } from './tensor.ts';
-import type { Carry } from './trace.ts';
 
 /**
  * Where a tensor's data lies. `arena` is the plan's own working memory; `state` is one block per sequence, found
@@ -32,6 +31,18 @@ export interface Step {
   readonly scratch: number;
 }
 
+/**
+ * What a run leaves behind for the next: `next` takes the place of `previous`, a state (see `Carry`) or, in training, a
+ * parameter that is held row by row.
+ */
+export interface Replacement {
+  readonly name: string;
+  readonly previous: Tensor;
+  readonly next: Tensor;
+  /** Whether it is a state that gains a row with every token. */
+  readonly growing?: boolean;
+}
+
 /** A graph laid out: a flat list of kernel calls over one arena. Running it allocates nothing. */
 export interface Plan {
   readonly steps: readonly Step[];
@@ -57,16 +68,16 @@ const alignment = 4;
 const align = (n: number): number => Math.ceil(n / alignment) * alignment;
 
 /**
- * Lays out the graph that computes `outputs` and advances `carries`: topological order, liveness, one arena.
- * State is updated in place where the op can and nothing reads the old value afterwards.
+ * Lays out the graph that computes `outputs` and makes `replacements`: topological order, liveness, one arena.
+ * States and parameters are updated in place where the op can and nothing reads the old value afterwards.
  */
 export function plan(
   outputs: ReadonlyMap<string, Tensor>,
-  carries: Iterable<Carry>,
+  replacements: Iterable<Replacement>,
   capacity: Counts,
   layout: Layout,
 ): Plan {
-  return new Planner(capacity, layout).plan(outputs, [...carries]);
+  return new Planner(capacity, layout).plan(outputs, [...replacements]);
 }
 
 /** A step before arena offsets are known. */
@@ -131,6 +142,7 @@ class Planner {
   readonly #inputs = new Map<string, { shape: Shape; dtype: DType }>();
   readonly #constants: (readonly number[])[] = [];
   readonly #copies = new Map<Place | Block, Block>();
+  #lastReaders: ReadonlyMap<Tensor, number> = new Map();
   readonly capacity: Counts;
   readonly layout: Layout;
 
@@ -139,17 +151,18 @@ class Planner {
     this.layout = layout;
   }
 
-  plan(outputs: ReadonlyMap<string, Tensor>, carries: readonly Carry[]): Plan {
-    const roots = [...outputs.values(), ...carries.map(({ next }) => next)].map((tensor) => tensor.node);
-    const nodes = [...reachable(roots)].sort((a, b) => a.id - b.id);
-    const inPlace = overwrites(nodes, carries);
-    for (const { name, growing, next } of carries) {
+  plan(outputs: ReadonlyMap<string, Tensor>, replacements: readonly Replacement[]): Plan {
+    const roots = [...outputs.values(), ...replacements.map(({ next }) => next)];
+    const nodes = [...reachable(roots.map(({ node }) => node))].sort((a, b) => a.id - b.id);
+    const inPlace = overwrites(nodes, replacements);
+    this.#lastReaders = lastReaders(nodes, roots);
+    for (const { name, growing, next } of replacements) {
       if (growing && next.node.op && !inPlace.has(next))
         throw new Error(`state ${name} grows where it lies, but something else reads it`);
     }
     for (const node of nodes) this.#visit(node, inPlace);
     for (const tensor of outputs.values()) this.#keep(tensor);
-    for (const { previous, next } of carries) this.#commit(previous, next);
+    for (const { previous, next } of replacements) this.#commit(previous, next);
     const arena = allocate(this.#blocks);
     return {
       steps: this.#drafts.map(finish),
@@ -206,13 +219,26 @@ class Planner {
     for (const [i, name] of Object.keys(op.outputs).entries()) {
       const tensor = node.outputs[i]!;
       const overwritten = inPlace.get(tensor);
-      const value = overwritten ? this.#values.get(overwritten)! : this.#block(tensor, index);
+      const value = overwritten
+        ? this.#values.get(overwritten)!
+        : (this.#taken(node, tensor) ?? this.#block(tensor, index));
       this.#values.set(tensor, value);
       outputs[name] = value;
     }
     const size = this.layout.scratch(node, this.capacity);
     const scratch = size > 0 ? this.#reserve(new Block(align(size), index, [size], 'f32')) : undefined;
     this.#drafts.push({ op, path: node.path, attributes: node.attributes, inputs, outputs, scratch });
+  }
+
+  /** The memory of an input that this output may take over, if nothing reads the input afterwards. */
+  #taken(node: Node, output: Tensor): Block | undefined {
+    const name = Object.keys(node.op!.outputs)[output.index]!;
+    const [input] = Object.entries(node.op!.overwrites ?? {}).find(([, one]) => one === name) ?? [];
+    const source = input === undefined ? undefined : node.inputs[input];
+    const block = source && this.#values.get(source);
+    if (!(block instanceof Block) || block.base || this.#lastReaders.get(source!) !== node.id) return undefined;
+    const { shape, dtype, stride } = block;
+    return new Block(0, this.#drafts.length, shape, dtype, { base: block, shift: 0, stride });
   }
 
   /** The value of an input as the kernel can read it: itself, or a copy of it. */
@@ -284,18 +310,29 @@ class Planner {
  * Which outputs may overwrite a carried state: those that the op declares, that are the carry's next value, and whose
  * old value nothing reads later.
  */
-function overwrites(nodes: readonly Node[], carries: readonly Carry[]): Map<Tensor, Tensor> {
+function overwrites(nodes: readonly Node[], replacements: readonly Replacement[]): Map<Tensor, Tensor> {
   const lastReader = new Map<Tensor, number>();
   for (const node of nodes) for (const tensor of Object.values(node.inputs)) lastReader.set(tensor, node.id);
   const result = new Map<Tensor, Tensor>();
-  for (const { next } of carries) if (next.node.leaf) lastReader.set(next, Number.POSITIVE_INFINITY);
-  for (const { previous, next } of carries) {
+  for (const { next } of replacements) if (next.node.leaf) lastReader.set(next, Number.POSITIVE_INFINITY);
+  for (const { previous, next } of replacements) {
     const { node } = next;
     const names = Object.keys(node.op?.outputs ?? {});
-    const [input] = Object.entries(node.op?.state ?? {}).find(([, output]) => output === names[next.index]) ?? [];
+    const pairs = Object.entries({ ...node.op?.state, ...node.op?.overwrites });
+    const [input] = pairs.find(([, output]) => output === names[next.index]) ?? [];
     if (input && node.inputs[input] === previous && lastReader.get(previous) === node.id) result.set(next, previous);
   }
   return result;
+}
+
+/** The last node that reads each tensor, itself or through a view of it; infinite for what is read after the run. */
+function lastReaders(nodes: readonly Node[], roots: readonly Tensor[]): Map<Tensor, number> {
+  const last = new Map<Tensor, number>(roots.map((root) => [root, Number.POSITIVE_INFINITY]));
+  for (const node of [...nodes].reverse()) {
+    const later = node.op?.view ? Math.max(node.id, ...node.outputs.map((tensor) => last.get(tensor) ?? 0)) : node.id;
+    for (const tensor of Object.values(node.inputs)) last.set(tensor, Math.max(later, last.get(tensor) ?? 0));
+  }
+  return last;
 }
 
 /**

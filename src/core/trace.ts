@@ -144,10 +144,25 @@ export interface CarryOptions {
   readonly growing?: boolean;
 }
 
+/**
+ * What a model computes with in the place of a parameter: itself, or something made of it and of further parameters, which
+ * `declare` adds (low-rank adaptation).
+ */
+export type Adaptation = (
+  parameter: Parameter,
+  declare: (name: string, shape: readonly number[], initial: Initializer) => Tensor,
+) => Tensor;
+
 /** Collects what a model declares while it is traced. */
 export class Trace {
   readonly parameters = new Map<string, Parameter>();
   readonly carries = new Map<string, Carry>();
+  readonly #adapted = new Map<string, Tensor>();
+  readonly #adapt: Adaptation | undefined;
+
+  constructor(adapt?: Adaptation) {
+    this.#adapt = adapt;
+  }
 
   /** The outermost scope. */
   scope(path: string[] = []): Scope {
@@ -171,14 +186,22 @@ export class Trace {
   #parameter(name: string, shape: readonly number[], initial: Initializer): Tensor {
     const known = this.parameters.get(name);
     if (known) {
-      if (formatShape(known.shape) === formatShape(shape)) return known.tensor;
+      if (formatShape(known.shape) === formatShape(shape)) return this.#adapted.get(name)!;
       throw new ShapeError(
         `parameter ${name} is used as ${formatShape(shape)} and as ${formatShape(known.shape)}${where()}`,
       );
     }
-    const tensor = leaf({ kind: 'parameter', name, initial }, shape);
-    this.parameters.set(name, { name, shape, initial, tensor });
-    return tensor;
+    const parameter = this.#declare(name, shape, initial);
+    const declare: Parameters<Adaptation>[1] = (...added) => this.#declare(...added).tensor;
+    const adapted = this.#adapt?.(parameter, declare) ?? parameter.tensor;
+    this.#adapted.set(name, adapted);
+    return adapted;
+  }
+
+  #declare(name: string, shape: readonly number[], initial: Initializer): Parameter {
+    const parameter = { name, shape, initial, tensor: leaf({ kind: 'parameter', name, initial }, shape) };
+    this.parameters.set(name, parameter);
+    return parameter;
   }
 
   #carry<R>(

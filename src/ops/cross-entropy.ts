@@ -26,12 +26,13 @@ export const crossEntropyOp: Op = {
   ],
 };
 
-/** dlogits = dy · (softmax(logits) − onehot(target)). */
+/** dlogits = dy · (softmax(logits) − onehot(target)), in the place of the logits: [R, V] is the largest tensor of a step. */
 export const crossEntropyGradOp: Op = {
   name: 'crossEntropyGrad',
   inputs: { logits: 'R V', targets: 'R', dy: 'R' },
   outputs: { dlogits: 'R V' },
   dtypes: { targets: 'i32' },
+  overwrites: { logits: 'dlogits' },
   reference({ logits, targets, dy }, { dlogits }) {
     const V = logits!.shape[1]!;
     for (let r = 0; r < logits!.shape[0]!; r++) {

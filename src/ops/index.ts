@@ -1,5 +1,6 @@
 import { copy } from '../core/copy.ts';
 import type { Op } from '../core/op.ts';
+import { accumulateOp, adamwOp } from './adamw.ts';
 import { attentionGradOp, attentionOp } from './attention.ts';
 import { convGradOp, convOp } from './conv.ts';
 import { crossEntropyGradOp, crossEntropyOp } from './cross-entropy.ts';
@@ -19,6 +20,8 @@ import { wkv4GradOp, wkv4Op } from './wkv4.ts';
 
 /** The vocabulary: every op there is. A backend has a table with an entry for each name. */
 export const ops = {
+  accumulate: accumulateOp,
+  adamw: adamwOp,
   attention: attentionOp,
   attentionGrad: attentionGradOp,
   concat: concatOp,

@@ -2,8 +2,9 @@ import type { WeightLayout } from '../core/backend.ts';
 import { reachable } from '../core/grad.ts';
 import { type StepInputs, stepInputs } from '../core/step.ts';
 import type { Node, Tensor } from '../core/tensor.ts';
-import { type Carry, type Parameter, Trace } from '../core/trace.ts';
+import { type Adaptation, type Carry, type Parameter, Trace } from '../core/trace.ts';
 import type { Architecture } from '../models/architecture.ts';
+import { linear } from '../ops/linear.ts';
 import { select } from '../ops/views.ts';
 
 /** A model's graph: what one step computes, and the parameters and states that were found on the way. */
@@ -11,7 +12,7 @@ export interface ModelGraph {
   readonly step: StepInputs;
   /** Hidden states after the last norm, [tokens, D]. */
   readonly hidden: Tensor;
-  /** Logits of the rows that the step asks for, [outputs, V]. */
+  /** Logits of the rows that the step asks for, [outputs, V], or of labels, [outputs, C]. */
   readonly logits: Tensor;
   readonly parameters: ReadonlyMap<string, Parameter>;
   readonly carries: readonly Carry[];
@@ -19,13 +20,32 @@ export interface ModelGraph {
   readonly layouts: ReadonlyMap<string, WeightLayout>;
 }
 
+/** What a model gives in the place of the next token's logits: a linear map of the hidden state. */
+export interface Head {
+  /** The parameter, [size, D], such as `score.weight`. */
+  readonly name: string;
+  readonly size: number;
+}
+
+export interface TraceOptions {
+  readonly head?: Head | undefined;
+  readonly adapt?: Adaptation | undefined;
+}
+
 /** Runs an architecture on symbolic tensors. */
-export function traceModel<Config>(architecture: Architecture<Config>, config: Config): ModelGraph {
-  const trace = new Trace();
+export function traceModel<Config>(
+  architecture: Architecture<Config>,
+  config: Config,
+  { head, adapt }: TraceOptions = {},
+): ModelGraph {
+  const trace = new Trace(adapt);
   const scope = trace.scope();
   const step = stepInputs();
   const hidden = architecture.body(scope, config, step);
-  const logits = architecture.head(scope, config, select(hidden, step.rows));
+  const rows = select(hidden, step.rows);
+  const logits = head
+    ? linear(rows, scope(head.name, [head.size, hidden.shape[1] as number], { kind: 'normal', std: 0.02 }))
+    : architecture.head(scope, config, rows);
   const carries = [...trace.carries.values()];
   const roots = [logits, ...carries.map(({ next }) => next)];
   return { step, hidden, logits, parameters: trace.parameters, carries, layouts: layoutsOf(roots) };

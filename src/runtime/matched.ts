@@ -4,6 +4,7 @@ import type { Architecture } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
 import { architectureOf } from '../models/index.ts';
 import { type ModelGraph, traceModel } from './graph.ts';
+import { type LabelHead, labelHead } from './label-head.ts';
 import { matchParameters, type Origin } from './parameters.ts';
 
 /** A checkpoint matched with its architecture: nothing but headers is read. */
@@ -12,6 +13,8 @@ export interface MatchedModel {
   /** The parsed configuration. */
   readonly config: unknown;
   readonly graph: ModelGraph;
+  /** The head of labels that a classifier has in the place of the next token's. */
+  readonly head: LabelHead | undefined;
   /** Where each parameter's numbers come from. */
   readonly origins: ReadonlyMap<string, Origin>;
 }
@@ -26,6 +29,7 @@ export function matchModel(json: Json, checkpoint: Checkpoint): MatchedModel {
     throw new ConfigError(
       `the configuration has ${layers} layers, but ${checkpoint.name} holds only ${checkpoint.tensors.size} tensors`,
     );
-  const graph = traceModel(architecture, config);
-  return { architecture, config, graph, origins: matchParameters(architecture, config, graph, checkpoint) };
+  const head = labelHead(json);
+  const graph = traceModel(architecture, config, { head });
+  return { architecture, config, graph, head, origins: matchParameters(architecture, config, graph, checkpoint) };
 }

@@ -36,6 +36,7 @@ interface Parts {
   readonly type: string;
   readonly title: string;
   readonly vocabularySize: number;
+  readonly labels: readonly string[] | undefined;
   readonly parameterCount: number;
   readonly graph: ModelGraph;
   readonly backend: Backend;
@@ -55,10 +56,14 @@ export class Model {
   readonly type: string;
   /** The architecture's paper, for people. */
   readonly title: string;
-  /** Number of logits. */
+  /** Number of tokens that it knows. */
   readonly vocabularySize: number;
   /** Numbers D of a token's hidden state. */
   readonly hiddenSize: number;
+  /** What a classifier tells apart, in the order of its logits; none for a language model. */
+  readonly labels: readonly string[] | undefined;
+  /** Number of logits: of the vocabulary, or of the labels. */
+  readonly outputSize: number;
   /** Number of trained numbers. */
   readonly parameterCount: number;
   /** The longest text it can see: Infinity, but for models with a learned table of positions. */
@@ -79,12 +84,14 @@ export class Model {
     this.type = type;
     this.title = title;
     this.vocabularySize = vocabularySize;
+    this.labels = parts.labels;
+    this.outputSize = parts.labels?.length ?? vocabularySize;
     this.backend = backend.name;
     this.threads = backend.threads;
     this.parameterCount = parameterCount;
     this.fingerprint = parts.fingerprint;
     this.#parts = parts;
-    this.#runner = new Runner(backend, weights, graph, vocabularySize);
+    this.#runner = new Runner(backend, weights, graph, this.outputSize);
     this.hiddenSize = this.#runner.hiddenSize;
   }
 
@@ -133,13 +140,13 @@ export class Model {
   #open(stepper: Stepper, options: SessionOptions): Session {
     if (this.#disposed) throw new DisposedError('the model is disposed');
     const { backend, graph, longest, files } = this.#parts;
-    const { vocabularySize, fingerprint } = this;
+    const { outputSize, fingerprint } = this;
     const { carries } = graph;
     const session: Session = new Session(
       {
         model: this,
         stepper,
-        sequence: { carries, fingerprint, vocabularySize, longest, slot: () => backend.slot(carries) },
+        sequence: { carries, fingerprint, outputSize, longest, slot: () => backend.slot(carries) },
         files,
         onDispose: (closed) => this.#sessions.delete(closed),
         onFork: (forked) => this.#sessions.add(forked),
@@ -201,7 +208,7 @@ export class Model {
 /** Builds a model on a backend from its configuration and checkpoint. */
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
   const { checkpoint, tokenizer, chatTemplate } = source;
-  const { architecture, config, graph: traced, origins } = matchModel(source.config, checkpoint);
+  const { architecture, config, graph: traced, head, origins } = matchModel(source.config, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
   const graph = foldConstants(traced);
   const format = options.weights ?? 'f32';
@@ -220,6 +227,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     type,
     title,
     vocabularySize,
+    labels: head?.labels,
     parameterCount: [...traced.parameters.values()].reduce(
       (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
       0,

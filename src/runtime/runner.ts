@@ -32,17 +32,17 @@ export class Runner implements Stepper {
   readonly #backend: Backend;
   readonly #weights: Weights;
   readonly #graph: ModelGraph;
-  readonly #vocabulary: number;
+  readonly #outputSize: number;
   readonly #executables = new Map<string, Executable>();
   /** While it is there, seconds spent in each kernel are added to it, and runs are slower for it. */
   seconds: Map<string, number> | undefined;
   readonly #single = { tokens: 1, segments: 1, outputs: 1 };
 
-  constructor(backend: Backend, weights: Weights, graph: ModelGraph, vocabulary: number) {
+  constructor(backend: Backend, weights: Weights, graph: ModelGraph, outputSize: number) {
     this.#backend = backend;
     this.#weights = weights;
     this.#graph = graph;
-    this.#vocabulary = vocabulary;
+    this.#outputSize = outputSize;
   }
 
   /** Bytes of working memory that the plans made so far hold. */
@@ -91,7 +91,7 @@ export class Runner implements Stepper {
       segments.map(({ slot }) => slot),
     );
     onHidden?.(executable.output('hidden').subarray(0, counts.tokens * this.hiddenSize) as Float32Array);
-    return executable.output('logits').subarray(0, counts.outputs * this.#vocabulary) as Float32Array;
+    return executable.output('logits').subarray(0, counts.outputs * this.#outputSize) as Float32Array;
   }
 
   /** Numbers D of a token's hidden state. */

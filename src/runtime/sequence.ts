@@ -7,7 +7,8 @@ import type { StateTensor } from './state-file.ts';
 export interface SequenceModel {
   readonly carries: readonly StateDeclaration[];
   readonly fingerprint: Fingerprint;
-  readonly vocabularySize: number;
+  /** Number of logits. */
+  readonly outputSize: number;
   /** Tokens that the model can see at most. */
   readonly longest: number;
   slot(): Slot;
@@ -25,7 +26,7 @@ export class Sequence {
   constructor(model: SequenceModel) {
     this.#model = model;
     this.slot = model.slot();
-    this.logits = new Float32Array(model.vocabularySize);
+    this.logits = new Float32Array(model.outputSize);
   }
 
   get carries(): readonly StateDeclaration[] {

@@ -112,7 +112,7 @@ export class Session {
   /** Reads tokens and returns the logits [tokens, V] after each: what `score` measures. */
   async logitsOf(tokens: ArrayLike<number>): Promise<Float32Array> {
     return await this.#exclusively(async () => {
-      const V = this.model.vocabularySize;
+      const V = this.model.outputSize;
       const all = new Float32Array(tokens.length * V);
       for (let i = 0; i < tokens.length; i++) this.#check(tokens[i]!);
       this.#room(tokens.length);
@@ -232,7 +232,7 @@ export class Session {
         })),
       );
       for (const [i, session] of sessions.entries()) {
-        const V = session.model.vocabularySize;
+        const V = session.model.outputSize;
         session.#sequence.logits.set(logits.subarray(i * V, (i + 1) * V));
         session.#moved(texts[i]!.length);
       }

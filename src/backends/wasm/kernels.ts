@@ -3,6 +3,7 @@ import type { Place, Step } from '../../core/plan.ts';
 import { QUANTISATION_GROUP } from '../../core/quantise.ts';
 import { type Counts, elementCount, rowSize, type Shape } from '../../core/shape.ts';
 import type { Node, Tensor } from '../../core/tensor.ts';
+import { broadcastPattern } from '../../ops/broadcast.ts';
 import type { OpName } from '../../ops/index.ts';
 import { type Encoder, Float } from './encoder.ts';
 import { encodeExpr, exprScratch } from './expr-program.ts';
@@ -42,6 +43,47 @@ const norm = (kernel: 'rmsNorm' | 'layerNorm'): Kernel => ({
     );
   },
 });
+
+/** The adjoints of norms, over rows as the norms themselves. */
+const normGrad = (kernel: 'rmsNormGrad' | 'layerNormGrad'): Kernel => ({
+  encode({ inputs: { x, dy }, outputs: { dx }, attributes }, e) {
+    const rows = [x, dy, dx].flatMap((place) => e.operand(place));
+    const epsilon = new Float(attributes['epsilon'] as number);
+    e.call(kernel, e.count(first(x!)), innerRows(x!), ...rows, last(x!.shape), epsilon);
+  },
+});
+
+/** Elements of a tensor without run-time axes. */
+const elements = ({ shape }: Place): number => shape.reduce<number>((a, b) => a * fixed(b), 1);
+
+/** Elements of [rows, columns] in whole groups of columns. */
+const grouped = (columns: number, group: number, rows: number): number =>
+  4 * Math.ceil((Math.ceil(columns / group) * group * rows) / 4);
+
+const alignedTokens = (tokens: number): number => Math.ceil(tokens / 4) * 4;
+
+/** Tokens whose states the backward kernels of the recurrence keep at a time: of channels, and of a head. */
+const CHANNEL_BLOCK = 64;
+const HEAD_BLOCK = 16;
+/** Channels that go together. */
+const CHANNELS = 16;
+
+/** Floats that each thread wants for itself, and for its part of the sums over the heads of a group. */
+function recurrenceGradScratch(
+  { r, v }: Readonly<Record<string, { readonly shape: Shape }>>,
+  tokens: number,
+  threads: number,
+): { own: number; parts: number } {
+  const [, H, V] = v!.shape as [unknown, number, number];
+  const [, G, K] = r!.shape as [unknown, number, number];
+  const width = Math.ceil(K / 4) * 4;
+  // Histories of one channel, then the states and turned tiles of all.
+  const histories = 2 * 16 * (CHANNEL_BLOCK + 1);
+  const channel = histories + CHANNELS * (16 * (Math.ceil(tokens / CHANNEL_BLOCK) + 2) + 5 * CHANNEL_BLOCK);
+  const rows = 10 * HEAD_BLOCK + V * (HEAD_BLOCK + 2 + Math.ceil(tokens / HEAD_BLOCK) + 1);
+  const head = rows * width + HEAD_BLOCK * Math.ceil(V / 4) * 4;
+  return { own: Math.max(channel, head), parts: threads > 1 && G < H ? 2 * tokens * G * K : 0 };
+}
 
 const panelElements = (O: number, I: number): number => Math.ceil(O / PANEL) * PANEL * I;
 
@@ -161,6 +203,22 @@ function copyAxis(
  * right, and slow; inference and training never meet it on their hot paths.
  */
 export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
+  accumulate: {
+    strided: () => false,
+    encode({ inputs: { total, x, keep }, outputs: { y } }, e) {
+      e.call('accumulate', e.address(total!), e.address(x!), e.address(keep!), e.address(y!), elements(y!));
+    },
+  },
+  adamw: {
+    strided: () => false,
+    encode({ inputs: { p, g, m, v, step, scale }, outputs: { nextP, nextM, nextV }, attributes }, e) {
+      const places = [p, g, m, v, step, scale, nextP, nextM, nextV].map((place) => e.address(place!));
+      const constants = ['beta1', 'beta2', 'epsilon', 'decay', 'rate'].map(
+        (name) => new Float(attributes[name] as number),
+      );
+      e.call('adamw', ...places, elements(p!), ...constants);
+    },
+  },
   attention: {
     // Scores of 16 queries with the tokens of a page, and their maxima and sums.
     scratch: (_, __, threads) => 18 * PAGE_TOKENS * threads,
@@ -188,7 +246,19 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       );
     },
   },
-  attentionGrad: 'reference',
+  attentionGrad: {
+    // Weights of one query with all tokens, and their gradients.
+    scratch: (_, { tokens }, threads) => 2 * alignedTokens(tokens) * threads,
+    encode({ inputs: { q, k, v, ends, dy }, outputs: { dq, dk, dv }, attributes, scratch }, e) {
+      const [, H, K] = q!.shape as [unknown, number, number];
+      const [, G, V] = v!.shape as [unknown, number, number];
+      const rows = [q, k, v, dy, dq, dk, dv].flatMap((place) => e.operand(place));
+      const [scale, window] = [new Float(attributes['scale'] as number), attributes['window'] as number];
+      const own = 2 * alignedTokens(e.capacity('tokens'));
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      e.call('attentionGrad', ...times, ...rows, H, G, K, V, scale, window, e.scratch(scratch), own);
+    },
+  },
   concat: {
     encode({ inputs, outputs: { y }, attributes }, e) {
       let start = 0;
@@ -217,7 +287,16 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       );
     },
   },
-  convGrad: 'reference',
+  convGrad: {
+    scratch: ({ inputs: { w } }, _, threads) => 8 * fixed(w!.shape[1]) * threads,
+    encode({ inputs: { x, w, state, ends, dy, dnext }, outputs: { dx, dw, dbias, dstate }, scratch }, e) {
+      const [C, K] = w!.shape as [number, number];
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      const given = [...e.operand(x), e.address(w!), ...e.state(state!), ...e.operand(dy), ...e.operand(dnext)];
+      const found = [...e.operand(dx), e.address(dw!), e.address(dbias!), ...e.operand(dstate)];
+      e.call('convGrad', ...times, ...given, ...found, C, K, e.scratch(scratch));
+    },
+  },
   copy: {
     encode({ inputs: { x }, outputs: { y } }, e) {
       if (x!.region === 'state' || y!.region === 'state') {
@@ -228,8 +307,18 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       }
     },
   },
-  crossEntropy: 'reference',
-  crossEntropyGrad: 'reference',
+  crossEntropy: {
+    encode({ inputs: { logits, targets }, outputs: { y } }, e) {
+      const V = fixed(logits!.shape[1]);
+      e.call('crossEntropy', e.count(first(y!)), ...e.operand(logits), e.address(targets!), ...e.operand(y), V);
+    },
+  },
+  crossEntropyGrad: {
+    encode({ inputs: { logits, targets, dy }, outputs: { dlogits } }, e) {
+      const given = [...e.operand(logits), e.address(targets!), ...e.operand(dy)];
+      e.call('crossEntropyGrad', e.count(first(dy!)), ...given, ...e.operand(dlogits), fixed(logits!.shape[1]));
+    },
+  },
   embed: {
     encode({ inputs: { ids, table }, outputs: { y } }, e) {
       const weight = e.weight(table!);
@@ -249,31 +338,52 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       }
     },
   },
-  embedGrad: 'reference',
+  embedGrad: {
+    encode({ inputs: { ids, dy }, outputs: { dtable } }, e) {
+      const [V, D] = dtable!.shape as [number, number];
+      e.call(
+        'scatterRows',
+        e.count(first(ids!)),
+        e.address(ids!),
+        ...e.operand(dy),
+        e.count(V),
+        ...e.operand(dtable),
+        D,
+      );
+    },
+  },
   expr: { encode: encodeExpr, scratch: (_, __, threads) => exprScratch(threads) },
   layerNorm: norm('layerNorm'),
-  layerNormGrad: 'reference',
+  layerNormGrad: normGrad('layerNormGrad'),
   linear: product(false),
   linearTransposed: product(true),
-  mean: 'reference',
-  meanGrad: 'reference',
+  mean: {
+    encode({ inputs: { x, weights }, outputs: { y } }, e) {
+      e.call('mean', e.count(first(x!)), ...e.operand(x), ...e.operand(weights), e.address(y!));
+    },
+  },
+  meanGrad: {
+    encode({ inputs: { x, weights, dy }, outputs: { dx, dweights } }, e) {
+      const given = [...e.operand(x), ...e.operand(weights), e.address(dy!)];
+      e.call('meanGrad', e.count(first(x!)), ...given, ...e.operand(dx), ...e.operand(dweights));
+    },
+  },
   outerSum: {
-    // y = aᵀ b: a transposed is the left operand, b transposed the matrix, and the rows are what is summed over.
+    // Columns in groups, as its tiles read them; rows are what is summed over.
     strided: (_, shape) => shape.length <= 2,
     scratch({ inputs: { a, b } }, capacity) {
       const rows = elementCount(a!.shape, capacity) / last(a!.shape);
-      return panelElements(last(b!.shape), rows) + last(a!.shape) * rows;
+      return grouped(last(a!.shape), 6, rows) + grouped(last(b!.shape), 8, rows);
     },
     encode({ inputs: { a, b }, outputs: { y }, scratch }, e) {
       const [O, I] = y!.shape as [number, number];
       const rows = e.count(first(a!), innerRows(a!));
-      const capacity = e.capacity(first(a!)) * innerRows(a!);
       const stride = (place: Place) => (innerRows(place) === 1 ? place.stride : last(place.shape));
-      const panels = e.scratch(scratch);
-      const left = e.scratch(scratch + panelElements(I, capacity));
-      e.call('packPanels', e.address(b!), 1, stride(b!), I, rows, panels);
-      e.call('transposeRows', rows, e.address(a!), stride(a!), O, left, capacity);
-      e.call('linear', e.count(O), 1, left, capacity, panels, 0, ...e.operand(y), rows, I, 0, 0);
+      const left = e.scratch(scratch);
+      const right = e.scratch(scratch + grouped(O, 6, e.capacity(first(a!)) * innerRows(a!)));
+      e.call('groupColumns', rows, e.address(a!), stride(a!), O, 6, left);
+      e.call('groupColumns', rows, e.address(b!), stride(b!), I, 8, right);
+      e.call('outerSum', rows, left, right, ...e.operand(y), O, I);
     },
   },
   recurrence: {
@@ -311,7 +421,41 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       );
     },
   },
-  recurrenceGrad: 'reference',
+  recurrenceGrad: {
+    scratch(node, { tokens }, threads) {
+      const { own, parts } = recurrenceGradScratch(node.inputs, tokens, threads);
+      return threads * (own + parts);
+    },
+    encode({ inputs, outputs, scratch }, e) {
+      const { r, k, v, g, dt, a, b, u, state, ends, dy, dnext } = inputs;
+      const { dr, dk, dv, dg, ddt, da, db, du, dstate } = outputs;
+      const [, H, V] = v!.shape as [unknown, number, number];
+      const [, G, K] = r!.shape as [unknown, number, number];
+      const tokens = e.capacity('tokens');
+      const { own, parts } = recurrenceGradScratch(inputs, tokens, e.threads);
+      const sums = parts > 0 ? e.scratch(scratch + e.threads * own) : 0;
+      const perToken = g?.shape.length === 3;
+      const width = g ? last(g.shape) : 0;
+      e.call(
+        'recurrenceGrad',
+        ...[e.count(first(ends!)), e.address(ends!), H, G, V, K],
+        ...[r, k, v, dy].flatMap((place) => e.operand(place)),
+        ...e.state(state!),
+        ...e.operand(dnext),
+        ...[e.scratch(scratch), e.optional(g), perToken ? g.stride : 0, width, width > 1 ? 1 : 0],
+        ...[dt, a, b].flatMap((place) => e.operand(place)),
+        e.optional(u),
+        ...[dr, dk, dv].flatMap((place) => e.operand(place)),
+        ...[e.address(dg!), perToken ? dg!.stride : 0],
+        ...[ddt, da, db].flatMap((place) => e.operand(place)),
+        e.address(du!),
+        ...e.operand(dstate),
+        ...[sums, tokens, own, e.count('tokens')],
+      );
+      if (parts > 0)
+        e.call('addParts', e.count('tokens'), sums, e.threads, tokens, ...e.operand(dr), ...e.operand(dk), G * K);
+    },
+  },
   repeat: {
     encode({ inputs: { x }, outputs: { y }, attributes }, e) {
       const [, G, K] = x!.shape as [unknown, number, number];
@@ -319,7 +463,20 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       e.call('copyBlocks', e.count(first(x!)), ...e.operand(x), ...e.operand(y), G, K, K, K * times, times);
     },
   },
-  repeatGrad: 'reference',
+  repeatGrad: {
+    encode({ inputs: { dy }, outputs: { dx }, attributes }, e) {
+      const [, G, K] = dx!.shape as [unknown, number, number];
+      e.call(
+        'sumRepeats',
+        e.count(first(dx!)),
+        ...e.operand(dy),
+        ...e.operand(dx),
+        G,
+        K,
+        attributes['times'] as number,
+      );
+    },
+  },
   reshape: {
     strided: () => false,
     encode({ inputs: { x }, outputs: { y } }, e) {
@@ -338,7 +495,7 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   rmsNorm: norm('rmsNorm'),
-  rmsNormGrad: 'reference',
+  rmsNormGrad: normGrad('rmsNormGrad'),
   rope: {
     scratch: ({ attributes }, _, threads) => 2 * threads * (attributes['frequencies'] as readonly number[]).length,
     encode({ inputs: { x, positions, ends }, outputs: { y }, attributes, scratch }, e) {
@@ -374,7 +531,12 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       );
     },
   },
-  selectGrad: 'reference',
+  selectGrad: {
+    encode({ inputs: { rows, dy }, outputs: { dx } }, e) {
+      const given = [e.count(first(rows!)), e.address(rows!), ...e.operand(dy)];
+      e.call('scatterRows', ...given, e.count(first(dx!)), ...e.operand(dx), fixed(dx!.shape[1]));
+    },
+  },
   shift: {
     encode({ inputs: { x, state, ends }, outputs: { y, next } }, e) {
       const times = [e.count(first(ends!)), e.address(ends!)];
@@ -389,7 +551,13 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       );
     },
   },
-  shiftGrad: 'reference',
+  shiftGrad: {
+    encode({ inputs: { x, ends, dy, dnext }, outputs: { dx, dstate } }, e) {
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      const rows = [dy, dnext, dx, dstate].flatMap((place) => e.operand(place));
+      e.call('shiftGrad', ...times, ...rows, fixed(x!.shape[1]));
+    },
+  },
   slice: {
     encode({ inputs: { x }, outputs: { y }, attributes }, e) {
       const [axis, start, length] = [attributes['axis'], attributes['start'], attributes['length']] as [
@@ -400,14 +568,52 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       copyAxis(e, x!, y!, axis, length, start, 0);
     },
   },
-  softmax: 'reference',
-  softmaxGrad: 'reference',
-  sumTo: 'reference',
+  softmax: {
+    encode({ inputs: { x }, outputs: { y }, attributes }, e) {
+      const rows = [e.count(first(x!)), innerRows(x!), ...e.operand(x), ...e.operand(y)];
+      e.call('softmax', ...rows, last(x!.shape), attributes['log'] ? 1 : 0);
+    },
+  },
+  softmaxGrad: {
+    encode({ inputs: { y, dy }, outputs: { dx }, attributes }, e) {
+      const rows = [e.count(first(y!)), innerRows(y!), ...e.operand(y), ...e.operand(dy), ...e.operand(dx)];
+      e.call('softmaxGrad', ...rows, last(y!.shape), attributes['log'] ? 1 : 0);
+    },
+  },
+  sumTo: {
+    encode({ inputs: { x }, outputs: { y } }, e) {
+      const { perRow, inner, size } = broadcastPattern(y!.shape, x!.shape);
+      const rows = [e.count(first(x!)), ...e.operand(x), rowSize(x!.shape), ...e.operand(y)];
+      e.call('sumTo', ...rows, perRow ? 1 : 0, inner, size);
+    },
+  },
   tokenPositions: {
     encode({ inputs: { positions, ends }, outputs: { y } }, e) {
       e.call('tokenPositions', e.count(first(ends!)), e.address(ends!), e.address(positions!), e.address(y!));
     },
   },
-  wkv4: 'reference',
-  wkv4Grad: 'reference',
+  wkv4: {
+    encode({ inputs: { k, v, w, u, num, den, max, ends }, outputs: { y, nextNum, nextDen, nextMax } }, e) {
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      const given = [...e.operand(k), ...e.operand(v), e.address(w!), e.address(u!)];
+      const before = [num, den, max].flatMap((place) => e.state(place!));
+      const after = [nextNum, nextDen, nextMax].flatMap((place) => e.state(place!));
+      e.call('wkv4', ...times, ...given, ...before, ...e.operand(y), ...after, fixed(k!.shape[1]));
+    },
+  },
+  wkv4Grad: {
+    scratch: (_, { tokens }, threads) => threads * 12 * (tokens + 1),
+    encode({ inputs, outputs: { dk, dv, dw, du, dn, dd, dm }, scratch }, e) {
+      const { k, v, w, u, num, den, max, ends, dy, dnum, dden, dmax } = inputs;
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      const given = [...e.operand(k), ...e.operand(v), e.address(w!), e.address(u!)];
+      const before = [num, den, max].flatMap((place) => e.state(place!));
+      const arriving = [dy, dnum, dden, dmax].flatMap((place) => e.operand(place));
+      const found = [...e.operand(dk), ...e.operand(dv), e.address(dw!), e.address(du!)];
+      const states = [dn, dd, dm].flatMap((place) => e.operand(place));
+      const own = 12 * (e.capacity('tokens') + 1);
+      const area = [fixed(k!.shape[1]), e.scratch(scratch), own];
+      e.call('wkv4Grad', ...times, ...given, ...before, ...arriving, ...found, ...states, ...area);
+    },
+  },
 };

@@ -29,21 +29,6 @@ export function packPanels(args: usize, thread: i32, threads: i32): void {
   }
 }
 
-/** Transposes rows [T, C] into [C, T]. args: [rowsAt, x (2 words), C, y (2 words)] */
-export function transposeRows(args: usize, thread: i32, threads: i32): void {
-  const rows = load<i32>(<usize>load<u32>(args));
-  const C = load<i32>(args, 12);
-  const y = <usize>load<u32>(args, 16);
-  const stride = load<i32>(args, 20);
-  const first = share(C, thread, threads);
-  const last = share(C, thread + 1, threads);
-  for (let r = 0; r < rows; r++) {
-    const x = rowAt(args + 4, r);
-    for (let c = first; c < last; c++)
-      store<f32>(y + ((<usize>(c * stride + r)) << 2), load<f32>(x + ((<usize>c) << 2)));
-  }
-}
-
 /**
  * y[r] = row ids[r] of a packed matrix. args: [countAt, ids, W, y (2 words), I, format]
  * Formats: 0 f32 · 1 bf16 · 2 f16 · 3 q8 · 4 q4.

@@ -4,7 +4,7 @@ import { rowAt, strideOf, sumLanes } from './rows';
 /** Channels of a tile: their numbers of one token share a cache line. */
 export const CHANNELS: i32 = 16;
 /** Tokens of a tile. */
-const TOKENS: i32 = 64;
+export const TOKENS: i32 = 64;
 /** Floats of scratch memory that a thread wants. */
 export const CHANNEL_SCRATCH: i32 = 3 * CHANNELS * TOKENS;
 
@@ -43,7 +43,7 @@ export function channels16(
 }
 
 /** Rows of `count` numbers, one per token, to rows of tokens, one per channel. */
-function turn(from: usize, step: usize, tokens: i32, count: i32, to: usize): void {
+export function turn(from: usize, step: usize, tokens: i32, count: i32, to: usize): void {
   let t = 0;
   for (; t + 4 <= tokens; t += 4) {
     let c = 0;
@@ -64,7 +64,7 @@ function turn(from: usize, step: usize, tokens: i32, count: i32, to: usize): voi
 }
 
 /** The other way round. */
-function turnBack(from: usize, tokens: i32, count: i32, to: usize, step: usize): void {
+export function turnBack(from: usize, tokens: i32, count: i32, to: usize, step: usize): void {
   let t = 0;
   for (; t + 4 <= tokens; t += 4) {
     let c = 0;

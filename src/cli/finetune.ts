@@ -1,0 +1,70 @@
+import { Command, Option } from 'commander';
+import { type FinetuneOptions, finetune } from '../platform/finetune.ts';
+import { embeddedModel } from '../platform/node-load.ts';
+import { methods } from '../train/method.ts';
+import { collect, integer, number } from './options.ts';
+import { interruptSignal } from './terminal.ts';
+import { printTraining, type TrainingOutputFlags } from './training-output.ts';
+
+interface FinetuneFlags extends Omit<FinetuneOptions, 'output' | 'signal' | 'onProgress'>, TrainingOutputFlags {
+  readonly out: string;
+}
+
+const list = (text: string): string[] => text.split(',').map((name) => name.trim());
+
+export function finetuneCommand(): Command {
+  return new Command('finetune')
+    .description('Teach a model: to tell labels, or to go on as other texts do.')
+    .option('-m, --model <name>', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
+    .requiredOption('-d, --data <path>', 'text, or examples in JSONL, CSV or TSV; may be given several times', collect)
+    .option('-v, --validation <path>', 'what is measured (default for examples: a tenth of them)', collect)
+    .option('--field <name>', 'field of the texts', 'text')
+    .option('--label <name>', 'field of the labels: the model becomes a classifier')
+    .option('--columns <names>', 'names of the columns of CSV and TSV files without a header, as a,b,c', list)
+    .requiredOption('-o, --out <folder>', 'where the result goes')
+    .addOption(new Option('--method <name>', 'what is learned').choices([...methods]).default('full'))
+    .option('--rank <n>', 'lora: rank of the additions', integer, 8)
+    .option('--alpha <x>', 'lora: the additions are scaled by alpha / rank', number, 16)
+    .option('--targets <pattern>', 'lora: regular expression of the matrices (default: all but embeddings and head)')
+    .option('-e, --epochs <n>', 'passes over the data', integer, 3)
+    .option('-n, --steps <n>', 'steps, in the place of epochs', integer)
+    .option('-b, --batch <n>', 'examples, or windows of text, of a step', integer, 16)
+    .option('-l, --length <n>', 'tokens of a window; longer examples are cut', integer, 256)
+    .option('--learning-rate <x>', 'the highest rate (default: full 0.001, lora 0.003, head 0.01, state 0.03)', number)
+    .addOption(
+      new Option('--schedule <name>', 'how the rate goes')
+        .choices(['cosine', 'linear', 'wsd', 'constant'])
+        .default('cosine'),
+    )
+    .option('--warmup <n>', 'steps in which the rate rises (default: 5 %, at most 200)', integer)
+    .option('--final-rate <x>', 'what is left of the rate at the end', number, 0.1)
+    .option('--decay-steps <n>', 'wsd: steps of the decay (default: 20 %)', integer)
+    .option('--weight-decay <x>', 'decoupled decay of matrices', number, 0.1)
+    .option('--clip <x>', 'the most that a gradient may be long', number, 1)
+    .option('--seed <n>', 'seed of the head, of what is kept for validation, and of the order', integer, 0)
+    .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth)', integer)
+    .option('--patience <n>', 'end after this many evaluations that were no better', integer)
+    .option('--checkpoint-every <n>', 'steps between checkpoints', integer, 100)
+    .option('--resume', 'go on with the training in the folder')
+    .option('--threads <n>', 'threads to compute with (default: one per core, at most 8)', integer)
+    .option('--revision <name>', 'branch, tag or commit on the hub')
+    .option('--offline', 'use only what is downloaded already')
+    .option('--json', 'print one JSON object per step')
+    .option('-q, --quiet', 'no progress on standard error')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  riverrun finetune --data intents.csv --label category --out my-classifier
+  riverrun finetune --data SMSSpamCollection.tsv --columns label,text --label label --out spam
+  riverrun finetune --method lora --data letters.txt --out my-letters
+  riverrun finetune --method state --data poems.txt --out my-poems
+  riverrun generate --load my-poems/initial.state "The river"
+
+Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.`,
+    )
+    .action(async ({ out, json, quiet, ...flags }: FinetuneFlags) => {
+      const signal = interruptSignal();
+      await printTraining((onProgress) => finetune({ ...flags, output: out, signal, onProgress }), { json, quiet });
+    });
+}

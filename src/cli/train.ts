@@ -1,0 +1,76 @@
+import { Command, Option } from 'commander';
+import { type TrainOptions, trainModel } from '../platform/train.ts';
+import { newArchitectures } from '../train/configurations.ts';
+import { collect, integer, number } from './options.ts';
+import { interruptSignal } from './terminal.ts';
+import { printTraining } from './training-output.ts';
+
+interface TrainFlags extends Omit<TrainOptions, 'architecture' | 'output' | 'signal' | 'onProgress'> {
+  readonly arch: string;
+  readonly out: string;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+export function trainCommand(): Command {
+  return new Command('train')
+    .description('Train a new language model from text. The result is a folder that every other command can load.')
+    .addOption(new Option('-a, --arch <type>', 'architecture').choices(newArchitectures).default('mamba'))
+    .option('--width <n>', 'width of the residual stream', integer, 256)
+    .option('--layers <n>', 'layers', integer, 8)
+    .option('--head-width <n>', 'channels of a head (default: 64)', integer)
+    .option('--inner <n>', 'inner width of the MLP or channel mixing', integer)
+    .option('--state <n>', 'size of the state: per channel in mamba, per head in mamba2', integer)
+    .option('--negative-eigenvalues', 'delta_net, gated_deltanet: eigenvalues from −1 to 1')
+    .requiredOption('-d, --data <path>', 'file or folder to learn from, or - ; may be given several times', collect)
+    .option('-v, --validation <path>', 'file or folder to measure the loss on; may be given several times', collect)
+    .option('--field <name>', 'field of JSONL, CSV and TSV that holds the text', 'text')
+    .requiredOption('-o, --out <folder>', 'where the model goes')
+    .option('--tokenizer <name>', 'bytes, or a tokenizer.json (default: one is learned from the data)')
+    .option('--vocabulary <n>', 'tokens of a tokenizer that is learned', integer, 4096)
+    .option('-n, --steps <n>', 'steps (default: one pass over the data)', integer)
+    .option('-b, --batch <n>', 'windows of a step', integer, 8)
+    .option('--together <n>', 'windows that run together; more take more memory (default: 2,048 tokens)', integer)
+    .option('-l, --length <n>', 'tokens of a window', integer, 256)
+    .option('--learning-rate <x>', 'the highest learning rate', number, 3e-3)
+    .addOption(
+      new Option('--schedule <name>', 'how the rate goes')
+        .choices(['cosine', 'linear', 'wsd', 'constant'])
+        .default('cosine'),
+    )
+    .option('--warmup <n>', 'steps in which the rate rises (default: 5 %, at most 200)', integer)
+    .option('--final-rate <x>', 'what is left of the rate at the end', number, 0.1)
+    .option('--decay-steps <n>', 'wsd: steps of the decay (default: 20 %)', integer)
+    .option('--weight-decay <x>', 'decoupled decay of matrices', number, 0.1)
+    .option('--clip <x>', 'the most that a gradient may be long', number, 1)
+    .option('--seed <n>', 'seed of initial values and of the order of data', integer, 0)
+    .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth)', integer)
+    .option('--evaluation-windows <n>', 'the most windows of an evaluation', integer, 64)
+    .option('--evaluation-length <n>', 'tokens of its windows (default: --length)', integer)
+    .option('--patience <n>', 'end after this many evaluations without a better loss', integer)
+    .option('--checkpoint-every <n>', 'steps between checkpoints', integer, 100)
+    .option('--resume', 'go on with the training in the folder')
+    .option('--threads <n>', 'threads to compute with (default: one per core, at most 8)', integer)
+    .option('--json', 'print one JSON object per step')
+    .option('-q, --quiet', 'no progress on standard error')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  riverrun train --data book.txt --out my-model
+  riverrun train --arch rwkv7 --width 256 --layers 6 --data texts/ --validation held-out.txt --out my-rwkv
+  riverrun train --arch mamba --data chats.jsonl --field message --tokenizer bytes --steps 500 --out my-bytes
+  riverrun train --data book.txt --out my-model --resume
+
+Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.`,
+    )
+    .action(runTrain);
+}
+
+async function runTrain({ arch, out, json, quiet, ...flags }: TrainFlags): Promise<void> {
+  const signal = interruptSignal();
+  await printTraining((onProgress) => trainModel({ ...flags, architecture: arch, output: out, signal, onProgress }), {
+    json,
+    quiet,
+  });
+}

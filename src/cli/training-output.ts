@@ -1,0 +1,58 @@
+import type { Trained } from '../platform/training-run.ts';
+import type { TrainRecord } from '../train/trainer.ts';
+import { ProgressLine, print } from './terminal.ts';
+
+export interface TrainingOutputFlags {
+  readonly json?: boolean | undefined;
+  readonly quiet?: boolean | undefined;
+}
+
+/** Runs a training and prints its records: evaluations as lines, steps as a line that replaces itself, or all as JSON. */
+export async function printTraining(
+  start: (onProgress: (what: string) => void) => AsyncGenerator<TrainRecord, Trained>,
+  { json, quiet }: TrainingOutputFlags,
+): Promise<void> {
+  const line = new ProgressLine(quiet);
+  const running = start((what) => line.show(what));
+  let next = await running.next();
+  for (; !next.done; next = await running.next()) {
+    const record = next.value;
+    if (json) await print(`${JSON.stringify(record)}\n`);
+    else {
+      line.show(progress(record));
+      if (record.evaluation) {
+        line.clear();
+        await print(`${evaluation(record)}\n`);
+      }
+    }
+  }
+  line.clear();
+  if (json) await print(`${JSON.stringify(next.value)}\n`);
+  else await print(`${ending(next.value)}\n`);
+  if (next.value.interrupted) process.exitCode = 130;
+}
+
+const progress = ({ step, steps, loss, tokensPerSecond, secondsLeft }: TrainRecord): string =>
+  `step ${step} of ${steps} · loss ${loss.toFixed(3)} · ${Math.round(tokensPerSecond)} tokens/s · ${duration(secondsLeft)} left`;
+
+const percent = (fraction: number): string => `${(100 * fraction).toFixed(2)} %`;
+
+function evaluation({ step, loss, evaluation }: TrainRecord): string {
+  const { loss: found, accuracy, isBest } = evaluation!;
+  const right = accuracy === undefined ? '' : `, accuracy ${percent(accuracy)}`;
+  return `step ${step}: loss ${loss.toFixed(4)}, validation ${found.toFixed(4)}${right}${isBest ? ' (best)' : ''}`;
+}
+
+function ending({ output, step, steps, tokens, best, interrupted }: Trained): string {
+  if (interrupted) return `stopped after step ${step} of ${steps}: the same command with --resume goes on`;
+  const found = best && `; best at step ${best.step}: validation ${best.loss.toFixed(4)}`;
+  const right = best?.accuracy === undefined ? '' : `, accuracy ${percent(best.accuracy)}`;
+  return `${output}: ${tokens} tokens seen${found ?? ''}${right}`;
+}
+
+/** Seconds for people. */
+export function duration(seconds: number): string {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}

@@ -1,0 +1,51 @@
+import { join } from 'node:path';
+import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
+import { tensor } from '../train/checkpoint.ts';
+import type { Learner } from '../train/learner.ts';
+import { adaptedMatrices, loraNames, loraOf, type MethodOptions } from '../train/method.ts';
+import { writeFileAtomically } from './node-file.ts';
+
+export interface AdapterOptions extends MethodOptions {
+  readonly output: string;
+  /** The model that the additions are for. */
+  readonly model: string;
+}
+
+/** The additions as the PEFT library has them: `adapter_model.safetensors` and `adapter_config.json`. */
+export async function writeAdapter(options: AdapterOptions, learner: Learner, isClassifier: boolean): Promise<void> {
+  const { rank, scale } = loraOf(options);
+  const targets = adaptedMatrices(learner.parameters.keys());
+  const tensors: WrittenTensor[] = targets.flatMap((name) =>
+    Object.values(loraNames(name)).map((part) =>
+      tensor(`base_model.model.${part}`, learner.parameters.get(part)!.shape, learner.read(part)),
+    ),
+  );
+  const modules = [
+    ...new Set(
+      targets.map(
+        (name) =>
+          name
+            .replace(/\.weight$/, '')
+            .split('.')
+            .at(-1)!,
+      ),
+    ),
+  ].sort();
+  const config = {
+    peft_type: 'LORA',
+    task_type: isClassifier ? 'SEQ_CLS' : 'CAUSAL_LM',
+    base_model_name_or_path: options.model,
+    r: rank,
+    lora_alpha: scale * rank,
+    lora_dropout: 0,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+    target_modules: modules,
+  };
+  await writeFileAtomically(
+    join(options.output, 'adapter_model.safetensors'),
+    encodeSafetensors(tensors, { format: 'pt' }),
+  );
+  await writeFileAtomically(join(options.output, 'adapter_config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
+}

@@ -1,0 +1,99 @@
+import { InputError, TrainingError } from '../core/errors.ts';
+import { Random } from '../core/random.ts';
+import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import type { Batches } from '../train/corpus.ts';
+import { type Example, exampleBatches, exampleParts } from '../train/examples.ts';
+import type { Learner } from '../train/learner.ts';
+import type { Evaluation } from '../train/trainer.ts';
+import { dataFiles, readRecords } from './data-files.ts';
+
+export interface LabelledDataOptions {
+  readonly data: readonly string[];
+  readonly validation?: readonly string[] | undefined;
+  /** Field of the texts. Default `text`. */
+  readonly field?: string | undefined;
+  /** Field of the labels. */
+  readonly label?: string | undefined;
+  /** Names of the columns of CSV and TSV files that have no header. */
+  readonly columns?: readonly string[] | undefined;
+  /** Tokens after which a text is cut. */
+  readonly length?: number | undefined;
+  readonly batch?: number | undefined;
+  readonly seed?: number | undefined;
+}
+
+export interface LabelledData {
+  readonly batches: Batches;
+  readonly labels: readonly string[];
+  /** Loss and accuracy on what is not learned from. */
+  evaluate(learner: Learner): Promise<Evaluation>;
+}
+
+/** Tokens of examples that run together. */
+const TOGETHER = 2048;
+
+/** Reads examples with labels; without validation data a tenth of them, chosen by the seed, is kept for it. */
+export async function labelledData(options: LabelledDataOptions, tokenizer: Tokenizer): Promise<LabelledData> {
+  const { seed = 0, batch = 16, length = 256 } = options;
+  const read = async (paths: readonly string[]) => {
+    const found: { text: string; label: string }[] = [];
+    for await (const { fields, where } of readRecords(dataFiles(paths), options.columns)) {
+      const [text, label] = [options.field ?? 'text', options.label!].map((name) => {
+        const value = fields[name];
+        if (value === undefined || value === null || value === '')
+          throw new InputError(`${where} has no "${name}" (it has ${Object.keys(fields).join(', ')})`);
+        return String(value);
+      }) as [string, string];
+      found.push({ text, label });
+    }
+    if (found.length === 0) throw new InputError(`${paths.join(', ')}: there are no examples`);
+    return found;
+  };
+  let taught = await read(options.data);
+  let held = options.validation && (await read(options.validation));
+  if (!held) [taught, held] = parted(taught, seed);
+  const labels = [...new Set(taught.map(({ label }) => label))].sort();
+  if (labels.length < 2)
+    throw new TrainingError(
+      `all ${taught.length} examples are labelled ${JSON.stringify(labels[0])}: a classifier needs two labels at least`,
+    );
+  const examples = (rows: readonly { text: string; label: string }[]): Example[] =>
+    rows.map(({ text, label }) => {
+      const index = labels.indexOf(label);
+      if (index < 0) throw new InputError(`the label ${JSON.stringify(label)} is in the validation data only`);
+      return { tokens: classifierTokens(tokenizer, text, length), label: index };
+    });
+  const measured = examples(held);
+  const batches = exampleBatches(examples(taught), { batch, together: Math.max(TOGETHER, length), seed });
+  const evaluate = async (learner: Learner): Promise<Evaluation> => {
+    let right = 0;
+    const parts = exampleParts(measured, batches.capacity.tokens, batches.capacity.outputs);
+    const loss = await learner.evaluate(parts, ({ inputs }, output) => {
+      const logits = output('logits');
+      for (const [i, target] of Array.from(inputs['targets']!).entries()) {
+        const row = Array.prototype.slice.call(logits, i * labels.length, (i + 1) * labels.length) as number[];
+        if (row.indexOf(Math.max(...row)) === target) right++;
+      }
+    });
+    return { loss, accuracy: right / measured.length };
+  };
+  return { batches, evaluate, labels };
+}
+
+/** A text as a classifier sees it: as any text, cut where it is too long; the label is told at its last token. */
+function classifierTokens(tokenizer: Tokenizer, text: string, length: number): number[] {
+  const tokens = tokenizer.encode(text).slice(0, length);
+  return tokens.length > 0 ? tokens : [tokenizer.endOfText ?? 0];
+}
+
+/** A tenth of the rows, chosen by the seed, is kept for validation. */
+function parted<T>(rows: readonly T[], seed: number): [T[], T[]] {
+  const random = new Random(seed + 1);
+  const [taught, held]: [T[], T[]] = [[], []];
+  for (const row of rows) (random.uniform() < 0.1 ? held : taught).push(row);
+  if (taught.length === 0 || held.length === 0)
+    throw new InputError(
+      `${rows.length} examples are too few to keep a tenth of them for validation: name validation data`,
+    );
+  return [taught, held];
+}

@@ -1,0 +1,239 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ConfigError, InputError } from '../core/errors.ts';
+import { Random } from '../core/random.ts';
+import { encodeSafetensors } from '../formats/safetensors-writer.ts';
+import type { Json } from '../models/config.ts';
+import { architectureOf } from '../models/index.ts';
+import { type ModelGraph, traceModel } from '../runtime/graph.ts';
+import { refuseUnknownOptions } from '../runtime/sampler.ts';
+import { trainBpe } from '../tokenizers/bpe-trainer.ts';
+import { byteTokenizer } from '../tokenizers/bytes.ts';
+import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
+import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import { type ModelDimensions, newModel } from '../train/configurations.ts';
+import { type Batches, type Corpus, evaluationParts, windows } from '../train/corpus.ts';
+import { modelTensors, savedConfig } from '../train/export.ts';
+import { initialise } from '../train/initialise.ts';
+import { Learner, type Part } from '../train/learner.ts';
+import { learnedBy } from '../train/method.ts';
+import { prediction } from '../train/objective.ts';
+import type { TrainRecord } from '../train/trainer.ts';
+import { readCorpus } from './corpus-files.ts';
+import { dataFiles, readTexts } from './data-files.ts';
+import { writeFileAtomically } from './node-file.ts';
+import { makeBackend } from './node-load.ts';
+import { canResume, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
+
+export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabulary'> {
+  /** Architecture by `model_type`: mamba, mamba2, rwkv7, gated_deltanet, llama … */
+  readonly architecture: string;
+  /** Files and folders to learn from: text, JSONL, CSV, TSV, gzipped or not; `-` is standard input. */
+  readonly data: readonly string[];
+  /** What the loss is measured on and that is never learned from. */
+  readonly validation?: readonly string[] | undefined;
+  /** Field of JSONL, CSV and TSV that holds the text. Default `text`. */
+  readonly field?: string | undefined;
+  /** The folder that the model is written to. */
+  readonly output: string;
+  /** `bytes`, or a tokenizer.json. Default: byte-pair encoding is learned from the data. */
+  readonly tokenizer?: string | undefined;
+  /** Tokens of a tokenizer that is learned. Default 4096. */
+  readonly vocabulary?: number | undefined;
+  /** Steps. Default: one pass over the data. */
+  readonly steps?: number | undefined;
+  /** Windows of a step. Default 8. */
+  readonly batch?: number | undefined;
+  /** Windows that run together; more take more memory. Default: as many as make 2,048 tokens. */
+  readonly together?: number | undefined;
+  /** Tokens of a window. Default 256. */
+  readonly length?: number | undefined;
+  /** Decoupled weight decay of matrices. Default 0.1. */
+  readonly weightDecay?: number | undefined;
+  /** The most that a gradient may be long. Default 1. */
+  readonly clip?: number | undefined;
+  /** Seed of initial values and of the order of data. Default 0. */
+  readonly seed?: number | undefined;
+  /** The most windows of an evaluation. Default 64. */
+  readonly evaluationWindows?: number | undefined;
+  /** Tokens of an evaluation's windows. Default: `length`. */
+  readonly evaluationLength?: number | undefined;
+  readonly threads?: number | undefined;
+  /** Told what happens before the first step. */
+  readonly onProgress?: ((what: string) => void) | undefined;
+}
+
+const optionNames: readonly (keyof TrainOptions)[] = [
+  ...runOptionNames,
+  ...(['architecture', 'width', 'layers', 'headWidth', 'inner', 'state', 'negativeEigenvalues'] as const),
+  ...([
+    'data',
+    'validation',
+    'field',
+    'output',
+    'tokenizer',
+    'vocabulary',
+    'steps',
+    'batch',
+    'together',
+    'length',
+  ] as const),
+  ...(['weightDecay', 'clip', 'seed', 'evaluationWindows', 'evaluationLength', 'threads', 'onProgress'] as const),
+];
+
+/**
+ * Trains a new language model from text and writes it as a Hugging Face folder: its best evaluation, or its end where nothing is
+ * evaluated. See `runTraining` for what else the folder gets.
+ */
+export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRecord, Trained> {
+  refuseUnknownOptions(options, optionNames);
+  const { output, seed = 0, signal, onProgress, length = 256, batch = 8, together } = options;
+  refuseFilledFolder(output, options.resume);
+  const made = await tokenizerOf(options);
+  const readAll = (paths: readonly string[]) =>
+    readCorpus(paths, made.tokenizer, {
+      field: options.field,
+      tokenizerKey: made.key,
+      signal,
+      onProgress: (tokens) => onProgress?.(`reading the data: ${tokens} tokens`),
+    });
+  const corpus = await readAll(options.data);
+  const validation = options.validation && (await readAll(options.validation));
+  const batches = windows(corpus, { length, batch, together, seed });
+  const steps = options.steps ?? batches.stepsPerEpoch;
+  const { graph, config, parsed } = modelOf(options, made.tokenizer.vocabularySize);
+  const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
+  try {
+    const learned = learnedBy(graph, { weightDecay: options.weightDecay });
+    const capacity = capacityOf(batches, options);
+    const learner = new Learner(backend, prediction(graph, learned), capacity, { clip: options.clip ?? 1 });
+    try {
+      const evaluate =
+        validation && (async () => ({ loss: await learner.evaluate(evaluated(validation, options, capacity.tokens)) }));
+      const files = { config: savedConfig(config, parsed), tokenizer: made.json };
+      const settings = { ...settingsOf(options), data: corpus.tokens.length };
+      const begin = () => drawInitial(learner, seed);
+      const save = () => writeModel(output, learner, files);
+      return yield* runTraining({ learner, batches, steps, evaluate, output, settings, begin, save }, options);
+    } finally {
+      learner.dispose();
+    }
+  } finally {
+    backend.dispose();
+  }
+}
+
+/** InputError for a folder that has something in it, but for a training that is to go on. */
+export function refuseFilledFolder(output: string, resume = false): void {
+  if ((resume && canResume(output)) || !existsSync(output) || isEmpty(output)) return;
+  throw new InputError(`${output} is not empty: name another folder, or resume the training that is in it`);
+}
+
+/** A tokenizer may be there before anything is learned. */
+const isEmpty = (folder: string): boolean => readdirSync(folder).every((name) => name === 'tokenizer.json');
+
+/** The options that make a training what it is: one with others is another. */
+function settingsOf({
+  threads: _,
+  signal: __,
+  onProgress: ___,
+  resume: ____,
+  output: _____,
+  checkpointEvery: ______,
+  ...settings
+}: TrainOptions): object {
+  return settings;
+}
+
+/** A new model of the options' sizes. */
+function modelOf(options: TrainOptions, vocabulary: number): { graph: ModelGraph; config: Json; parsed: unknown } {
+  const { width, layers, headWidth, inner, state, negativeEigenvalues } = options;
+  const sizes = { width, layers, headWidth, inner, state, negativeEigenvalues, vocabulary };
+  const { config, tensors } = newModel(options.architecture, sizes);
+  const architecture = architectureOf(config, tensors);
+  const parsed = architecture.config(config, tensors);
+  return { graph: traceModel(architecture, parsed), config, parsed };
+}
+
+/** Room for the steps' parts and for those of evaluations. */
+function capacityOf({ capacity }: Batches, { evaluationLength = 0 }: TrainOptions): Batches['capacity'] {
+  const tokens = Math.max(capacity.tokens, evaluationLength);
+  return { ...capacity, tokens, outputs: tokens };
+}
+
+function evaluated(corpus: Corpus, options: TrainOptions, tokens: number): Iterable<Part> {
+  const length = options.evaluationLength ?? options.length ?? 256;
+  const together = Math.max(1, Math.floor(tokens / length));
+  return evaluationParts(corpus, length, together, options.evaluationWindows ?? 64);
+}
+
+/** Gives the parameters that are no one else's the values that the architecture begins with. */
+export function drawInitial(learner: Learner, seed: number, has: (name: string) => boolean = () => false): void {
+  const random = new Random(seed);
+  for (const { name, initial, shape } of learner.parameters.values())
+    if (!has(name)) learner.write(name, initialise(initial, shape, random));
+}
+
+interface MadeTokenizer {
+  readonly tokenizer: Tokenizer;
+  /** The object of tokenizer.json; none for bytes. */
+  readonly json: object | undefined;
+  readonly key: string;
+}
+
+/** The tokenizer that the options name, the one that a resumed training made, or one learned from the data. */
+async function tokenizerOf({
+  tokenizer,
+  vocabulary = 4096,
+  data,
+  field,
+  output,
+  resume,
+  onProgress,
+}: TrainOptions): Promise<MadeTokenizer> {
+  if (tokenizer === 'bytes') return { tokenizer: byteTokenizer(), json: undefined, key: 'bytes' };
+  const kept = join(output, 'tokenizer.json');
+  const path = tokenizer ?? (resume && existsSync(kept) ? kept : undefined);
+  if (path === undefined) {
+    if (data.includes('-'))
+      throw new InputError('a tokenizer is learned from files, not from standard input: name one');
+    onProgress?.('learning a tokenizer');
+    const json = await trainBpe(readTexts(dataFiles(data), field), vocabulary);
+    mkdirSync(output, { recursive: true });
+    await writeFileAtomically(kept, [JSON.stringify(json)]);
+    return ofJson(json, kept);
+  }
+  const file = path.endsWith('.json') ? path : join(path, 'tokenizer.json');
+  if (!existsSync(file)) throw new InputError(`${file}: there is no such tokenizer`);
+  return ofJson(parseJson(await readFile(file, 'utf8'), file), file);
+}
+
+function ofJson(json: object, path: string): MadeTokenizer {
+  const key = createHash('sha256').update(JSON.stringify(json)).digest('hex');
+  return { tokenizer: huggingFaceTokenizer(json, {}, path), json, key };
+}
+
+function parseJson(text: string, path: string): object {
+  try {
+    return JSON.parse(text) as object;
+  } catch (cause) {
+    throw new ConfigError(`${path} is not valid JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** Writes a model's folder; `scale` is that of low-rank additions, which are merged. */
+export async function writeModel(
+  output: string,
+  learner: Learner,
+  { config, tokenizer }: { config: Json; tokenizer: object | undefined },
+  scale = 0,
+): Promise<void> {
+  await writeFileAtomically(
+    join(output, 'model.safetensors'),
+    encodeSafetensors(modelTensors(learner, scale), { format: 'pt' }),
+  );
+  await writeFileAtomically(join(output, 'config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
+  if (tokenizer) await writeFileAtomically(join(output, 'tokenizer.json'), [JSON.stringify(tokenizer)]);
+}

@@ -1,0 +1,154 @@
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import { openSafetensors } from '../formats/safetensors.ts';
+import { type Progress, restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
+import type { Batches } from '../train/corpus.ts';
+import type { Learner } from '../train/learner.ts';
+import type { ScheduleOptions } from '../train/schedule.ts';
+import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
+import { openFile, writeFileAtomically } from './node-file.ts';
+
+/** What all trainings have to say about their steps. */
+export interface RunOptions extends Omit<ScheduleOptions, 'learningRate'> {
+  /** Default 0.003. */
+  readonly learningRate?: number | undefined;
+  /** Steps between evaluations. Default: a tenth of all. */
+  readonly evaluateEvery?: number | undefined;
+  /** Evaluations in a row without a better one after which the training ends. */
+  readonly patience?: number | undefined;
+  /** Steps between checkpoints. Default 100. */
+  readonly checkpointEvery?: number | undefined;
+  /** Goes on from the folder's checkpoint, if there is one. */
+  readonly resume?: boolean | undefined;
+  /** Ends the training after the step in hand, with a checkpoint. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export const runOptionNames = [
+  ...(['schedule', 'learningRate', 'warmup', 'finalRate', 'decaySteps'] as const),
+  ...(['evaluateEvery', 'patience', 'checkpointEvery', 'resume', 'signal'] as const),
+];
+
+/** What is trained, and where it goes. */
+export interface Run {
+  readonly learner: Learner;
+  readonly batches: Batches;
+  readonly steps: number;
+  readonly evaluate?: (() => Promise<Evaluation>) | undefined;
+  /** The folder. */
+  readonly output: string;
+  /** All that makes this training what it is: one with other settings is another. */
+  readonly settings: object;
+  /** Gives the learner its first values. */
+  begin(): void | Promise<void>;
+  /** Writes what was learned so far. */
+  save(): Promise<void>;
+}
+
+/** How a training ended. */
+export interface Trained {
+  readonly output: string;
+  /** The last step that was made. */
+  readonly step: number;
+  readonly steps: number;
+  /** Tokens seen. */
+  readonly tokens: number;
+  /** Loss of the last step. */
+  readonly loss: number | undefined;
+  readonly best: TrainRecord['best'];
+  /** Whether there is more to do: it was interrupted, and `resume` goes on. */
+  readonly interrupted: boolean;
+}
+
+const CHECKPOINT = 'training.safetensors';
+const LOG = 'log.jsonl';
+
+/** Whether there is a training in the folder to go on with. */
+export const canResume = (output: string): boolean => existsSync(join(output, CHECKPOINT));
+
+/**
+ * Runs a training in a folder: `log.jsonl` gets one line a step, `training.safetensors` what is needed to go on exactly, and what
+ * was learned is saved at the best evaluation, or at the end where nothing is evaluated.
+ */
+export async function* runTraining(run: Run, options: RunOptions): AsyncGenerator<TrainRecord, Trained> {
+  const { learner, batches, steps, evaluate, output } = run;
+  const { learningRate = 3e-3, resume = false, signal, patience, checkpointEvery = 100 } = options;
+  const { evaluateEvery = Math.max(1, Math.round(steps / 10)) } = options;
+  const file = join(output, CHECKPOINT);
+  const settings = JSON.stringify({ ...run.settings, steps });
+  mkdirSync(output, { recursive: true });
+  let progress: Progress = { step: 0 };
+  if (resume && canResume(output)) progress = await restored(learner, file, settings);
+  else await run.begin();
+  const checkpoint = () => writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]);
+  const log = new Log(join(output, LOG), progress.step);
+  const { schedule, warmup, finalRate, decaySteps } = options;
+  const rates = defined({ schedule, warmup, finalRate, decaySteps });
+  const { step: done, best } = progress;
+  let loss: number | undefined;
+  for await (const record of train(learner, batches, {
+    ...rates,
+    ...{ learningRate, steps, done, best, evaluate, evaluateEvery, patience, signal },
+  })) {
+    progress = { step: record.step, best: record.best };
+    loss = record.loss;
+    log.add(record);
+    if (record.evaluation?.isBest) await run.save();
+    if (record.step % checkpointEvery === 0) await checkpoint();
+    yield record;
+  }
+  await checkpoint();
+  const interrupted = signal?.aborted === true && progress.step < steps;
+  if (!evaluate && !interrupted) await run.save();
+  const { step } = progress;
+  return { output, step, steps, tokens: step * batches.tokensPerStep, loss, best: progress.best, interrupted };
+}
+
+async function restored(learner: Learner, path: string, settings: string): Promise<Progress> {
+  const checkpoint = await openSafetensors(await openFile(path));
+  try {
+    return await restoreTraining(learner, checkpoint, settings);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** The same object without what is undefined. */
+export const defined = <T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
+
+/** One line of JSON for every step; of a resumed training, those after its checkpoint are made anew. */
+class Log {
+  readonly #path: string;
+
+  constructor(path: string, done: number) {
+    this.#path = path;
+    if (done === 0) rmSync(path, { force: true });
+    else if (existsSync(path)) this.#keep(done);
+  }
+
+  #keep(done: number): void {
+    const bytes = readFileSync(this.#path);
+    let lines = 0;
+    let end = 0;
+    for (; lines < done && end < bytes.length; lines++) {
+      const next = bytes.indexOf(10, end);
+      if (next < 0) break;
+      end = next + 1;
+    }
+    truncateSync(this.#path, end);
+  }
+
+  add({ step, tokens, loss, learningRate, gradientNorm, tokensPerSecond, evaluation }: TrainRecord): void {
+    const line = {
+      step,
+      tokens,
+      loss,
+      learningRate,
+      gradientNorm,
+      tokensPerSecond: Math.round(tokensPerSecond),
+      evaluation,
+    };
+    appendFileSync(this.#path, `${JSON.stringify(line)}\n`);
+  }
+}

@@ -1,0 +1,130 @@
+import { InputError } from '../core/errors.ts';
+
+/** GPT-2's cut of a text into words, which merges never cross (Radford et al. 2019). */
+const WORD = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+const END_OF_TEXT = '<|endoftext|>';
+const BYTES = 256;
+
+interface Word {
+  ids: number[];
+  readonly count: number;
+}
+
+/**
+ * Learns a byte-level byte-pair encoding (Sennrich et al. 2016): ids are the end of text, the 256 bytes, and merges of the pair that
+ * is then the most frequent. Returns the object of a `tokenizer.json`. Ties go to the pair of smaller ids, so that the same texts
+ * give the same tokenizer.
+ */
+export async function trainBpe(texts: AsyncIterable<string> | Iterable<string>, vocabulary: number): Promise<object> {
+  if (!Number.isSafeInteger(vocabulary) || vocabulary < BYTES + 1 || vocabulary > 2 ** 20)
+    throw new InputError(`vocabulary is ${vocabulary}: it must be from ${BYTES + 1} to ${2 ** 20}`);
+  const counts = new Map<string, number>();
+  for await (const text of texts)
+    for (const [word] of text.matchAll(WORD)) counts.set(word, (counts.get(word) ?? 0) + 1);
+  const encoder = new TextEncoder();
+  const words = [...counts]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([word, count]): Word => ({ ids: [...encoder.encode(word)], count }));
+  return tokenizerJson(merge(words, vocabulary - BYTES - 1));
+}
+
+/** The pair (a, b) as one number. */
+const keyOf = (a: number, b: number): number => a * 2 ** 21 + b;
+
+function merge(words: readonly Word[], most: number): [number, number][] {
+  const counts = new Map<number, number>();
+  const holders = new Map<number, Set<Word>>();
+  const add = (word: Word, sign: number) => {
+    for (let i = 0; i + 1 < word.ids.length; i++) {
+      const key = keyOf(word.ids[i]!, word.ids[i + 1]!);
+      counts.set(key, (counts.get(key) ?? 0) + sign * word.count);
+      if (sign < 0) continue;
+      const set = holders.get(key) ?? new Set();
+      holders.set(key, set.add(word));
+    }
+  };
+  for (const word of words) add(word, 1);
+  const merges: [number, number][] = [];
+  while (merges.length < most) {
+    let best = -1;
+    let count = 0;
+    for (const [key, n] of counts) if (n > count || (n === count && n > 0 && key < best)) [best, count] = [key, n];
+    // A pair that occurs once is no regularity.
+    if (count < 2) break;
+    const [a, b] = [Math.floor(best / 2 ** 21), best % 2 ** 21];
+    const id = BYTES + merges.length;
+    merges.push([a, b]);
+    for (const word of holders.get(best)!) {
+      add(word, -1);
+      word.ids = joined(word.ids, a, b, id);
+      add(word, 1);
+    }
+    counts.delete(best);
+    holders.delete(best);
+  }
+  return merges;
+}
+
+function joined(ids: readonly number[], a: number, b: number, id: number): number[] {
+  const result: number[] = [];
+  for (let i = 0; i < ids.length; i++) {
+    if (ids[i] === a && ids[i + 1] === b) {
+      result.push(id);
+      i++;
+    } else result.push(ids[i]!);
+  }
+  return result;
+}
+
+/** GPT-2's names of the bytes: printable ones are themselves, the others are moved beyond. */
+function byteNames(): string[] {
+  const names: string[] = [];
+  let moved = 0;
+  for (let byte = 0; byte < BYTES; byte++) {
+    const printable = (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
+    names.push(String.fromCodePoint(printable ? byte : BYTES + moved++));
+  }
+  return names;
+}
+
+function tokenizerJson(merges: readonly [number, number][]): object {
+  const names = byteNames();
+  const written: string[] = [];
+  for (const [a, b] of merges) {
+    written.push(`${names[a]} ${names[b]}`);
+    names.push(names[a]! + names[b]!);
+  }
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [
+      {
+        id: 0,
+        content: END_OF_TEXT,
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+        normalized: false,
+        special: true,
+      },
+    ],
+    normalizer: null,
+    pre_tokenizer: byteLevel,
+    post_processor: null,
+    decoder: byteLevel,
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab: Object.fromEntries([END_OF_TEXT, ...names].map((name, id) => [name, id])),
+      merges: written,
+    },
+  };
+}

@@ -1,0 +1,71 @@
+import { FormatError, InputError } from '../core/errors.ts';
+import type { Checkpoint } from '../formats/checkpoint.ts';
+import { readF32 } from '../formats/read-f32.ts';
+import { safetensorsOf, type WrittenTensor } from '../formats/safetensors-writer.ts';
+import type { Learner } from './learner.ts';
+import type { Best } from './trainer.ts';
+
+/** Where a training is. */
+export interface Progress {
+  /** Steps made. */
+  readonly step: number;
+  readonly best?: Best | undefined;
+}
+
+/** The bytes of a safetensors file from which a training goes on exactly: parameters, AdamW's means, and where it is. */
+export function trainingCheckpoint(learner: Learner, progress: Progress, settings: string): Uint8Array<ArrayBuffer> {
+  const tensors = learner.trained.flatMap((name) =>
+    [name, `mean:${name}`, `square:${name}`].map((key) =>
+      tensor(key, learner.parameters.get(name)!.shape, learner.read(key)),
+    ),
+  );
+  return safetensorsOf(tensors, {
+    format: 'riverrun-training',
+    progress: JSON.stringify(progress),
+    settings,
+  }) as Uint8Array<ArrayBuffer>;
+}
+
+export function tensor(
+  name: string,
+  shape: readonly number[],
+  values: Float32Array,
+): WrittenTensor & { data: Uint8Array } {
+  return { name, type: 'f32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+}
+
+/** Puts a learner where a checkpoint left off. InputError when it is of another training. */
+export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, settings: string): Promise<Progress> {
+  const { progress, settings: stored } = checkpoint.metadata as Record<string, string>;
+  if (progress === undefined) throw new FormatError(`${checkpoint.name} is no checkpoint of a training`);
+  if (stored !== settings)
+    throw new InputError(
+      `${checkpoint.name} is of a training with other settings (${difference(stored ?? '', settings)}): give the same ones, or begin anew in another folder`,
+    );
+  for (const name of learner.trained)
+    for (const key of [name, `mean:${name}`, `square:${name}`]) {
+      const found = checkpoint.tensors.get(key);
+      if (!found) throw new FormatError(`${checkpoint.name} has no tensor ${key}`);
+      learner.write(key, await readF32(checkpoint, found));
+    }
+  return JSON.parse(progress) as Progress;
+}
+
+/** What two sets of settings differ in. */
+function difference(stored: string, given: string): string {
+  const [before, now] = [parsed(stored), parsed(given)];
+  const names = [...new Set([...Object.keys(before), ...Object.keys(now)])];
+  const show = (value: unknown) => JSON.stringify(value) ?? 'none';
+  return names
+    .filter((name) => show(before[name]) !== show(now[name]))
+    .map((name) => `${name} was ${show(before[name])}, is ${show(now[name])}`)
+    .join('; ');
+}
+
+function parsed(text: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,115 @@
+import { InputError } from '../core/errors.ts';
+import type { Adaptation, Parameter } from '../core/trace.ts';
+import { expr } from '../ops/expr.ts';
+import { linearTransposed } from '../ops/linear.ts';
+import type { ModelGraph } from '../runtime/graph.ts';
+import type { Learning, Objective } from './learner.ts';
+
+/** What of a model is learned. */
+export interface MethodOptions {
+  /**
+   * `full`: everything · `lora`: low-rank additions to matrices (Hu et al. 2021) · `head`: only a new head · `state`: only the state
+   * that every text begins with, of RWKV and other recurrent models.
+   */
+  readonly method?: 'full' | 'lora' | 'head' | 'state' | undefined;
+  /** LoRA: rank of the additions. Default 8. */
+  readonly rank?: number | undefined;
+  /** LoRA: the additions are scaled by alpha / rank. Default 16. */
+  readonly alpha?: number | undefined;
+  /** LoRA: a regular expression of the matrices' names. Default: all but embeddings and head. */
+  readonly targets?: string | undefined;
+  /** Decoupled weight decay of matrices. Default 0.1. */
+  readonly weightDecay?: number | undefined;
+}
+
+export const methods = ['full', 'lora', 'head', 'state'] as const;
+
+/** Matrices of maps between hidden states. */
+const isMap = ({ name, shape }: Parameter): boolean =>
+  shape.length === 2 && name.endsWith('.weight') && !/emb|head|wte|wpe|norm|ln_/.test(name);
+
+/** The parameters of the addition to a matrix. */
+export const loraNames = (name: string): { A: string; B: string } => {
+  const module = name.replace(/\.weight$/, '');
+  return { A: `${module}.lora_A.weight`, B: `${module}.lora_B.weight` };
+};
+
+/** The matrices that have additions, by the names of all parameters. */
+export const adaptedMatrices = (names: Iterable<string>): string[] =>
+  [...names].filter((name) => name.endsWith('.lora_A.weight')).map((name) => name.replace('.lora_A.', '.'));
+
+/** Which matrices LoRA adds to, and how much of the addition counts. InputError for a pattern that fits none, or no rank. */
+export function loraOf({ rank = 8, alpha = 16, targets }: MethodOptions): {
+  readonly rank: number;
+  readonly scale: number;
+  readonly isTarget: (parameter: Parameter) => boolean;
+} {
+  if (!Number.isSafeInteger(rank) || rank < 1)
+    throw new InputError(`rank is ${rank}: it must be a whole number above 0`);
+  const pattern = targets === undefined ? undefined : regularExpression(targets);
+  const isTarget = (parameter: Parameter) =>
+    pattern ? parameter.shape.length === 2 && pattern.test(parameter.name) : isMap(parameter);
+  return { rank, scale: alpha / rank, isTarget };
+}
+
+function regularExpression(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (cause) {
+    throw new InputError(`targets: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** W + (alpha / rank) · B A in the place of every matrix W [O, I] that is adapted, with B [O, rank] and A [rank, I]. */
+export function loraAdaptation(options: MethodOptions): Adaptation {
+  const { rank, scale, isTarget } = loraOf(options);
+  return (parameter, declare) => {
+    if (!isTarget(parameter)) return parameter.tensor;
+    const [O, I] = parameter.shape as [number, number];
+    const names = loraNames(parameter.name);
+    const A = declare(names.A, [rank, I], { kind: 'uniform', low: -(I ** -0.5), high: I ** -0.5 });
+    const B = declare(names.B, [O, rank], { kind: 'zeros' });
+    return expr`${parameter.tensor} + ${scale} * ${linearTransposed(B, A)}`;
+  };
+}
+
+/** What is learned of a model, by method; `head` is the name of a new head's parameter. */
+export function learnedBy(
+  { parameters, carries }: ModelGraph,
+  { method = 'full', weightDecay = 0.1 }: MethodOptions,
+  head?: string,
+): Pick<Objective, 'trained' | 'initialStates'> {
+  const learn = (chosen: Iterable<Parameter>): Map<string, Learning> =>
+    new Map([...chosen].map(({ name, shape }) => [name, { decay: isDecayed(name, shape) ? weightDecay : 0, rate: 1 }]));
+  const all = [...parameters.values()];
+  const isHead = ({ name }: Parameter) => name === head;
+  switch (method) {
+    case 'full':
+      return { trained: learn(all) };
+    case 'lora': {
+      const added = all.filter((parameter) => isHead(parameter) || /\.lora_[AB]\.weight$/.test(parameter.name));
+      if (added.every(isHead))
+        throw new InputError('targets fits no matrix of the model: see `riverrun inspect` for their names');
+      return { trained: learn(added) };
+    }
+    case 'head':
+      if (head === undefined) throw new InputError('method head needs a task with a head of its own: labels');
+      return { trained: learn(all.filter(isHead)) };
+    case 'state': {
+      const states = carries.filter(({ growing, shape }) => !growing && shape.length === 3);
+      if (states.length === 0)
+        throw new InputError('the model carries no state that could be learned: it is a Transformer');
+      const learning = { decay: 0, rate: 1 };
+      return { trained: learn(all.filter(isHead)), initialStates: new Map(states.map(({ name }) => [name, learning])) };
+    }
+    default:
+      throw new InputError(`method is ${String(method)}: it must be one of ${methods.join(', ')}`);
+  }
+}
+
+/**
+ * Weight decay is for matrices only: not for norms, biases, convolutions, decays (`A_log`, `w0` …), mixing weights, nor RWKV's
+ * low-rank maps.
+ */
+const isDecayed = (name: string, shape: readonly number[]): boolean =>
+  name.endsWith('weight') && !/conv1d/.test(name) && shape.filter((length) => length > 1).length >= 2;

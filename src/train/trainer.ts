@@ -1,0 +1,108 @@
+import { InputError, TrainingError } from '../core/errors.ts';
+import type { Batches } from './corpus.ts';
+import type { Learner } from './learner.ts';
+import { makeSchedule, type ScheduleOptions } from './schedule.ts';
+
+export interface TrainerOptions extends ScheduleOptions {
+  /** Steps in all. */
+  readonly steps: number;
+  /** Steps made before, when a training is resumed. */
+  readonly done?: number | undefined;
+  /** Measures what is not learned from. */
+  readonly evaluate?: (() => Promise<Evaluation>) | undefined;
+  /** Steps between evaluations; the last step is followed by one too. Default: only after the last. */
+  readonly evaluateEvery?: number | undefined;
+  /** Ends the training when this many evaluations in a row were no better than the best. Default: never. */
+  readonly patience?: number | undefined;
+  /** The best evaluation before, when a training is resumed. */
+  readonly best?: Best | undefined;
+  /** Ends the training after the step in hand; what was learned stays. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Evaluation {
+  /** Mean surprise in nats: per token, or per label. */
+  readonly loss: number;
+  /** Labels that are right, as a fraction; where there are labels it tells which evaluation is best. */
+  readonly accuracy?: number;
+}
+
+export interface Best extends Evaluation {
+  readonly step: number;
+}
+
+/** What is told of every step. */
+export interface TrainRecord {
+  /** From 1. */
+  readonly step: number;
+  readonly steps: number;
+  /** Tokens seen in all. */
+  readonly tokens: number;
+  /** Mean surprise per token in nats, before the step. */
+  readonly loss: number;
+  readonly learningRate: number;
+  readonly gradientNorm: number;
+  readonly tokensPerSecond: number;
+  readonly secondsLeft: number;
+  /** Where the step was followed by an evaluation: what it found, and whether it is the best so far. */
+  readonly evaluation?: Evaluation & { readonly isBest: boolean };
+  /** The best evaluation so far. */
+  readonly best?: Best | undefined;
+}
+
+/**
+ * Trains: one record per step. It ends after the last step, when the signal is raised, or when evaluations no longer get better.
+ * TrainingError when the loss or the gradient is not finite: the step is not made then.
+ */
+export async function* train(
+  learner: Learner,
+  batches: Batches,
+  options: TrainerOptions,
+): AsyncGenerator<TrainRecord, void> {
+  const { steps, done = 0, evaluate, patience = Infinity, signal } = options;
+  const evaluateEvery = options.evaluateEvery ?? Infinity;
+  if (!Number.isSafeInteger(steps) || steps < 1)
+    throw new InputError(`steps is ${steps}: it must be a whole number above 0`);
+  const rate = makeSchedule(options, steps);
+  let best = options.best;
+  let worse = 0;
+  let speed = 0;
+  for (let step = done; step < steps; step++) {
+    if (signal?.aborted) return;
+    const start = performance.now();
+    const { loss, gradientNorm } = await learner.step(batches.parts(step), rate(step), step + 1);
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
+      throw new TrainingError(
+        `the ${Number.isFinite(loss) ? 'gradient' : 'loss'} of step ${step + 1} is not finite: the training diverged. ` +
+          'Resume from the last checkpoint with a lower learning rate.',
+      );
+    const seconds = (performance.now() - start) / 1000;
+    speed = speed === 0 ? batches.tokensPerStep / seconds : 0.9 * speed + (0.1 * batches.tokensPerStep) / seconds;
+    let evaluated: TrainRecord['evaluation'];
+    if (evaluate && ((step + 1) % evaluateEvery === 0 || step + 1 === steps)) {
+      const found = await evaluate();
+      const isBest = best === undefined || isBetter(found, best);
+      if (isBest) best = { step: step + 1, ...found };
+      worse = isBest ? 0 : worse + 1;
+      evaluated = { ...found, isBest };
+    }
+    yield {
+      step: step + 1,
+      steps,
+      tokens: (step + 1) * batches.tokensPerStep,
+      loss,
+      learningRate: rate(step),
+      gradientNorm,
+      tokensPerSecond: speed,
+      secondsLeft: ((steps - step - 1) * batches.tokensPerStep) / speed,
+      ...(evaluated && { evaluation: evaluated }),
+      best,
+    };
+    if (worse >= patience) return;
+  }
+}
+
+const isBetter = (a: Evaluation, b: Evaluation): boolean =>
+  a.accuracy !== undefined && b.accuracy !== undefined && a.accuracy !== b.accuracy
+    ? a.accuracy > b.accuracy
+    : a.loss < b.loss;
