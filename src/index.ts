@@ -40,6 +40,7 @@ export type { FileSource } from './runtime/source.ts';
 export { type SaveOptions, type SessionState, State } from './runtime/state.ts';
 export { type Beam, type BeamSearchOptions, beamSearch } from './tasks/beam-search.ts';
 export { Chat, type ChatOptions } from './tasks/chat.ts';
+export { classify } from './tasks/classify.ts';
 export { type Answer, type AskOptions, DocumentReader, readDocument } from './tasks/document-reader.ts';
 export { type EmbedOptions, embed } from './tasks/embed.ts';
 export { LabelClassifier, type LabelClassifierOptions, type LabelProbability } from './tasks/label-classifier.ts';

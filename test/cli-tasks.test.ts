@@ -133,7 +133,7 @@ describe('classify and embed', () => {
   });
 
   test('say what is wrong', () => {
-    expectError(riverrun(['classify', 'x']), /required option '--labels <list>' not specified/);
+    expectError(riverrun(['classify', 'x']), /name the labels with --labels/);
     expectError(riverrun(['classify', '--labels', 'a,a', 'x']), /a label is there twice/);
     expectError(riverrun(['classify', '--labels', 'a,b', '--template', 'none', 'x']), /must have \{\} once/);
     expectError(riverrun(['embed', '--pooling', 'max', 'x']), /Allowed choices are mean, last, first/);

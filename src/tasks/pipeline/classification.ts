@@ -1,6 +1,7 @@
 import { InputError, UnsupportedError } from '../../core/errors.ts';
 import type { Model } from '../../runtime/model.ts';
 import { refuseUnknownOptions } from '../../runtime/sampler.ts';
+import { classify } from '../classify.ts';
 import { LabelClassifier } from '../label-classifier.ts';
 
 export interface ZeroShotOptions {
@@ -28,7 +29,7 @@ export interface ZeroShotClassifier {
 }
 
 export function zeroShotClassifier(model: Model): ZeroShotClassifier {
-  const classify = async (
+  const zeroShot = async (
     texts: string | readonly string[],
     labels: string | readonly string[],
     options: ZeroShotOptions = {},
@@ -50,12 +51,42 @@ export function zeroShotClassifier(model: Model): ZeroShotClassifier {
     }
     return typeof texts === 'string' ? results[0]! : results;
   };
-  return classify as ZeroShotClassifier;
+  return zeroShot as ZeroShotClassifier;
 }
 
-/** Texts are classified by a trained head, which none of the models that can be loaded has. */
-export function textClassifier(model: Model): never {
-  throw new UnsupportedError(
-    `text-classification needs a model with a trained classification head (a score matrix and the labels' names), and this one (${model.type}) is a language model: use zero-shot-classification with labels of your own`,
-  );
+export interface TextClassificationOptions {
+  /** How many labels are told, most probable first. Default 1; Infinity for all. */
+  readonly top_k?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface LabelScore {
+  readonly label: string;
+  readonly score: number;
+}
+
+/** The labels of a text; of several texts the label of each, or the labels of each where `top_k` is not 1. */
+export type TextClassifier = (
+  texts: string | readonly string[],
+  options?: TextClassificationOptions,
+) => Promise<LabelScore[] | LabelScore[][]>;
+
+/** UnsupportedError for a model without a trained head. */
+export function textClassifier(model: Model): TextClassifier {
+  if (!model.labels)
+    throw new UnsupportedError(
+      `text-classification needs a model with a trained head of labels (score.weight and id2label), and this one (${model.type}) is a language model: use zero-shot-classification with labels of your own`,
+    );
+  return async (texts, options = {}) => {
+    refuseUnknownOptions(options, ['top_k', 'signal']);
+    const { top_k = 1, signal } = options;
+    if (!(top_k >= 1)) throw new InputError(`top_k is ${String(top_k)}: it must be a number of labels`);
+    const all: LabelScore[][] = [];
+    for (const text of typeof texts === 'string' ? [texts] : texts) {
+      const scores = await classify(model, text, { signal });
+      scores.sort((a, b) => b.probability - a.probability);
+      all.push(scores.slice(0, top_k).map(({ label, probability }) => ({ label, score: probability })));
+    }
+    return typeof texts === 'string' || top_k === 1 ? all.flat() : all;
+  };
 }

@@ -1,14 +1,14 @@
 import { InputError, nearest } from '../../core/errors.ts';
 import type { Model } from '../../runtime/model.ts';
 import { type QuestionAnswerer, questionAnswerer, type Summarizer, summarizer } from './answers.ts';
-import { textClassifier, type ZeroShotClassifier, zeroShotClassifier } from './classification.ts';
+import { type TextClassifier, textClassifier, type ZeroShotClassifier, zeroShotClassifier } from './classification.ts';
 import { type FeatureExtractor, featureExtractor } from './feature-extraction.ts';
 import { type TextGenerator, textGenerator } from './text-generation.ts';
 
 /** What each task's pipeline is called with. */
 export interface PipelineTasks {
   'text-generation': TextGenerator;
-  'text-classification': never;
+  'text-classification': TextClassifier;
   'zero-shot-classification': ZeroShotClassifier;
   'question-answering': QuestionAnswerer;
   'feature-extraction': FeatureExtractor;
