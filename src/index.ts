@@ -1,4 +1,12 @@
-export type { ChatTemplate, Message, RenderOptions, Turn } from './chat/template.ts';
+export {
+  type ChatTemplate,
+  jinjaTemplate,
+  type Message,
+  type RenderOptions,
+  type Turn,
+  worldTemplate,
+} from './chat/template.ts';
+export type { Constraint } from './constraints/constraint.ts';
 export type { WeightFormat } from './core/backend.ts';
 export {
   ConfigError,
@@ -14,11 +22,13 @@ export { type BenchOptions, type BenchResult, bench } from './platform/bench.ts'
 export { type Converted, type ConvertOptions, convert } from './platform/convert.ts';
 export { diskStates } from './platform/disk-states.ts';
 export { embeddedModel, inspect, type LoadOptions, load } from './platform/node-load.ts';
+export { type Pipeline, type PipelineOptions, type PipelineProgress, pipeline } from './platform/pipeline.ts';
 export { loadState, saveState } from './platform/state-files.ts';
 export type { Batcher, BatcherOptions } from './runtime/batcher.ts';
 export type { Checkpoint, Checkpoints, CheckpointsOptions } from './runtime/checkpoints.ts';
 export type { Fingerprint } from './runtime/fingerprint.ts';
 export type { GenerateOptions, Generation } from './runtime/generate.ts';
+export type { TokenProbability } from './runtime/logprobs.ts';
 export type { Model } from './runtime/model.ts';
 export type { LoadProgress } from './runtime/parameters.ts';
 export { PrefixCache, type PrefixCacheOptions, type StateStore } from './runtime/prefix-cache.ts';
@@ -28,4 +38,14 @@ export type { ReadOptions, Session, SessionOptions, Source } from './runtime/ses
 export type { ModelSizes, TensorRow } from './runtime/sizes.ts';
 export type { FileSource } from './runtime/source.ts';
 export { type SaveOptions, type SessionState, State } from './runtime/state.ts';
+export { type Beam, type BeamSearchOptions, beamSearch } from './tasks/beam-search.ts';
+export { Chat, type ChatOptions } from './tasks/chat.ts';
+export { classify } from './tasks/classify.ts';
+export { type Answer, type AskOptions, DocumentReader, readDocument } from './tasks/document-reader.ts';
+export { type EmbedOptions, embed } from './tasks/embed.ts';
+export { LabelClassifier, type LabelClassifierOptions, type LabelProbability } from './tasks/label-classifier.ts';
+export type { PipelineTask, PipelineTasks } from './tasks/pipeline/tasks.ts';
+export { type SamplesOptions, samples } from './tasks/samples.ts';
+export { type Score, type ScoreOptions, score } from './tasks/score.ts';
+export { type SummarizeOptions, summarize } from './tasks/summarize.ts';
 export type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './tokenizers/tokenizer.ts';

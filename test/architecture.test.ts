@@ -14,10 +14,11 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   tokenizers: ['core'],
   gguf: ['core', 'ops', 'formats', 'models', 'tokenizers'],
   chat: ['core'],
+  constraints: ['core', 'tokenizers'],
   statespace: ['core'],
-  runtime: ['core', 'ops', 'layers', 'models', 'formats', 'tokenizers', 'chat'],
+  runtime: ['core', 'ops', 'layers', 'models', 'formats', 'tokenizers', 'chat', 'constraints'],
   train: ['core', 'ops', 'layers', 'models', 'formats', 'tokenizers', 'runtime'],
-  tasks: ['core', 'ops', 'runtime', 'tokenizers'],
+  tasks: ['core', 'ops', 'chat', 'constraints', 'runtime', 'tokenizers'],
   platform: [
     'core',
     'backends/reference',

@@ -253,14 +253,14 @@ describe('convert', () => {
   });
 });
 
-describe('README', () => {
-  const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  const examples = [...readme.matchAll(/<!-- example: (\S+) -->\n```ts\n([\s\S]*?)```/g)].map(
+describe.each(['README.md', 'docs/tasks.md'])('%s', (page) => {
+  const markdown = readFileSync(join(root, page), 'utf8');
+  const examples = [...markdown.matchAll(/<!-- example: (\S+) -->\n```ts\n([\s\S]*?)```/g)].map(
     ([, name, code]) => [name!, code!] as const,
   );
 
   test('every program in it is marked as an example', () => {
-    expect(examples.length).toBe(readme.match(/```ts/g)!.length);
+    expect(examples.length).toBe(markdown.match(/```ts/g)!.length);
   });
 
   test.each(examples)('%s runs', (_, code) => {

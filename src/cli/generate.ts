@@ -1,22 +1,13 @@
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { loadState, saveState } from '../platform/state-files.ts';
-import type { GenerateOptions } from '../runtime/generate.ts';
-import { collect, integer, type ModelFlags, number, withModel } from './options.ts';
-import { interruptSignal, loadModel, print, readStandardInput } from './terminal.ts';
+import type { Session } from '../runtime/session.ts';
+import { type ConstraintFlags, constraintOf, withConstraint } from './constraint-options.ts';
+import { type ModelFlags, withModel } from './options.ts';
+import { type SamplingFlags, samplingOptions, withSampling } from './sampling-options.ts';
+import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
 
-interface GenerateFlags extends ModelFlags {
-  readonly maxTokens: number;
-  readonly temperature: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly minP?: number;
-  readonly typicalP?: number;
-  readonly repetitionPenalty?: number;
-  readonly frequencyPenalty?: number;
-  readonly presencePenalty?: number;
-  readonly seed?: number;
-  readonly stop?: string[];
+interface GenerateFlags extends ModelFlags, SamplingFlags, ConstraintFlags {
   readonly load?: string;
   readonly save?: string;
   readonly json?: boolean;
@@ -26,17 +17,6 @@ export function generateCommand(): Command {
   const command = new Command('generate')
     .description('Continue a text. The prompt may also come from standard input.')
     .argument('[prompt]', 'the text to continue')
-    .option('-n, --max-tokens <n>', 'the most tokens to generate', integer, 256)
-    .option('-t, --temperature <x>', '0 always takes the likeliest token', number, 0.8)
-    .option('--top-k <k>', 'choose among the k likeliest tokens', integer)
-    .option('--top-p <p>', 'choose among the likeliest tokens that together reach probability p', number)
-    .option('--min-p <p>', 'choose among tokens at least p times as likely as the likeliest', number)
-    .option('--typical-p <p>', 'choose among tokens of typical surprise with total probability p', number)
-    .option('--repetition-penalty <x>', 'divide the logits of tokens seen before', number)
-    .option('--frequency-penalty <x>', 'subtract x from a logit for every time its token was seen', number)
-    .option('--presence-penalty <x>', 'subtract x from the logits of tokens seen before', number)
-    .option('--seed <n>', 'repeat the same choices', integer)
-    .option('--stop <text>', 'end before this text; may be given several times', collect)
     .option('--load <file>', 'go on from a saved state; the prompt may then be left out')
     .option('--save <file>', 'save the state when the text ends')
     .option('--json', 'print one JSON object instead of streaming text')
@@ -48,32 +28,39 @@ Examples:
   riverrun generate --temperature 0 --max-tokens 40 "Tom and his dog"
   echo "The king" | riverrun generate --seed 7 --stop "." --json
   riverrun generate "Once upon a time" --save story.state
-  riverrun generate --load story.state`,
+  riverrun generate --load story.state
+  riverrun generate "The weather was" --choices " fine, bad, stormy"
+  riverrun generate "Tom was" --regex " (one|two|three) years old\\."
+  riverrun generate "The boy:" --json-schema '{"properties": {"name": {"type": "string", "maxLength": 9}}, "required": ["name"]}'`,
     )
     .action(runGenerate);
-  return withModel(command);
+  return withModel(withConstraint(withSampling(command)));
 }
 
 async function runGenerate(argument: string | undefined, flags: GenerateFlags): Promise<void> {
   const signal = interruptSignal();
   const prompt = await readPrompt(argument, flags);
+  const constraint = await constraintOf(flags);
   const model = await loadModel(flags, signal);
   try {
     const session = model.session();
     if (flags.load !== undefined) await session.state.restore(await loadState(flags.load, model));
     const tokens: number[] = [];
-    const generation = session.generate(prompt, {
-      ...samplerOptions(flags),
+    const text = typeof prompt === 'string' ? prompt : undefined;
+    const generation = session.generate(text, {
+      ...samplingOptions(flags),
+      ...(constraint && { constraint }),
       signal,
       onToken: (token) => tokens.push(token),
     });
-    let text = '';
+    if (typeof prompt === 'object') await readLong(session, prompt, signal, flags.quiet);
+    let generated = '';
     let finishReason: string;
-    if (!flags.json && prompt !== undefined) await print(prompt);
+    if (!flags.json && text !== undefined) await print(text);
     try {
       let next = await generation.next();
       for (; !next.done; next = await generation.next()) {
-        text += next.value;
+        generated += next.value;
         if (!flags.json) await print(next.value);
       }
       finishReason = next.value.finishReason;
@@ -82,7 +69,8 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
       finishReason = 'interrupted';
       process.exitCode = 130;
     }
-    if (flags.json) await print(`${JSON.stringify({ model: flags.model, prompt, text, tokens, finishReason })}\n`);
+    if (flags.json)
+      await print(`${JSON.stringify({ model: flags.model, prompt: text, text: generated, tokens, finishReason })}\n`);
     else await print('\n');
     if (flags.save !== undefined) await saveState(flags.save, session.state.save());
   } finally {
@@ -90,33 +78,54 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
   }
 }
 
+async function readLong(
+  session: Session,
+  source: AsyncIterable<string>,
+  signal: AbortSignal,
+  quiet: boolean | undefined,
+): Promise<void> {
+  const line = new ProgressLine(quiet);
+  try {
+    const onProgress = (tokens: number) => line.show(`reading: ${tokens.toLocaleString('en-US')} tokens`);
+    await session.read(source, { signal, onProgress });
+  } finally {
+    line.clear();
+  }
+}
+
+/** Longer texts on standard input are read as they come, and not repeated on standard output. */
+const LONGEST_PROMPT = 1 << 16;
+
+type Prompt = string | AsyncIterable<string> | undefined;
+
 /** The text to continue; none where a saved state is gone on from as it is. */
-async function readPrompt(argument: string | undefined, { load }: GenerateFlags): Promise<string | undefined> {
-  const prompt = argument ?? (await readStandardInput())?.replace(/\r?\n$/, '');
+async function readPrompt(argument: string | undefined, { load }: GenerateFlags): Promise<Prompt> {
+  const prompt = argument ?? (await pipedPrompt());
   if (load !== undefined && argument === undefined && !prompt) return undefined;
   if (prompt === undefined) throw new InputError('there is no prompt: give one as an argument, or on standard input');
   if (prompt === '') throw new InputError('the prompt is empty: there is nothing to continue');
   return prompt;
 }
 
-function samplerOptions(flags: GenerateFlags): GenerateOptions {
-  const {
-    maxTokens,
-    temperature,
-    topK,
-    topP,
-    minP,
-    typicalP,
-    repetitionPenalty,
-    frequencyPenalty,
-    presencePenalty,
-    seed,
-    stop,
-  } = flags;
-  const given = { topK, topP, minP, typicalP, repetitionPenalty, frequencyPenalty, presencePenalty, seed, stop };
-  return {
-    maxTokens,
-    temperature,
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-  };
+/** Standard input without the end of its last line: as a text, or as a stream where it is long. */
+async function pipedPrompt(): Promise<Prompt> {
+  if (process.stdin.isTTY) return undefined;
+  const input = standardInput();
+  let text = '';
+  while (text.length <= LONGEST_PROMPT) {
+    const next = await input.next();
+    if (next.done) return text.replace(/\r?\n$/, '');
+    text += next.value;
+  }
+  return withoutLastEnd(text, input);
+}
+
+async function* withoutLastEnd(begin: string, rest: AsyncIterable<string>): AsyncGenerator<string> {
+  let held = begin;
+  for await (const piece of rest) {
+    const text = held + piece;
+    held = /\r?\n?$/.exec(text)![0];
+    yield text.slice(0, text.length - held.length);
+  }
+  yield held.replace(/\r?\n$/, '');
 }

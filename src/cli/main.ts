@@ -2,8 +2,12 @@
 import { Command, CommanderError } from 'commander';
 import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
+import { askCommand } from './ask.ts';
 import { benchCommand } from './bench.ts';
+import { chatCommand } from './chat.ts';
+import { classifyCommand } from './classify.ts';
 import { convertCommand } from './convert.ts';
+import { embedCommand } from './embed.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { finetuneCommand } from './finetune.ts';
 import { generateCommand } from './generate.ts';
@@ -14,7 +18,7 @@ import { stateCommand } from './state.ts';
 import { trainCommand } from './train.ts';
 
 const program = new Command('riverrun')
-  .description('Sequence models whose cost grows with the length of the text: run, measure and inspect them.')
+  .description('Sequence models whose cost grows with the length of the text: run, train, measure and inspect them.')
   .version(version)
   .showSuggestionAfterError()
   .showHelpAfterError('(--help shows what there is)')
@@ -25,12 +29,21 @@ const program = new Command('riverrun')
 Examples:
   riverrun generate "Once upon a time"
   riverrun generate --model state-spaces/mamba-130m-hf --max-tokens 50 "The river"
+  riverrun ask book.txt "Who is the youngest son?"
+  riverrun classify --labels dogs,kings,ships < texts.txt
   riverrun score --file book.txt
   riverrun inspect ./my-mamba
   riverrun pull state-spaces/mamba-130m-hf
-  riverrun convert ./my-mamba my-mamba.gguf --type q8_0`,
+  riverrun convert ./my-mamba my-mamba.gguf --type q8_0
+  riverrun train --data book.txt --out my-model
+  riverrun finetune --data intents.csv --label category --out my-classifier
+  riverrun eval --model my-model --data held-out.txt`,
   )
   .addCommand(generateCommand())
+  .addCommand(chatCommand())
+  .addCommand(askCommand())
+  .addCommand(classifyCommand())
+  .addCommand(embedCommand())
   .addCommand(scoreCommand())
   .addCommand(inspectCommand())
   .addCommand(pullCommand())

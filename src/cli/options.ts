@@ -18,6 +18,9 @@ export function integer(text: string): number {
 /** Collects an option that may be given several times. */
 export const collect = (text: string, before: readonly string[] = []): string[] => [...before, text];
 
+/** Several texts with commas between. */
+export const list = (text: string): string[] => text.split(',');
+
 /** What the options of `withModel` give. */
 export interface ModelFlags {
   readonly model: string;

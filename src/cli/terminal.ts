@@ -22,23 +22,31 @@ export function interruptSignal(): AbortSignal {
   return controller.signal;
 }
 
-/** All of standard input as text, or nothing when it is a terminal. Invalid UTF-8 is an error that says where. */
-export async function readStandardInput(): Promise<string | undefined> {
-  if (process.stdin.isTTY) return undefined;
+/** Standard input as text, in pieces as they come. Invalid UTF-8 is an error that says where. */
+export async function* standardInput(): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
-  let text = '';
   let position = 0;
   try {
     for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-      text += decoder.decode(chunk, { stream: true });
+      yield decoder.decode(chunk, { stream: true });
       position += chunk.length;
     }
-    return text + decoder.decode();
+    yield decoder.decode();
   } catch (cause) {
-    if (cause instanceof TypeError)
-      throw new InputError(`standard input is not UTF-8 text (after about ${position} bytes)`, { cause });
-    throw cause;
+    if (!(cause instanceof TypeError)) throw cause;
+    throw new InputError(`standard input is not UTF-8 text (after about ${position} bytes)`, { cause });
   }
+}
+
+/** Its lines that are not empty. */
+export async function* standardInputLines(): AsyncGenerator<string> {
+  let held = '';
+  for await (const piece of standardInput()) {
+    const lines = (held + piece).split('\n');
+    held = lines.pop()!;
+    for (const line of lines) if (line.trim() !== '') yield line.trimEnd();
+  }
+  if (held.trim() !== '') yield held;
 }
 
 /** A line on standard error that replaces itself, shown only on a terminal. */

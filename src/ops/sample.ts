@@ -66,9 +66,11 @@ interface Candidates {
   weights: number[];
 }
 
-/** Draws a token from `logits` by the uniform number `u`. */
+/** Draws a token from `logits` by the uniform number `u`. InputError where all are −∞. */
 export function sample(logits: ArrayLike<number>, options: SampleOptions, u: number): number {
   const best = argmax(logits);
+  if (logits[best] === -Infinity)
+    throw new InputError('no token is left to choose: the constraint or logitBias forbids every one');
   if (options.temperature === 0) return best;
   let candidates = mostProbable(logits, logits[best]!, options);
   if (options.topP < 1) candidates = upToMass(candidates, options.topP);
@@ -79,7 +81,8 @@ export function sample(logits: ArrayLike<number>, options: SampleOptions, u: num
     left -= weight;
     if (left < 0) return candidates.ids[i]!;
   }
-  return candidates.ids.at(-1)!;
+  // Rounding left a little over: the last that can come at all.
+  return candidates.ids[candidates.weights.findLastIndex((weight) => weight > 0)]!;
 }
 
 /**

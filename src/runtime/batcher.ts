@@ -17,6 +17,7 @@ interface Request {
   readonly segments: readonly Segment[];
   /** Whether it is the next token of a sequence, not a block of a text. */
   readonly isDecode: boolean;
+  readonly onHidden?: ((hidden: Float32Array) => void) | undefined;
   resolve(logits: Float32Array): void;
   reject(error: unknown): void;
 }
@@ -57,7 +58,7 @@ export class Batcher {
     this.#stepper = {
       decode: (slots, token, position) =>
         this.#enqueue([{ slot: slots[0], tokens: [token], position, outputs: 'last' }], true),
-      run: (segments) => this.#enqueue(segments, false),
+      run: (segments, onHidden) => this.#enqueue(segments, false, onHidden),
       forget: (slot) => this.#forget(slot),
     };
   }
@@ -72,9 +73,9 @@ export class Batcher {
     return this.#steps;
   }
 
-  #enqueue(segments: readonly Segment[], isDecode: boolean): Promise<Float32Array> {
+  #enqueue(segments: readonly Segment[], isDecode: boolean, onHidden?: Request['onHidden']): Promise<Float32Array> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ segments, isDecode, resolve, reject });
+      this.#waiting.push({ segments, isDecode, onHidden, resolve, reject });
       if (this.#isRunning) return;
       this.#isRunning = true;
       void this.#run();
@@ -112,7 +113,8 @@ export class Batcher {
   async #step(requests: readonly Request[]): Promise<void> {
     try {
       const segments = requests.flatMap((request) => request.segments);
-      const logits = await this.#runner.run(segments);
+      const wantsHidden = requests.some(({ onHidden }) => onHidden);
+      const logits = await this.#runner.run(segments, wantsHidden ? (all) => tellHidden(requests, all) : undefined);
       const V = logits.length / segments.reduce((sum, segment) => sum + outputsOf(segment), 0);
       this.#steps++;
       let row = 0;
@@ -133,6 +135,17 @@ export class Batcher {
     const gone = this.#waiting.filter(isIts);
     this.#waiting = this.#waiting.filter((request) => !isIts(request));
     for (const request of gone) request.reject(new DisposedError('the session is disposed'));
+  }
+}
+
+/** Gives each request the hidden states of its own tokens. */
+function tellHidden(requests: readonly Request[], hidden: Float32Array): void {
+  const D = hidden.length / requests.reduce((sum, request) => sum + tokensOf(request), 0);
+  let at = 0;
+  for (const request of requests) {
+    const end = at + tokensOf(request);
+    request.onHidden?.(hidden.subarray(at * D, end * D));
+    at = end;
   }
 }
 

@@ -1,4 +1,7 @@
+import { type Constraint, type ConstraintState, constrain } from '../constraints/constraint.ts';
 import { InputError } from '../core/errors.ts';
+import { byteStream } from '../tokenizers/tokenizer.ts';
+import { type TokenProbability, tokenProbability } from './logprobs.ts';
 import { Pace } from './pause.ts';
 import { refuseUnknownOptions, Sampler, type SamplerOptions, samplerOptionNames } from './sampler.ts';
 import type { Session } from './session.ts';
@@ -9,6 +12,17 @@ export interface GenerateOptions extends SamplerOptions {
   readonly maxTokens?: number;
   /** Texts that end the generation; they are not part of it. */
   readonly stop?: string | readonly string[];
+  /** Tokens that end the text besides the model's own end of text; they are not part of it. */
+  readonly stopTokens?: readonly number[];
+  /**
+   * What the generated text must be. It ends when nothing more may come; a text that is complete but may go on ends when the
+   * model ends it, or, where it has no token for that, at once. InputError where no token is allowed.
+   */
+  readonly constraint?: Constraint;
+  /** Tokens that penalties count as seen before, besides those of the prompt. */
+  readonly seen?: readonly number[];
+  /** Tells every token's ln p, and those of this many likeliest tokens: see `Generation.logprobs`. */
+  readonly logprobs?: number;
   /** Stops the generation: the iterator rejects with the signal's reason, and what was generated stays in the session. */
   readonly signal?: AbortSignal;
   /** Told every token as it is chosen. */
@@ -17,14 +31,29 @@ export interface GenerateOptions extends SamplerOptions {
 
 /** How a generation ended. */
 export interface Generation {
-  /** `end`: the model ended the text · `stop`: a stop text came · `length`: `maxTokens` were generated. */
-  readonly finishReason: 'end' | 'stop' | 'length';
+  /**
+   * `end`: the model ended the text · `stop`: a stop text came · `complete`: nothing more may come by the constraint ·
+   * `length`: `maxTokens` were generated, and a constraint may be left unmet.
+   */
+  readonly finishReason: 'end' | 'stop' | 'complete' | 'length';
   /** All that was yielded. */
   readonly text: string;
   readonly tokens: readonly number[];
+  /** How likely each token was to the model, before temperature, penalties and constraint; with `logprobs` only. */
+  readonly logprobs?: readonly TokenProbability[];
 }
 
-const optionNames = [...samplerOptionNames, 'maxTokens', 'stop', 'signal', 'onToken'];
+const optionNames = [
+  ...samplerOptionNames,
+  'maxTokens',
+  'stop',
+  'stopTokens',
+  'constraint',
+  'seen',
+  'logprobs',
+  'signal',
+  'onToken',
+];
 
 /** Checks the options at once, then generates as the result is iterated. */
 export function generate(
@@ -34,14 +63,20 @@ export function generate(
 ): AsyncGenerator<string, Generation, void> {
   refuseUnknownOptions(options, optionNames);
   if (session.model.labels) throw new InputError('the model is a classifier: it tells labels, and generates no text');
-  const { maxTokens = 256 } = options;
+  const { maxTokens = 256, constraint, logprobs, stopTokens = [] } = options;
+  if (!Array.isArray(stopTokens) || !stopTokens.every((token) => Number.isSafeInteger(token)))
+    throw new InputError(`stopTokens is ${String(stopTokens)}: it must be a list of token ids`);
   if (!(maxTokens >= 0) || !(Number.isInteger(maxTokens) || maxTokens === Infinity)) {
     throw new InputError(`maxTokens is ${String(maxTokens)}: it must be a whole number`);
   }
+  if (logprobs !== undefined && !(Number.isInteger(logprobs) && logprobs >= 0))
+    throw new InputError(`logprobs is ${String(logprobs)}: it must be how many of the likeliest tokens to tell of`);
   if (prompt === '' || (Array.isArray(prompt) && prompt.length === 0)) {
     throw new InputError('the prompt is empty: there is nothing to continue');
   }
-  return run(session, prompt, maxTokens, new Sampler(options), new StopTexts(options.stop), options);
+  const { model } = session;
+  const start = constraint && constrain(constraint, model.tokenizer, model.vocabularySize);
+  return run(session, prompt, maxTokens, new Sampler(options), new StopTexts(options.stop), start, options);
 }
 
 async function* run(
@@ -50,22 +85,33 @@ async function* run(
   maxTokens: number,
   sampler: Sampler,
   stops: StopTexts,
-  { signal, onToken }: GenerateOptions,
+  start: ConstraintState | undefined,
+  { signal, onToken, seen = [], stopTokens = [], logprobs: likeliest }: GenerateOptions,
 ): AsyncGenerator<string, Generation, void> {
+  for (const token of seen) sampler.accept(token);
   if (prompt !== undefined) await session.read(counted(prompt, session, sampler), { signal });
   const { tokenizer } = session.model;
-  const decoder = tokenizer.stream();
+  // What a constraint allows is bytes; other decoders leave out a first word's space.
+  const decoder = start ? byteStream(tokenizer) : tokenizer.stream();
   const pace = new Pace();
   const tokens: number[] = [];
+  const logprobs: TokenProbability[] = [];
+  let constraint = start;
   let text = '';
   let finishReason: Generation['finishReason'] = 'length';
   while (tokens.length < maxTokens) {
     signal?.throwIfAborted();
-    const token = sampler.next(session.logits);
-    if (token === tokenizer.endOfText) {
+    if (constraint?.isComplete && (!constraint.canContinue || tokenizer.endOfText === undefined)) {
+      finishReason = 'complete';
+      break;
+    }
+    const token = sampler.next(session.logits, constraint?.allowed);
+    if (token === tokenizer.endOfText || stopTokens.includes(token)) {
       finishReason = 'end';
       break;
     }
+    if (likeliest !== undefined) logprobs.push(tokenProbability(session.logits, token, likeliest));
+    constraint = constraint?.advance(token);
     await session.step(token);
     tokens.push(token);
     onToken?.(token);
@@ -78,10 +124,11 @@ async function* run(
     }
     await pace.breathe();
   }
+  if (finishReason === 'length' && constraint?.isComplete && !constraint.canContinue) finishReason = 'complete';
   const rest = stops.found ? '' : stops.push(decoder.end()) + stops.end();
   if (stops.found) finishReason = 'stop';
   if (rest) yield rest;
-  return { finishReason, text: text + rest, tokens };
+  return { finishReason, text: text + rest, tokens, ...(likeliest !== undefined && { logprobs }) };
 }
 
 /** The prompt, its tokens shown to the sampler so that penalties count them; streams are too long to remember. */

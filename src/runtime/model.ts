@@ -58,6 +58,8 @@ export class Model {
   readonly title: string;
   /** Number of tokens that it knows. */
   readonly vocabularySize: number;
+  /** Numbers D of a token's hidden state. */
+  readonly hiddenSize: number;
   /** What a classifier tells apart, in the order of its logits; none for a language model. */
   readonly labels: readonly string[] | undefined;
   /** Number of logits: of the vocabulary, or of the labels. */
@@ -90,6 +92,7 @@ export class Model {
     this.fingerprint = parts.fingerprint;
     this.#parts = parts;
     this.#runner = new Runner(backend, weights, graph, this.outputSize);
+    this.hiddenSize = this.#runner.hiddenSize;
   }
 
   /** The tokenizer; InputError when the model came without one. */

@@ -24,9 +24,14 @@ export interface ReadOptions {
   readonly checkpointEvery?: number | undefined;
   /** What is known of other texts that begin like this one is not read again. For text or tokens that begin a session. */
   readonly cache?: PrefixCache | undefined;
+  /**
+   * Told the hidden states [tokens, D] of every block, after the last norm: what logits are made of. They are valid until it
+   * returns. Not with a checkpointFile or a cache, which leave out what was read before.
+   */
+  readonly onHidden?: ((hidden: Float32Array) => void) | undefined;
 }
 
-const optionNames = ['signal', 'onProgress', 'checkpointFile', 'checkpointEvery', 'cache'];
+const optionNames = ['signal', 'onProgress', 'checkpointFile', 'checkpointEvery', 'cache', 'onHidden'];
 
 /** What reading needs of a session. */
 export interface Reader {
@@ -44,6 +49,8 @@ export async function readSource(reader: Reader, source: Source, options: ReadOp
   refuseUnknownOptions(options, optionNames);
   const { signal } = options;
   const { sequence, model, files } = reader;
+  if (options.onHidden && (options.checkpointFile !== undefined || options.cache))
+    throw new InputError('onHidden is told of all that is read: not with a checkpointFile or a cache');
   // Before any is read; those of text are checked as they come, for the tokenizer may be of another model.
   if (isTokens(source)) for (let i = 0; i < source.length; i++) reader.check(source[i]!);
   if (options.cache) return await readThrough(options.cache, reader, source, options);

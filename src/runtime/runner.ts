@@ -18,7 +18,8 @@ export interface Segment {
 /** What takes sessions forward: a runner, or a batcher that packs the steps of several. */
 export interface Stepper {
   decode(slots: readonly [Slot], token: number, position: number): Float32Array | Promise<Float32Array>;
-  run(segments: readonly Segment[]): Promise<Float32Array>;
+  /** @param onHidden told the hidden states [tokens, D] after the last norm, valid until it returns */
+  run(segments: readonly Segment[], onHidden?: (hidden: Float32Array) => void): Promise<Float32Array>;
   /** Told that a slot is about to go. */
   forget?(slot: Slot): void;
 }
@@ -63,9 +64,9 @@ export class Runner implements Stepper {
   }
 
   /** Advances several segments together. Returns logits [outputs, V] of the wanted tokens in order, valid until the next run. */
-  async run(segments: readonly Segment[]): Promise<Float32Array> {
+  async run(segments: readonly Segment[], onHidden?: (hidden: Float32Array) => void): Promise<Float32Array> {
     const counts = countsOf(segments);
-    const executable = this.#executable(counts);
+    const executable = this.#executable(counts, onHidden !== undefined);
     // First of all: making room may grow the memory, and views of it end then.
     for (const { slot, position, tokens } of segments) slot.reserve(position + tokens.length);
     const [tokens, ends, rows] = ['tokens', 'ends', 'rows'].map((name) => executable.input(name)) as [
@@ -89,7 +90,13 @@ export class Runner implements Stepper {
       counts,
       segments.map(({ slot }) => slot),
     );
+    onHidden?.(executable.output('hidden').subarray(0, counts.tokens * this.hiddenSize) as Float32Array);
     return executable.output('logits').subarray(0, counts.outputs * this.#outputSize) as Float32Array;
+  }
+
+  /** Numbers D of a token's hidden state. */
+  get hiddenSize(): number {
+    return this.#graph.hidden.shape[1] as number;
   }
 
   #run(executable: Executable, counts: Counts, slots: readonly Slot[]): void | Promise<void> {
@@ -99,13 +106,16 @@ export class Runner implements Stepper {
     executable.profile(counts, slots, this.seconds);
   }
 
-  #executable(counts: Counts): Executable {
+  #executable(counts: Counts, withHidden = false): Executable {
     const capacity = counts === this.#single ? counts : capacityFor(counts);
-    const key = counts === this.#single ? 'single' : `${capacity.tokens} ${capacity.segments} ${capacity.outputs}`;
+    const { tokens, segments, outputs } = capacity;
+    const key = counts === this.#single ? 'single' : `${tokens} ${segments} ${outputs}${withHidden ? ' hidden' : ''}`;
     let executable = this.#executables.get(key);
     if (!executable) {
-      const { logits, carries } = this.#graph;
-      const made = plan(new Map([['logits', logits]]), carries, capacity, this.#backend.layout(this.#weights));
+      const { logits, hidden, carries } = this.#graph;
+      const results = new Map([['logits', logits]]);
+      if (withHidden) results.set('hidden', hidden);
+      const made = plan(results, carries, capacity, this.#backend.layout(this.#weights));
       executable = this.#backend.compile(made, this.#weights, carries);
       this.#executables.set(key, executable);
       this.#inputs.set(executable, new Set(made.inputs.keys()));

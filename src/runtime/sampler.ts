@@ -108,17 +108,22 @@ export class Sampler {
     else this.#counts.set(forgotten, left);
   }
 
-  /** The next token. `logits` [V] are not changed. */
-  next(logits: Float32Array): number {
-    const token = sample(this.#adjust(logits), this.#options, this.#random.uniform());
+  /**
+   * The next token. `logits` [V] are not changed.
+   *
+   * @param allowed the tokens to choose among, as bits: token t is bit t % 32 of word ⌊t / 32⌋
+   */
+  next(logits: Float32Array, allowed?: Uint32Array): number {
+    const token = sample(this.adjust(logits, allowed), this.#options, this.#random.uniform());
     this.accept(token);
     return token;
   }
 
-  #adjust(logits: Float32Array): Float32Array {
+  /** The logits after penalties and bias, and without the tokens that are not allowed. */
+  adjust(logits: Float32Array, allowed?: Uint32Array): Float32Array {
     const { repetition, frequency, presence } = this.#penalties;
     const penalised = repetition !== 1 || frequency !== 0 || presence !== 0;
-    if (!penalised && this.#bias.length === 0) return logits;
+    if (!penalised && this.#bias.length === 0 && !allowed) return logits;
     if (this.#adjusted.length !== logits.length) this.#adjusted = new Float32Array(logits.length);
     const adjusted = this.#adjusted;
     adjusted.set(logits);
@@ -131,6 +136,8 @@ export class Sampler {
         throw new InputError(`logitBias: token ${token} is not in the vocabulary of ${adjusted.length}`);
       adjusted[token]! += bias;
     }
+    if (allowed)
+      for (let v = 0; v < adjusted.length; v++) if (!(allowed[v >> 5]! & (1 << (v & 31)))) adjusted[v] = -Infinity;
     return adjusted;
   }
 }

@@ -83,7 +83,7 @@ export class Session {
   async read(source: Source, options: ReadOptions = {}): Promise<void> {
     const { model, files } = this.#parts;
     const sequence = this.#sequence;
-    const block = (tokens: ArrayLike<number>) => this.#block(tokens);
+    const block = (tokens: ArrayLike<number>) => this.#block(tokens, options.onHidden);
     const check = (token: number) => this.#check(token);
     await this.#exclusively(() => readSource({ model, files, sequence, block, check }, source, options));
   }
@@ -97,10 +97,10 @@ export class Session {
     );
   }
 
-  async #block(tokens: ArrayLike<number>): Promise<void> {
+  async #block(tokens: ArrayLike<number>, onHidden?: (hidden: Float32Array) => void): Promise<void> {
     this.#room(tokens.length);
     const segment = { slot: this.#slots[0], tokens, position: this.position, outputs: 'last' as const };
-    this.#sequence.logits.set(await this.#parts.stepper.run([segment]));
+    this.#sequence.logits.set(await this.#parts.stepper.run([segment], onHidden));
     this.#moved(tokens.length);
   }
 
