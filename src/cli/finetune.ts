@@ -16,7 +16,11 @@ export function finetuneCommand(): Command {
   return new Command('finetune')
     .description('Teach a model: to tell labels, or to go on as other texts do.')
     .option('-m, --model <name>', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
-    .requiredOption('-d, --data <path>', 'text, or examples in JSONL, CSV or TSV; may be given several times', collect)
+    .requiredOption(
+      '-d, --data <path>',
+      'text, labelled examples, or answers (JSONL); may be given several times',
+      collect,
+    )
     .option('-v, --validation <path>', 'what is measured (default for examples: a tenth of them)', collect)
     .option('--field <name>', 'field of the texts', 'text')
     .option('--label <name>', 'field of the labels: the model becomes a classifier')
@@ -57,6 +61,7 @@ export function finetuneCommand(): Command {
 Examples:
   riverrun finetune --data intents.csv --label category --out my-classifier
   riverrun finetune --data SMSSpamCollection.tsv --columns label,text --label label --out spam
+  riverrun finetune --data questions.jsonl --out my-answers     # {"prompt": "…", "completion": "…"}, or {"messages": [ … ]}
   riverrun finetune --method lora --data letters.txt --out my-letters
   riverrun finetune --method state --data poems.txt --out my-poems
   riverrun generate --load my-poems/initial.state "The river"

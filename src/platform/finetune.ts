@@ -15,6 +15,7 @@ import { learnedBy, loraAdaptation, loraOf, type MethodOptions } from '../train/
 import { prediction } from '../train/objective.ts';
 import type { Evaluation, TrainRecord } from '../train/trainer.ts';
 import { writeAdapter } from './adapter-files.ts';
+import { answerData, hasAnswers } from './answer-data.ts';
 import { readCorpus } from './corpus-files.ts';
 import { labelledData } from './labelled-data.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
@@ -26,7 +27,10 @@ import { canResume, type RunOptions, runOptionNames, runTraining, type Trained }
 export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateOptions, 'signal'> {
   /** The model that is taught: a folder, a checkpoint file, a hub id, or an embedded model. */
   readonly model: string;
-  /** What it is taught with: text, or examples in JSONL, CSV or TSV. */
+  /**
+   * What it is taught with: text; examples with labels in JSONL, CSV or TSV; or JSONL with answers, of which only these are learned:
+   * `prompt` and `completion`, or `messages` with roles.
+   */
   readonly data: readonly string[];
   /** What is measured and never learned from. Default: nothing, or a tenth of the examples, chosen by the seed. */
   readonly validation?: readonly string[] | undefined;
@@ -89,8 +93,7 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
     const { tokenizer } = files;
     if (!tokenizer) throw new InputError(`${options.model} has no tokenizer: text can not be given to it`);
     const matched = matchModel(files.config, files.checkpoint);
-    const data =
-      options.label === undefined ? await textData(options, tokenizer) : await labelledData(options, tokenizer);
+    const data = await dataOf(options, tokenizer, matched);
     const { labels } = data;
     if (!labels && matched.head) throw new InputError(`${options.model} is a classifier: name the field of the labels`);
     const head = labels && { name: SCORE, size: labels.length };
@@ -142,6 +145,12 @@ interface Data {
   readonly batches: Batches;
   readonly labels?: readonly string[];
   readonly evaluate?: ((learner: Learner) => Promise<Evaluation>) | undefined;
+}
+
+async function dataOf(options: FinetuneOptions, tokenizer: Tokenizer, matched: MatchedModel): Promise<Data> {
+  if (options.label !== undefined) return await labelledData(options, tokenizer);
+  if (!(await hasAnswers(options.data))) return await textData(options, tokenizer);
+  return await answerData(options, tokenizer, matched.architecture.vocabulary(matched.config));
 }
 
 async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise<Data> {

@@ -1,11 +1,8 @@
 import { InputError, TrainingError } from '../core/errors.ts';
-import { Random } from '../core/random.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
-import type { Batches } from '../train/corpus.ts';
-import { type Example, exampleBatches, exampleParts } from '../train/examples.ts';
-import type { Learner } from '../train/learner.ts';
-import type { Evaluation } from '../train/trainer.ts';
+import { type Example, exampleBatches } from '../train/examples.ts';
 import { dataFiles, readRecords } from './data-files.ts';
+import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
 
 export interface LabelledDataOptions {
   readonly data: readonly string[];
@@ -22,15 +19,9 @@ export interface LabelledDataOptions {
   readonly seed?: number | undefined;
 }
 
-export interface LabelledData {
-  readonly batches: Batches;
+export interface LabelledData extends ExampleData {
   readonly labels: readonly string[];
-  /** Loss and accuracy on what is not learned from. */
-  evaluate(learner: Learner): Promise<Evaluation>;
 }
-
-/** Tokens of examples that run together. */
-const TOGETHER = 2048;
 
 /** Reads examples with labels; without validation data a tenth of them, chosen by the seed, is kept for it. */
 export async function labelledData(options: LabelledDataOptions, tokenizer: Tokenizer): Promise<LabelledData> {
@@ -61,39 +52,15 @@ export async function labelledData(options: LabelledDataOptions, tokenizer: Toke
     rows.map(({ text, label }) => {
       const index = labels.indexOf(label);
       if (index < 0) throw new InputError(`the label ${JSON.stringify(label)} is in the validation data only`);
-      return { tokens: classifierTokens(tokenizer, text, length), label: index };
+      const tokens = classifierTokens(tokenizer, text, length);
+      return { tokens, rows: [tokens.length - 1], targets: [index] };
     });
-  const measured = examples(held);
   const batches = exampleBatches(examples(taught), { batch, together: Math.max(TOGETHER, length), seed });
-  const evaluate = async (learner: Learner): Promise<Evaluation> => {
-    let right = 0;
-    const parts = exampleParts(measured, batches.capacity.tokens, batches.capacity.outputs);
-    const loss = await learner.evaluate(parts, ({ inputs }, output) => {
-      const logits = output('logits');
-      for (const [i, target] of Array.from(inputs['targets']!).entries()) {
-        const row = Array.prototype.slice.call(logits, i * labels.length, (i + 1) * labels.length) as number[];
-        if (row.indexOf(Math.max(...row)) === target) right++;
-      }
-    });
-    return { loss, accuracy: right / measured.length };
-  };
-  return { batches, evaluate, labels };
+  return { batches, labels, evaluate: measuring(examples(held), batches, labels.length) };
 }
 
 /** A text as a classifier sees it: as any text, cut where it is too long; the label is told at its last token. */
 function classifierTokens(tokenizer: Tokenizer, text: string, length: number): number[] {
   const tokens = tokenizer.encode(text).slice(0, length);
   return tokens.length > 0 ? tokens : [tokenizer.endOfText ?? 0];
-}
-
-/** A tenth of the rows, chosen by the seed, is kept for validation. */
-function parted<T>(rows: readonly T[], seed: number): [T[], T[]] {
-  const random = new Random(seed + 1);
-  const [taught, held]: [T[], T[]] = [[], []];
-  for (const row of rows) (random.uniform() < 0.1 ? held : taught).push(row);
-  if (taught.length === 0 || held.length === 0)
-    throw new InputError(
-      `${rows.length} examples are too few to keep a tenth of them for validation: name validation data`,
-    );
-  return [taught, held];
 }

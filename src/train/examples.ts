@@ -3,34 +3,31 @@ import { Random } from '../core/random.ts';
 import type { Batches } from './corpus.ts';
 import type { Part } from './learner.ts';
 
-/** A text with its label. */
+/** A text of which something is to be told: its label at the last token, or the tokens of its answers, each at the one before. */
 export interface Example {
   readonly tokens: readonly number[];
-  /** Index of the label. */
-  readonly label: number;
+  /** Where in `tokens` something is told. */
+  readonly rows: readonly number[];
+  /** What: an index of the logits, for every row. */
+  readonly targets: readonly number[];
 }
 
 export interface ExampleOptions {
   /** Examples of a step. */
   readonly batch: number;
-  /** Tokens that run together: longer texts are an InputError. */
+  /** Tokens that run together. InputError for a longer text. */
   readonly together: number;
   readonly seed: number;
 }
 
-/** Labelled texts in another random order in every epoch. The label is told at a text's last token. */
+/** Examples in another random order in every epoch; within a step everything that is told counts the same. */
 export function exampleBatches(examples: readonly Example[], { batch, together, seed }: ExampleOptions): Batches {
   if (examples.length === 0) throw new InputError('there are no examples');
   if (!Number.isSafeInteger(batch) || batch < 1)
     throw new InputError(`batch is ${batch}: it must be a whole number above 0`);
-  const longest = Math.max(...examples.map(({ tokens }) => tokens.length));
-  if (longest > together)
-    throw new InputError(
-      `an example has ${longest} tokens, but only ${together} run together: raise that, or cut the texts`,
-    );
   const count = examples.length;
-  let made = -1;
   const order = Uint32Array.from({ length: count }, (_, i) => i);
+  let made = -1;
   const exampleAt = (index: number): Example => {
     const epoch = Math.floor(index / count);
     if (epoch !== made) {
@@ -46,7 +43,7 @@ export function exampleBatches(examples: readonly Example[], { batch, together, 
   };
   const mean = examples.reduce((sum, { tokens }) => sum + tokens.length, 0) / count;
   return {
-    capacity: { tokens: together, segments: batch, outputs: batch },
+    capacity: capacityOf(examples, together, batch),
     tokensPerStep: Math.round(batch * mean),
     stepsPerEpoch: Math.ceil(count / batch),
     *parts(step) {
@@ -56,29 +53,49 @@ export function exampleBatches(examples: readonly Example[], { batch, together, 
   };
 }
 
-/** Examples in order, in parts of at most `together` tokens and `most` examples, each with the same weight. */
+/** The most that parts of these examples have. InputError for an example that is longer than what runs together. */
+export function capacityOf(examples: readonly Example[], together: number, batch: number): Batches['capacity'] {
+  let [longest, told] = [0, 0];
+  for (const { tokens, rows } of examples) {
+    longest = Math.max(longest, tokens.length);
+    told = Math.max(told, rows.length);
+  }
+  if (longest > together)
+    throw new InputError(
+      `an example has ${longest} tokens, but only ${together} run together: raise that, or cut the texts`,
+    );
+  return { tokens: together, segments: batch, outputs: Math.min(together, batch * told) };
+}
+
+/** Examples in order, in parts of at most `together` tokens and `most` examples. */
 export function* exampleParts(examples: readonly Example[], together: number, most: number): Generator<Part> {
+  const weight = 1 / examples.reduce((sum, { rows }) => sum + rows.length, 0);
   let part: Example[] = [];
   let tokens = 0;
   for (const example of examples) {
     if (part.length > 0 && (part.length === most || tokens + example.tokens.length > together)) {
-      yield packed(part, 1 / examples.length);
+      yield packed(part, weight);
       part = [];
       tokens = 0;
     }
     part.push(example);
     tokens += example.tokens.length;
   }
-  if (part.length > 0) yield packed(part, 1 / examples.length);
+  if (part.length > 0) yield packed(part, weight);
 }
 
 function packed(examples: readonly Example[], weight: number): Part {
-  let end = 0;
-  const ends = examples.map(({ tokens }) => (end += tokens.length));
+  const [tokens, ends, rows, targets]: number[][] = [[], [], [], []];
+  for (const example of examples) {
+    for (const row of example.rows) rows!.push(tokens!.length + row);
+    targets!.push(...example.targets);
+    tokens!.push(...example.tokens);
+    ends!.push(tokens!.length);
+  }
   return {
-    tokens: examples.flatMap(({ tokens }) => tokens),
-    ends,
-    rows: ends.map((one) => one - 1),
-    inputs: { targets: examples.map(({ label }) => label), weights: examples.map(() => weight) },
+    tokens: tokens!,
+    ends: ends!,
+    rows: rows!,
+    inputs: { targets: targets!, weights: new Float32Array(rows!.length).fill(weight) },
   };
 }

@@ -1,0 +1,88 @@
+import { InputError } from '../core/errors.ts';
+import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import { type Example, exampleBatches } from '../train/examples.ts';
+import { type DataRecord, dataFiles, readRecords } from './data-files.ts';
+import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
+
+export interface AnswerDataOptions {
+  readonly data: readonly string[];
+  readonly validation?: readonly string[] | undefined;
+  /** Tokens after which an example is cut. */
+  readonly length?: number | undefined;
+  readonly batch?: number | undefined;
+  readonly seed?: number | undefined;
+}
+
+/** What is said, and whether the model is to learn to say it. */
+interface Passage {
+  readonly text: string;
+  readonly learned: boolean;
+}
+
+/** Whether these files hold answers to learn: JSONL with `prompt` and `completion`, or with `messages`. */
+export async function hasAnswers(paths: readonly string[]): Promise<boolean> {
+  const [file] = dataFiles(paths);
+  if (!/\.(jsonl|ndjson)(\.gz)?$/.test(file!)) return false;
+  for await (const { fields } of readRecords([file!])) return 'completion' in fields || 'messages' in fields;
+  return false;
+}
+
+/**
+ * Reads answers to learn: of `prompt` and `completion` the completion, of `messages` those of the assistant. The texts are joined as
+ * they stand, and nothing else of them is learned.
+ */
+export async function answerData(
+  options: AnswerDataOptions,
+  tokenizer: Tokenizer,
+  vocabulary: number,
+): Promise<ExampleData> {
+  const { seed = 0, batch = 16, length = 256 } = options;
+  const read = async (paths: readonly string[]) => {
+    const found: Example[] = [];
+    for await (const record of readRecords(dataFiles(paths))) found.push(exampleOf(record, tokenizer, length));
+    if (found.length === 0) throw new InputError(`${paths.join(', ')}: there are no examples`);
+    return found;
+  };
+  let taught = await read(options.data);
+  let held = options.validation && (await read(options.validation));
+  if (!held) [taught, held] = parted(taught, seed);
+  const batches = exampleBatches(taught, { batch, together: Math.max(TOGETHER, length), seed });
+  return { batches, evaluate: measuring(held, batches, vocabulary) };
+}
+
+function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Example {
+  const start = tokenizer.beginOfText ?? tokenizer.endOfText;
+  const tokens = start === undefined ? [] : [start];
+  const [rows, targets]: [number[], number[]] = [[], []];
+  for (const { text, learned } of passages(record)) {
+    for (const token of tokenizer.encode(text, { addSpecialTokens: false })) {
+      if (learned && tokens.length > 0 && tokens.length < length) {
+        rows.push(tokens.length - 1);
+        targets.push(token);
+      }
+      tokens.push(token);
+    }
+  }
+  if (rows.length === 0)
+    throw new InputError(
+      `${record.where} has no answer within its first ${length} tokens: raise the length, or leave it out`,
+    );
+  return { tokens: tokens.slice(0, length), rows, targets };
+}
+
+function passages({ fields, where }: DataRecord): Passage[] {
+  const { prompt, completion, messages } = fields;
+  const text = (value: unknown, name: string): string => {
+    if (typeof value !== 'string') throw new InputError(`${where}: ${name} is ${JSON.stringify(value)}, not a text`);
+    return value;
+  };
+  if (!Array.isArray(messages))
+    return [
+      { text: text(prompt, 'prompt'), learned: false },
+      { text: text(completion, 'completion'), learned: true },
+    ];
+  return messages.map((message: { role?: unknown; content?: unknown }, i) => ({
+    text: text(message.content, `the content of message ${i + 1}`),
+    learned: message.role === 'assistant',
+  }));
+}

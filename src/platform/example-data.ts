@@ -1,0 +1,59 @@
+import { InputError } from '../core/errors.ts';
+import { Random } from '../core/random.ts';
+import type { Batches } from '../train/corpus.ts';
+import { capacityOf, type Example, exampleParts } from '../train/examples.ts';
+import type { Learner } from '../train/learner.ts';
+import type { Evaluation } from '../train/trainer.ts';
+
+/** Examples to learn from, and how well others are told. */
+export interface ExampleData {
+  readonly batches: Batches;
+  /** Loss, and how much of what is to be told is the likeliest, on what is not learned from. */
+  evaluate(learner: Learner): Promise<Evaluation>;
+}
+
+/** Tokens of examples that run together. */
+export const TOGETHER = 2048;
+
+/** Measures examples with `size` logits each. */
+export function measuring(
+  examples: readonly Example[],
+  { capacity }: Batches,
+  size: number,
+): (learner: Learner) => Promise<Evaluation> {
+  // Parts that have room in the plans which the batches made.
+  const told = Math.max(...examples.map(({ rows }) => rows.length));
+  capacityOf(examples, capacity.tokens, 1);
+  const most = Math.max(1, Math.min(capacity.segments, Math.floor(capacity.outputs / told)));
+  if (told > capacity.outputs)
+    throw new InputError(
+      `an example to be measured tells ${told} tokens, but those learned from ${capacity.outputs} at most`,
+    );
+  return async (learner) => {
+    let [right, all] = [0, 0];
+    const loss = await learner.evaluate(exampleParts(examples, capacity.tokens, most), ({ inputs }, output) => {
+      const logits = output('logits');
+      const targets = Array.from(inputs['targets']!);
+      for (const [row, target] of targets.entries()) if (isLikeliest(logits, row * size, size, target)) right++;
+      all += targets.length;
+    });
+    return { loss, accuracy: right / all };
+  };
+}
+
+function isLikeliest(logits: ArrayLike<number>, from: number, count: number, index: number): boolean {
+  for (let i = 0; i < count; i++) if (logits[from + i]! > logits[from + index]!) return false;
+  return true;
+}
+
+/** A tenth of the rows, chosen by the seed, is kept for validation. */
+export function parted<T>(rows: readonly T[], seed: number): [T[], T[]] {
+  const random = new Random(seed + 1);
+  const [taught, held]: [T[], T[]] = [[], []];
+  for (const row of rows) (random.uniform() < 0.1 ? held : taught).push(row);
+  if (taught.length === 0 || held.length === 0)
+    throw new InputError(
+      `${rows.length} examples are too few to keep a tenth of them for validation: name validation data`,
+    );
+  return [taught, held];
+}
