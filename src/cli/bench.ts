@@ -1,6 +1,8 @@
 import { Command, InvalidArgumentError } from 'commander';
+import { InputError } from '../core/errors.ts';
 import { type BenchResult, bench, type CostAtLength } from '../platform/bench.ts';
 import { writeFileAtomically } from '../platform/node-file.ts';
+import { runBenchTasks } from './bench-tasks.ts';
 import { formatBytes } from './bytes.ts';
 import { costChart } from './cost-chart.ts';
 import { integer, type ModelFlags, withModel } from './options.ts';
@@ -16,6 +18,9 @@ interface BenchFlags extends ModelFlags {
   readonly lengths?: number[];
   readonly svg?: string;
   readonly json?: boolean;
+  readonly tasks?: string | true;
+  readonly architectures?: string;
+  readonly steps?: number;
 }
 
 const lengthList = (text: string): number[] =>
@@ -43,16 +48,26 @@ export function benchCommand(): Command {
     .option('--long', 'the same up to 1M')
     .option('--lengths <list>', 'the same after these lengths', lengthList)
     .option('--svg <file>', 'write the curve as a picture')
+    .option(
+      '--tasks [names]',
+      'instead, train small models on made-up tasks that tell architectures apart (takes long)',
+    )
+    .option('--architectures <names>', 'with --tasks: those to compare, with commas between them')
+    .option('--steps <n>', 'with --tasks: steps at most', integer)
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
-      '\nExamples:\n  riverrun bench\n  riverrun bench --model ./my-mamba --weights q4 --threads 2 --prefill 1024 --decode 128\n  riverrun bench --curve --svg cost.svg\n  riverrun bench --batch 8 --json',
+      '\nExamples:\n  riverrun bench\n  riverrun bench --model ./my-mamba --weights q4 --threads 2 --prefill 1024 --decode 128\n  riverrun bench --curve --svg cost.svg\n  riverrun bench --batch 8 --json\n  riverrun bench --tasks induction-heads,parity --architectures mamba,delta_net-negative,llama',
     )
     .action(runBench);
   return withModel(command);
 }
 
 async function runBench(flags: BenchFlags): Promise<void> {
+  const { tasks, architectures, steps } = flags;
+  if (tasks !== undefined) return await runBenchTasks({ ...flags, tasks });
+  if (architectures !== undefined || steps !== undefined)
+    throw new InputError('--architectures and --steps go with --tasks');
   const { model, weights, threads, prefill, decode, batch, rounds, revision, offline } = flags;
   const lengths = flags.lengths ?? (flags.long ? long : flags.curve || flags.svg ? usual : []);
   const line = new ProgressLine(flags.quiet);

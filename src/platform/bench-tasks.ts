@@ -1,0 +1,141 @@
+import type { Backend } from '../core/backend.ts';
+import { InputError } from '../core/errors.ts';
+import { Random } from '../core/random.ts';
+import { architectureOf } from '../models/index.ts';
+import { traceModel } from '../runtime/graph.ts';
+import { refuseUnknownOptions } from '../runtime/sampler.ts';
+import { newArchitectures, newModel } from '../train/configurations.ts';
+import { exampleParts } from '../train/examples.ts';
+import { Learner } from '../train/learner.ts';
+import { learnedBy } from '../train/method.ts';
+import { prediction } from '../train/objective.ts';
+import { makeSchedule } from '../train/schedule.ts';
+import { type SyntheticTask, syntheticTasks } from '../train/synthetic.ts';
+import { measuring } from './example-data.ts';
+import { makeBackend } from './node-load.ts';
+import { drawInitial } from './train.ts';
+
+export interface BenchTasksOptions {
+  /** Names of tasks. Default: all. */
+  readonly tasks?: readonly string[] | undefined;
+  /**
+   * Architectures by `model_type`; one with `-negative` after it has eigenvalues from −1 to 1. Default: all, the delta rules in both
+   * forms.
+   */
+  readonly architectures?: readonly string[] | undefined;
+  /** Steps at most; a task that is solved ends before. Default 1000. */
+  readonly steps?: number | undefined;
+  /** Examples of a step. Default 64. */
+  readonly batch?: number | undefined;
+  /** Default 0.003. */
+  readonly learningRate?: number | undefined;
+  readonly seed?: number | undefined;
+  readonly threads?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onStep?: ((row: { task: string; architecture: string; step: number; loss: number }) => void) | undefined;
+}
+
+const optionNames: readonly (keyof BenchTasksOptions)[] = [
+  ...(['tasks', 'architectures', 'steps', 'batch', 'learningRate', 'seed', 'threads', 'signal', 'onStep'] as const),
+];
+
+/** What one architecture made of one task. */
+export interface TaskResult {
+  readonly task: string;
+  readonly architecture: string;
+  readonly parameters: number;
+  readonly steps: number;
+  readonly seconds: number;
+  /** How much of what is asked is told right, by the examples' length in tokens. */
+  readonly accuracy: readonly { readonly length: number; readonly accuracy: number }[];
+}
+
+const negatives = ['delta_net', 'gated_deltanet'];
+
+/** Every architecture that is compared. */
+export const comparedArchitectures: readonly string[] = newArchitectures.flatMap((name) =>
+  negatives.includes(name) ? [name, `${name}-negative`] : [name],
+);
+
+/** Trains a small model (width 64, two layers) of every architecture on every task, and measures it at the trained length and beyond. */
+export async function* benchTasks(options: BenchTasksOptions = {}): AsyncGenerator<TaskResult> {
+  refuseUnknownOptions(options, optionNames);
+  const { architectures = comparedArchitectures, threads } = options;
+  const tasks = options.tasks?.map(taskNamed) ?? syntheticTasks;
+  const unknown = architectures.find((name) => !comparedArchitectures.includes(name));
+  if (unknown !== undefined)
+    throw new InputError(
+      `there is no architecture ${unknown} to compare; there are ${comparedArchitectures.join(', ')}`,
+    );
+  const backend = await makeBackend(threads === undefined ? {} : { threads });
+  try {
+    for (const task of tasks)
+      for (const architecture of architectures) {
+        if (options.signal?.aborted) return;
+        yield await solve(backend, task, architecture, options);
+      }
+  } finally {
+    backend.dispose();
+  }
+}
+
+function taskNamed(name: string): SyntheticTask {
+  const task = syntheticTasks.find((one) => one.name === name);
+  if (!task)
+    throw new InputError(`there is no task ${name}; there are ${syntheticTasks.map((one) => one.name).join(', ')}`);
+  return task;
+}
+
+/** Examples that an evaluation has of every length. */
+const MEASURED = 64;
+/** Steps between looks at whether the task is solved, and what counts as that. */
+const [LOOK, SOLVED] = [100, 0.9995];
+
+async function solve(
+  backend: Backend,
+  task: SyntheticTask,
+  name: string,
+  { steps = 1000, batch = 64, learningRate = 3e-3, seed = 0, signal, onStep }: BenchTasksOptions,
+): Promise<TaskResult> {
+  const type = name.replace('-negative', '');
+  const sizes = { width: 64, layers: 2, headWidth: 32, inner: 128, vocabulary: Math.max(8, task.vocabulary) };
+  const { config, tensors } = newModel(type, { ...sizes, negativeEigenvalues: name !== type });
+  const architecture = architectureOf(config, tensors);
+  const graph = traceModel(architecture, architecture.config(config, tensors));
+  const longest = Math.max(...task.measured) + 8;
+  const together = Math.max(2048, longest);
+  const capacity = { tokens: together, segments: batch, outputs: together };
+  const learner = new Learner(backend, prediction(graph, learnedBy(graph, { weightDecay: 0.1 })), capacity);
+  try {
+    drawInitial(learner, seed);
+    const rate = makeSchedule({ learningRate, warmup: Math.min(50, steps) }, steps);
+    const accuracyAt = async (length: number) => {
+      const random = new Random(length + 1);
+      const examples = Array.from({ length: MEASURED }, () => task.make(random, length));
+      const batches = { capacity, tokensPerStep: 0, stepsPerEpoch: 0, parts: () => [] };
+      return (await measuring(examples, batches, sizes.vocabulary)(learner)).accuracy!;
+    };
+    const start = performance.now();
+    let step = 0;
+    while (step < steps && !signal?.aborted) {
+      const random = new Random(1e6 * (seed + 1) + step);
+      const [least, most] = task.lengths;
+      const examples = Array.from({ length: batch }, () => task.make(random, least + random.integer(most - least + 1)));
+      const { loss } = await learner.step(exampleParts(examples, together, batch), rate(step), ++step);
+      onStep?.({ task: task.name, architecture: name, step, loss });
+      const last = task.measured.at(-1)!;
+      if (step % LOOK === 0 && (await accuracyAt(task.measured[0]!)) >= SOLVED && (await accuracyAt(last)) >= SOLVED)
+        break;
+    }
+    const seconds = (performance.now() - start) / 1000;
+    const accuracy = [];
+    for (const length of task.measured) accuracy.push({ length, accuracy: await accuracyAt(length) });
+    const parameters = [...graph.parameters.values()].reduce(
+      (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
+      0,
+    );
+    return { task: task.name, architecture: name, parameters, steps: step, seconds, accuracy };
+  } finally {
+    learner.dispose();
+  }
+}
