@@ -15,15 +15,20 @@ export {
   InputError,
   RiverrunError,
   ShapeError,
+  TrainingError,
   UnsupportedError,
   WeightError,
 } from './core/errors.ts';
 export { type BenchOptions, type BenchResult, bench } from './platform/bench.ts';
+export { type BenchTasksOptions, benchTasks, type TaskResult } from './platform/bench-tasks.ts';
 export { type Converted, type ConvertOptions, convert } from './platform/convert.ts';
 export { diskStates } from './platform/disk-states.ts';
+export { type FinetuneOptions, finetune } from './platform/finetune.ts';
 export { embeddedModel, inspect, type LoadOptions, load } from './platform/node-load.ts';
 export { type Pipeline, type PipelineOptions, type PipelineProgress, pipeline } from './platform/pipeline.ts';
 export { loadState, saveState } from './platform/state-files.ts';
+export { type TrainOptions, trainModel } from './platform/train.ts';
+export type { RunOptions, Trained } from './platform/training-run.ts';
 export type { Batcher, BatcherOptions } from './runtime/batcher.ts';
 export type { Checkpoint, Checkpoints, CheckpointsOptions } from './runtime/checkpoints.ts';
 export type { Fingerprint } from './runtime/fingerprint.ts';
@@ -43,9 +48,11 @@ export { Chat, type ChatOptions } from './tasks/chat.ts';
 export { classify } from './tasks/classify.ts';
 export { type Answer, type AskOptions, DocumentReader, readDocument } from './tasks/document-reader.ts';
 export { type EmbedOptions, embed } from './tasks/embed.ts';
+export { type Accuracy, type EvaluateOptions, evaluate, type Question } from './tasks/evaluate.ts';
 export { LabelClassifier, type LabelClassifierOptions, type LabelProbability } from './tasks/label-classifier.ts';
 export type { PipelineTask, PipelineTasks } from './tasks/pipeline/tasks.ts';
 export { type SamplesOptions, samples } from './tasks/samples.ts';
 export { type Score, type ScoreOptions, score } from './tasks/score.ts';
 export { type SummarizeOptions, summarize } from './tasks/summarize.ts';
 export type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './tokenizers/tokenizer.ts';
+export type { Best, Evaluation, TrainRecord } from './train/trainer.ts';

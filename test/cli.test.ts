@@ -253,7 +253,7 @@ describe('convert', () => {
   });
 });
 
-describe.each(['README.md', 'docs/tasks.md'])('%s', (page) => {
+describe.each(['README.md', 'docs/tasks.md', 'docs/training.md'])('%s', (page) => {
   const markdown = readFileSync(join(root, page), 'utf8');
   const examples = [...markdown.matchAll(/<!-- example: (\S+) -->\n```ts\n([\s\S]*?)```/g)].map(
     ([, name, code]) => [name!, code!] as const,
