@@ -11,9 +11,14 @@ export interface TemplateFiles {
   readonly isWorld?: boolean | undefined;
 }
 
-/** The chat template of a model's files; undefined where there is none. Of several by name the one called `default` counts. */
-export function findTemplate({ settings = {}, file, isWorld }: TemplateFiles, name: string): ChatTemplate | undefined {
-  const source = file ?? named(settings['chat_template'], name);
+/** The text of a model's chat template; undefined where its files have none. Of several by name the one called `default` counts. */
+export const templateSource = ({ settings = {}, file }: TemplateFiles, name: string): string | undefined =>
+  file ?? named(settings['chat_template'], name);
+
+/** The chat template of a model's files; undefined where there is none. */
+export function findTemplate(files: TemplateFiles, name: string): ChatTemplate | undefined {
+  const { settings = {}, isWorld } = files;
+  const source = templateSource(files, name);
   if (source === undefined) return isWorld ? worldTemplate() : undefined;
   const tokens = { bos_token: text(settings['bos_token']), eos_token: text(settings['eos_token']) };
   return jinjaTemplate(source, tokens, `the chat template of ${name}`);

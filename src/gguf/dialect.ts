@@ -48,6 +48,8 @@ export interface Dialect<Config = unknown> {
   heads?(config: Config): Heads;
   /** What the file's tensors hold, by name; `#` stands for the layer, null for what is not needed. */
   tensors(heads: Heads): Readonly<Record<string, string | Holding | null>>;
+  /** The embeddings, where llama.cpp wants them once more as `output.weight` in the files of models whose head they are. */
+  readonly embedding?: string;
   /** Tensors that belong in a file though the model has no such parameters. */
   extras?(config: Config, json: Json): readonly Extra[];
   /** Names of matrices that stay in full precision, besides what has one axis. */

@@ -2,6 +2,7 @@ import { ConfigReader } from '../models/config.ts';
 import type { GptNeoxConfig } from '../models/gpt-neox.ts';
 import { ropeBase } from '../models/rope-config.ts';
 import { bool, type Dialect, f32, type Holding, u32, withBias } from './dialect.ts';
+import { linearScaling, scalingOf, slowdowns } from './rope.ts';
 
 const layer = 'gpt_neox.layers.#.';
 
@@ -32,6 +33,7 @@ export const gptNeox: Dialect<GptNeoxConfig> = {
       layer_norm_eps: m.number('attention.layer_norm_epsilon'),
       rotary_pct: m.integer('rope.dimension_count') / (width / heads),
       rotary_emb_base: m.number('rope.freq_base', 10000),
+      ...scalingOf(m),
       use_parallel_residual: m.boolean('use_parallel_residual', true),
       attention_bias: tensors.has('blk.0.attn_qkv.bias'),
       tie_word_embeddings: !tensors.has('output.weight'),
@@ -47,6 +49,7 @@ export const gptNeox: Dialect<GptNeoxConfig> = {
     'rope.dimension_count': u32(2 * c.frequencies.length),
     'rope.freq_base': f32(ropeBase(new ConfigReader(json))),
     use_parallel_residual: bool(c.parallel),
+    ...linearScaling(slowdowns(c.frequencies, ropeBase(new ConfigReader(json))), 'gptneox'),
   }),
   heads: ({ H }) => ({ H, G: H }),
   tensors: ({ H }) => ({
@@ -62,5 +65,6 @@ export const gptNeox: Dialect<GptNeoxConfig> = {
     ...withBias('blk.#.ffn_down', `${layer}mlp.dense_4h_to_h`),
     'rope_freqs.weight': null,
   }),
+  embedding: 'gpt_neox.embed_in.weight',
   precise: /rope_freqs/,
 };

@@ -32,10 +32,11 @@ export async function ggufModel(file: Checkpoint): Promise<GgufModel> {
     throw new UnsupportedError(
       `${file.name} is of architecture "${metadata.architecture}"; known: ${dialects.map(({ architecture }) => architecture).join(', ')}`,
     );
-  const config = { ...dialect.config(metadata, file.tensors), ...(await ropeScaling(file)), ...tokens(metadata) };
+  const config: Json = { ...dialect.config(metadata, file.tensors), ...tokens(metadata) };
+  const scaled = await ropeScaling(file, config['rope_scaling'] as Json | undefined);
   const heads = headsOf(metadata);
   const table = unscaled(dialect.tensors(heads), metadata);
-  return { config, ...parametersOf(file, table) };
+  return { config: { ...config, ...scaled }, ...parametersOf(file, table) };
 }
 
 function headsOf(metadata: Metadata): Heads {
@@ -43,11 +44,12 @@ function headsOf(metadata: Metadata): Heads {
   return { H, G: metadata.integer('attention.head_count_kv', metadata.integer('ssm.group_count', H)) };
 }
 
-/** A file has a scaled rotary embedding as a factor for every pair of channels. */
-async function ropeScaling(file: Checkpoint): Promise<Json> {
+/** A file has a scaled rotary embedding as a factor for every pair of channels, besides what its metadata say. */
+async function ropeScaling(file: Checkpoint, linear: Json | undefined): Promise<Json> {
   const stored = file.tensors.get('rope_freqs.weight');
   if (!stored) return {};
-  const factors = [...(await readF32(file, stored))];
+  const whole = Number(linear?.['factor'] ?? 1);
+  const factors = Array.from(await readF32(file, stored), (factor) => factor * whole);
   if (!factors.every((factor) => factor > 0))
     throw new ConfigError(`${file.name}: rope_freqs.weight has a factor that is not above zero`);
   return {

@@ -1,9 +1,10 @@
+import { UnsupportedError } from '../core/errors.ts';
 import { ConfigReader, type Json } from '../models/config.ts';
 import type { LlamaConfig } from '../models/llama.ts';
 import { ropeBase } from '../models/rope-config.ts';
-import { ropeFrequencies } from '../ops/rope.ts';
-import { type Dialect, type Extra, f32, type Heads, type Holding, u32 } from './dialect.ts';
+import { type Dialect, f32, type Heads, type Holding, u32 } from './dialect.ts';
 import type { Metadata } from './metadata.ts';
+import { linearScaling, ropeFactors, scalingOf, slowdowns } from './rope.ts';
 
 const names: Readonly<Record<string, string>> = {
   'token_embd.weight': 'model.embed_tokens.weight',
@@ -41,7 +42,6 @@ function config(m: Metadata, tensors: { has(name: string): boolean; get(name: st
   const heads = m.integer('attention.head_count');
   const width = m.integer('embedding_length');
   const embedding = tensors.get('token_embd.weight') as { shape: readonly number[] } | undefined;
-  m.only('rope.scaling.type', 'none', 'scalings of the rotary embedding are read from rope_freqs only');
   return {
     num_hidden_layers: m.integer('block_count'),
     hidden_size: width,
@@ -53,12 +53,17 @@ function config(m: Metadata, tensors: { has(name: string): boolean; get(name: st
     max_position_embeddings: m.integer('context_length', 2048),
     rms_norm_eps: m.number('attention.layer_norm_rms_epsilon'),
     rope_theta: m.number('rope.freq_base', 10000),
+    ...scalingOf(m),
     tie_word_embeddings: !tensors.has('output.weight'),
   };
 }
 
 function metadata(c: LlamaConfig, json: Json): ReturnType<Dialect['metadata']> {
   const reader = new ConfigReader(json);
+  if (2 * c.frequencies.length !== c.K)
+    throw new UnsupportedError(
+      `llama.cpp's llama turns whole heads: a model that turns ${2 * c.frequencies.length} of ${c.K} channels has no place in GGUF`,
+    );
   return {
     context_length: u32(reader.integer('max_position_embeddings', 2048)),
     embedding_length: u32(c.D),
@@ -75,12 +80,7 @@ function metadata(c: LlamaConfig, json: Json): ReturnType<Dialect['metadata']> {
   };
 }
 
-/** How many times slower than usual every pair of channels turns, where the rotary embedding is scaled. */
-function ropeFactors(c: LlamaConfig, json: Json): Extra[] {
-  const factors = ropeFrequencies(c.K, ropeBase(new ConfigReader(json))).map((f, i) => f / c.frequencies[i]!);
-  if (factors.every((factor) => factor === 1)) return [];
-  return [{ name: 'rope_freqs.weight', shape: [factors.length], values: Float32Array.from(factors) }];
-}
+const factorsOf = (c: LlamaConfig, json: Json): number[] => slowdowns(c.frequencies, ropeBase(new ConfigReader(json)));
 
 const heads = ({ H, G }: LlamaConfig): Heads => ({ H, G });
 
@@ -96,7 +96,7 @@ export const llama: Dialect<LlamaConfig> = {
   }),
   metadata,
   heads,
-  extras: ropeFactors,
+  extras: (c, json) => ropeFactors(factorsOf(c, json)),
   tensors: ({ H, G }) => ({
     ...names,
     ...Object.fromEntries(
@@ -115,9 +115,8 @@ export const qwen2: Dialect<LlamaConfig> = {
   architecture: 'qwen2',
   types: ['qwen2'],
   config: (m, tensors) => ({ model_type: 'qwen2', ...config(m, tensors) }),
-  metadata,
+  metadata: (c, json) => ({ ...metadata(c, json), ...linearScaling(factorsOf(c, json), 'qwen2') }),
   heads,
-  extras: ropeFactors,
   tensors: () => ({ ...names, 'rope_freqs.weight': null }),
   precise: /rope_freqs/,
 };

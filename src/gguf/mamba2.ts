@@ -7,6 +7,9 @@ const perHead = {
   stored: ([H]: readonly number[]) => [H!, 1],
 };
 
+/** llama.cpp has no bounds of Δ; where a model has some, they are noted beside. */
+const limits = ['ssm.time_step_limit_low', 'ssm.time_step_limit_high'] as const;
+
 /** Mamba-2, whose `ssm.time_step_rank` is the number of heads. */
 export const mamba2: Dialect<Mamba2Config> = {
   architecture: 'mamba2',
@@ -30,6 +33,7 @@ export const mamba2: Dialect<Mamba2Config> = {
       tie_word_embeddings: !tensors.has('output.weight'),
       use_bias: false,
       use_conv_bias: tensors.has('blk.0.ssm_conv1d.bias'),
+      time_step_limit: [m.number(limits[0], 0), m.number(limits[1], Infinity)],
     };
   },
   metadata: (c) => ({
@@ -44,6 +48,8 @@ export const mamba2: Dialect<Mamba2Config> = {
     'ssm.state_size': u32(c.N),
     'ssm.time_step_rank': u32(c.H),
     'ssm.group_count': u32(c.G),
+    ...(c.limit[0] > 0 && { [limits[0]]: f32(c.limit[0]) }),
+    ...(c.limit[1] < Infinity && { [limits[1]]: f32(c.limit[1]) }),
   }),
   tensors: ({ G }) => ({
     ...mambaTensors,

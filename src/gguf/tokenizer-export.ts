@@ -1,5 +1,6 @@
 import { UnsupportedError } from '../core/errors.ts';
 import type { GgufValue } from '../formats/gguf-header.ts';
+import type { Json } from '../models/config.ts';
 import { validateTokenizer } from '../tokenizers/tokenizer-json.ts';
 import { bool, string, u32 } from './dialect.ts';
 import { nameOf } from './pre-tokenizers.ts';
@@ -9,6 +10,8 @@ import { BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED } from './token-types.ts';
 export interface TokenizerSource {
   /** The object of a tokenizer.json. */
   readonly json?: unknown;
+  /** The chat template, wherever the model has it. */
+  readonly chatTemplate?: string | undefined;
   /** Of tokenizer_config.json. */
   readonly settings?: Readonly<Record<string, unknown>> | undefined;
   /** The bytes of RWKV's World tokens, by id. */
@@ -23,8 +26,9 @@ type Entries = Record<string, GgufValue>;
 
 /** A tokenizer as metadata of a GGUF file; `no_vocab` where a model has none. */
 export function tokenizerMetadata(source: TokenizerSource): Entries {
-  if (source.json !== undefined) return fromJson(source);
-  if (source.world) return fromWorld(source.world, source.vocabularySize);
+  const template = source.chatTemplate !== undefined && { 'tokenizer.chat_template': string(source.chatTemplate) };
+  if (source.json !== undefined) return { ...fromJson(source), ...template };
+  if (source.world) return { ...fromWorld(source.world, source.vocabularySize), ...template };
   return { 'tokenizer.ggml.model': string('no_vocab') };
 }
 
@@ -47,7 +51,7 @@ function vocabulary(tokens: readonly (string | undefined)[], types: readonly num
 
 function fromJson({ json, settings = {}, config, vocabularySize }: TokenizerSource): Entries {
   const file = validateTokenizer(json, 'tokenizer.json');
-  const model = file['model'] as { type: string; merges?: [string, string][]; byte_fallback?: boolean };
+  const model = file['model'] as { type: string; merges?: [string, string][]; byte_fallback?: boolean; ignore_merges?: boolean };
   if (model.type !== 'BPE' || !model.merges)
     throw new UnsupportedError(`a tokenizer of type ${model.type} can't be written to GGUF; known: BPE`);
   const tokens: string[] = [];
@@ -57,40 +61,45 @@ function fromJson({ json, settings = {}, config, vocabularySize }: TokenizerSour
     [tokens[id], types[id]] = [content, special ? CONTROL : USER_DEFINED];
   const kind =
     file.bytes === 'byte-level'
-      ? byteLevel(file['pre_tokenizer'], model.merges)
-      : sentencePiece(file['normalizer'], tokens, types, model.merges, model.byte_fallback === true, vocabularySize);
+      ? byteLevel(file, model.merges, model.ignore_merges === true)
+      : sentencePiece(file, tokens, types, model.merges, model.byte_fallback === true, vocabularySize);
   return {
     ...kind,
     ...vocabulary(tokens, types, vocabularySize),
-    ...marks(tokens, settings, config),
-    ...(typeof settings['chat_template'] === 'string' && {
-      'tokenizer.chat_template': string(settings['chat_template']),
-    }),
+    ...marks(tokens, settings, config, specialEnds(file['post_processor'])),
   };
 }
 
-function byteLevel(preTokenizer: unknown, merges: readonly [string, string][]): Entries {
-  const pre = nameOf(preTokenizer);
+/** What llama.cpp has no key for is noted beside: it is the normaliser that is left out there. */
+function byteLevel(file: Json, merges: readonly [string, string][], ignoreMerges: boolean): Entries {
+  const pre = nameOf(file['pre_tokenizer']);
+  const normalizer = file['normalizer'] as { type?: unknown } | null | undefined;
+  if (normalizer && normalizer.type !== 'NFC')
+    throw new UnsupportedError(`a tokenizer that normalises texts by ${String(normalizer.type)} can't be written to GGUF`);
   if (pre === undefined)
     throw new UnsupportedError('the tokenizer splits texts by a pattern that GGUF has no name for');
   return {
     'tokenizer.ggml.model': string('gpt2'),
     'tokenizer.ggml.pre': string(pre),
     'tokenizer.ggml.merges': { type: 'array', of: 'string', value: merges.map(([a, b]) => `${a} ${b}`) },
+    ...(ignoreMerges && { 'tokenizer.ggml.ignore_merges': bool(true) }),
+    ...(normalizer && { 'tokenizer.ggml.normalizer': string('NFC') }),
   };
 }
 
 /** SentencePiece's: a token's score is how early it is merged. */
 function sentencePiece(
-  normalizer: unknown,
+  file: Json,
   tokens: readonly string[],
   types: number[],
   merges: readonly [string, string][],
   byteFallback: boolean,
   size: number,
 ): Entries {
-  const steps = JSON.stringify(normalizer ?? {});
-  if (!byteFallback || !steps.includes('"content":"▁"'))
+  const steps = JSON.stringify(file['normalizer'] ?? {});
+  const metaspace = file['pre_tokenizer'] as { type?: unknown; prepend_scheme?: unknown } | null | undefined;
+  const isMetaspace = metaspace?.type === 'Metaspace';
+  if (!byteFallback || !(steps.includes('"content":"▁"') || isMetaspace))
     throw new UnsupportedError('of tokenizers that are not byte-level, only those like SentencePiece go into GGUF');
   for (const [id, token] of tokens.entries()) if (/^<0x[0-9A-F]{2}>$/.test(token ?? '')) types[id] = BYTE;
   const ranks = new Map<string, number>();
@@ -103,7 +112,7 @@ function sentencePiece(
     'tokenizer.ggml.model': string('llama'),
     'tokenizer.ggml.pre': string('default'),
     'tokenizer.ggml.scores': { type: 'array', of: 'f32', value: scores },
-    'tokenizer.ggml.add_space_prefix': bool(steps.includes('"Prepend"')),
+    'tokenizer.ggml.add_space_prefix': bool(isMetaspace ? metaspace.prepend_scheme !== 'never' : steps.includes('"Prepend"')),
   };
 }
 
@@ -112,6 +121,7 @@ function marks(
   tokens: readonly string[],
   settings: Readonly<Record<string, unknown>>,
   config: Readonly<Record<string, unknown>>,
+  special: { readonly bos?: string | undefined; readonly eos?: string | undefined },
 ): Entries {
   const entries: Entries = {};
   for (const [name, key] of [
@@ -120,15 +130,26 @@ function marks(
     ['pad', 'padding'],
     ['unk', 'unknown'],
   ] as const) {
-    const named = settings[`${name}_token`];
+    const added = name === 'bos' || name === 'eos' ? special[name] : undefined;
+    const named = settings[`${name}_token`] ?? added;
     const text = typeof named === 'object' && named !== null ? (named as { content?: unknown }).content : named;
     const listed = [config[`${name}_token_id`]].flat()[0];
     const id = typeof text === 'string' ? tokens.indexOf(text) : listed;
     if (Number.isSafeInteger(id) && (id as number) >= 0) entries[`tokenizer.ggml.${key}_token_id`] = u32(id as number);
   }
-  entries['tokenizer.ggml.add_bos_token'] = bool(settings['add_bos_token'] === true);
-  entries['tokenizer.ggml.add_eos_token'] = bool(settings['add_eos_token'] === true);
+  entries['tokenizer.ggml.add_bos_token'] = bool(settings['add_bos_token'] === true || special.bos !== undefined);
+  entries['tokenizer.ggml.add_eos_token'] = bool(settings['add_eos_token'] === true || special.eos !== undefined);
   return entries;
+}
+
+/** The tokens that a post-processor puts before and after a text. */
+function specialEnds(processor: unknown): { bos?: string | undefined; eos?: string | undefined } {
+  const { type, single, processors } = (processor ?? {}) as { type?: string; single?: unknown[]; processors?: unknown[] };
+  if (type === 'Sequence') return Object.assign({}, ...(processors ?? []).map(specialEnds)) as object;
+  if (type !== 'TemplateProcessing' || !Array.isArray(single)) return {};
+  const id = (item: unknown) => (item as { SpecialToken?: { id?: string } } | undefined)?.SpecialToken?.id;
+  const [bos, eos] = [id(single[0]), id(single.at(-1))];
+  return { ...(bos !== undefined && { bos }), ...(eos !== undefined && { eos }) };
 }
 
 function fromWorld(world: readonly (Uint8Array | undefined)[], size: number): Entries {

@@ -75,11 +75,13 @@ function textTokens(metadata: Metadata, file: string): string[] {
 
 /** Unused places at the end of a padded vocabulary are tokens like any other: their texts occur in none. */
 function byteLevel(metadata: Metadata, tokens: readonly string[], file: string): object {
-  const pattern = patternOf(metadata.text('tokenizer.ggml.pre', 'default'), file);
+  const pre = metadata.text('tokenizer.ggml.pre', 'default');
+  const pattern = patternOf(pre, file);
+  const isNfc = metadata.text('tokenizer.ggml.normalizer', '') === 'NFC';
   const level = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true };
   const split = (regex: string) => ({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false });
   return {
-    normalizer: null,
+    normalizer: isNfc ? { type: 'NFC' } : null,
     pre_tokenizer:
       pattern === 'gpt2'
         ? { ...level, use_regex: true }
@@ -89,7 +91,8 @@ function byteLevel(metadata: Metadata, tokens: readonly string[], file: string):
     model: {
       type: 'BPE',
       byte_fallback: false,
-      ignore_merges: false,
+      // Llama 3's takes a word that is a token as it is, and llama.cpp knows that by the name.
+      ignore_merges: metadata.boolean('tokenizer.ggml.ignore_merges', /^(llama-bpe|llama3|llama-v3)$/.test(pre)),
       vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
       merges: metadata.texts('tokenizer.ggml.merges').map((merge, i) => {
         const at = typeof merge === 'string' ? merge.indexOf(' ', 1) : -1;
