@@ -134,6 +134,81 @@ describe('GGUF', () => {
   });
 });
 
+/** A fixture with other values in its configuration. */
+function variant(golden: string, name: string, changes: object): string {
+  const path = join(folder, name);
+  cpSync(goldenFolder(golden), path, { recursive: true });
+  const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'));
+  writeFileSync(join(path, 'config.json'), JSON.stringify({ ...config, ...changes }));
+  return path;
+}
+
+const linear = { rope_parameters: null, rope_scaling: { type: 'linear', factor: 4 } };
+const llama3 = { rope_type: 'llama3', factor: 8, original_max_position_embeddings: 32, rope_theta: 10000 };
+
+describe('what a configuration changes goes through GGUF', () => {
+  test.each([
+    ['mamba2', 'bounds of Δ', { time_step_limit: [0.3, 0.9] }],
+    ['gpt_neox', 'linear rope scaling', { ...linear, rotary_pct: 0.25 }],
+    ['gpt_neox', 'tied embeddings', {}],
+    ['llama', 'linear rope scaling', linear],
+    ['llama', 'rope scaling of Llama 3', { rope_parameters: llama3 }],
+    ['llama', 'a window', { sliding_window: 5 }],
+    ['qwen2', 'linear rope scaling', linear],
+    ['falcon_mamba', 'an epsilon of its own', { mixer_rms_eps: 0.01 }],
+  ])('%s: %s', async (golden, what, changes) => {
+    const name = `${golden} ${what}`;
+    const source = variant(golden, name, changes);
+    const [file, back] = [join(folder, `${name}.gguf`), join(folder, `${name} back`)];
+    const { notes } = await convert(source, file, { type: 'f32' });
+    expect(notes.length).toBe(/bounds|window|epsilon/.test(what) ? 1 : 0);
+    await convert(file, back, { type: 'f32' });
+    const logits = await logitsOf(source, golden);
+    expect(errorRatio(await logitsOf(file, golden), logits)).toBeLessThan(1e-6);
+    expect(errorRatio(await logitsOf(back, golden), logits)).toBeLessThan(1e-6);
+    if (Object.keys(changes).length > 0)
+      expect(errorRatio(logits, await logitsOf(goldenFolder(golden), golden))).toBeGreaterThan(1e-4);
+  });
+
+  test.each([
+    [
+      'llama',
+      { rope_parameters: { rope_type: 'default', rope_theta: 10000, partial_rotary_factor: 0.5 } },
+      /turns 8 of 16/,
+    ],
+    ['qwen2', { rope_parameters: llama3 }, /no place for a rotary embedding/],
+  ])('%s: what has no place is refused by name', async (golden, changes, message) => {
+    const source = variant(golden, `${golden} refused`, changes);
+    await expect(convert(source, join(folder, 'refused.gguf'))).rejects.toThrow(message);
+  });
+
+  test.each([
+    [{ 'rope.scaling.factor': 4 }, 'a factor without a kind'],
+    [{ 'rope.scale_linear': 4 }, 'the older key'],
+  ] as [Record<string, number>, string][])('%j: %s is applied', async (keys, _what) => {
+    const json = JSON.parse(readFileSync(`${goldenFolder('llama')}config.json`, 'utf8'));
+    const { checkpoint } = await openModelFiles(goldenFolder('llama'));
+    const model = conversion(json, checkpoint);
+    const { metadata, tensors } = ggufExport(
+      {
+        type: 'llama',
+        parsed: model.parsed,
+        config: json,
+        parameters: new Map([...model.parameters].map(([name, { shape }]) => [name, shape])),
+        pieces: (name) => model.parameters.get(name)!.pieces(),
+      },
+      { type: 'f32' },
+    );
+    const more = Object.fromEntries(
+      Object.entries(keys).map(([key, value]) => [`llama.${key}`, { type: 'f32', value } as const]),
+    );
+    const path = join(folder, `${Object.keys(keys)[0]}.gguf`);
+    writeFileSync(path, await bytes(encodeGguf({ ...metadata, ...more }, tensors)));
+    const scaled = variant('llama', `scaled ${Object.keys(keys)[0]}`, linear);
+    expect(errorRatio(await logitsOf(path, 'llama'), await logitsOf(scaled, 'llama'))).toBeLessThan(1e-6);
+  });
+});
+
 describe('folders', () => {
   test.each(goldenNames)('%s saved and loaded gives the same logits', async (name) => {
     const path = join(folder, `${name}-folder`);
@@ -331,6 +406,64 @@ test('a damaged GGUF file is a result or an error of ours, soon', async () => {
       }
     }
   }
+});
+
+describe('what a tokenizer adds', () => {
+  const vocabulary = ['<bos>', '<eos>', ...'abcdefghijklmnopqrstuvwxyzĠ', 'ab', 'cd'];
+  const tokenizer = {
+    version: '1.0',
+    added_tokens: [0, 1].map((id) => ({
+      id,
+      content: vocabulary[id],
+      special: true,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+    })),
+    normalizer: { type: 'NFC' },
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [{ SpecialToken: { id: '<bos>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+      pair: [{ Sequence: { id: 'A', type_id: 0 } }],
+      special_tokens: { '<bos>': { id: '<bos>', ids: [0], tokens: ['<bos>'] } },
+    },
+    decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+    model: {
+      type: 'BPE',
+      ignore_merges: true,
+      vocab: Object.fromEntries(vocabulary.map((token, id) => [token, id])),
+      merges: ['a b'],
+    },
+  };
+  const template = '{% for m in messages %}<bos>{{ m.content }}{% endfor %}';
+
+  test('a beginning by the post-processor, words taken whole, and templates of every place survive', async () => {
+    for (const place of ['jinja', 'json', 'list'] as const) {
+      const source = variant('llama', `tokens ${place}`, {});
+      writeFileSync(join(source, 'tokenizer.json'), JSON.stringify(tokenizer));
+      if (place === 'jinja') writeFileSync(join(source, 'chat_template.jinja'), template);
+      if (place === 'json')
+        writeFileSync(join(source, 'chat_template.json'), JSON.stringify({ chat_template: template }));
+      const list = place === 'list' ? { chat_template: [{ name: 'default', template }] } : {};
+      writeFileSync(join(source, 'tokenizer_config.json'), JSON.stringify({ eos_token: '<eos>', ...list }));
+      const [file, back] = [join(folder, `tokens ${place}.gguf`), join(folder, `tokens ${place} back`)];
+      await convert(source, file);
+      await convert(file, back);
+      const files = [source, file, back];
+      for (const path of files) {
+        const model = await load(path, { backend: 'reference' });
+        // "cd" is a token but no merge makes it.
+        expect(model.tokenizer.encode('ab'), path).toEqual([0, 29]);
+        expect(model.tokenizer.encode('cd'), path).toEqual([0, 30]);
+        const rendered = model.chatTemplate.render([{ role: 'user', content: 'abc' }]);
+        expect(rendered).toBe('<bos>abc');
+        expect(model.tokenizer.encode(rendered), path).toEqual([0, 29, 4]);
+        model.dispose();
+      }
+    }
+  });
 });
 
 test('a chat template goes into a GGUF file and comes back', async () => {

@@ -214,3 +214,77 @@ test('Mistral is Llama with a sliding window, which counts', async () => {
   expect(narrow.early).toEqual(all.early);
   expect(errorRatio(narrow.late, all.late)).toBeGreaterThan(1e-3);
 });
+
+test('a tokenizer that is named takes the place of the model’s own', async () => {
+  const model = await load(folder, { backend: 'reference', tokenizer: 'bytes' });
+  expect(model.tokenizer.encode('hi')).toEqual([104, 105]);
+  model.dispose();
+  await expect(load(folder, { backend: 'reference', tokenizer: 'nowhere.json' })).rejects.toThrow(
+    /no tokenizer nowhere/,
+  );
+});
+
+test('places that fill up a vocabulary are never generated, and texts end where the files say', async () => {
+  const names = ['<end>', 'a', 'b', 'c'];
+  writeFileSync(
+    path('tokenizer.json'),
+    JSON.stringify({
+      version: '1.0',
+      added_tokens: [{ id: 0, content: '<end>', special: true }],
+      pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true },
+      decoder: { type: 'ByteLevel' },
+      model: { type: 'BPE', vocab: Object.fromEntries(names.map((name, id) => [name, id])), merges: [] },
+    }),
+  );
+  const model = await load(folder, { backend: 'reference' });
+  expect(model.vocabularySize).toBe(256);
+  const tokens: number[] = [];
+  const onToken = (token: number) => tokens.push(token);
+  for await (const _ of model.session().generate('abc', { maxTokens: 40, temperature: 5, seed: 1, onToken }));
+  expect(Math.max(...tokens)).toBeLessThan(4);
+  model.dispose();
+
+  writeFileSync(path('generation_config.json'), JSON.stringify({ eos_token_id: [2, 3] }));
+  const ending = await load(folder, { backend: 'reference' });
+  expect(ending.endTokens).toEqual(expect.arrayContaining([2, 3]));
+  tokens.length = 0;
+  for await (const _ of ending.session().generate('abc', { maxTokens: 40, temperature: 5, seed: 1, onToken }));
+  expect(tokens.every((token) => token === 1)).toBe(true);
+  ending.dispose();
+});
+
+test('RWKV in safetensors needs no configuration: its tensors tell the sizes', async () => {
+  const golden = readTensors(`${goldenFolder('rwkv7')}golden.safetensors`);
+  cpSync(`${goldenFolder('rwkv7')}model.safetensors`, path('model.safetensors'));
+  rmSync(path('config.json'));
+  const stored = readTensors(`${goldenFolder('rwkv7')}model.safetensors`);
+  const isAuthors = [...stored.keys()].some((name) => name.startsWith('blocks.0.att.'));
+  expect(isAuthors).toBe(true);
+  const model = await load(folder, { backend: 'reference-f64' });
+  const logits = await model.session().logitsOf(golden.get('tokens')!.data);
+  expect(errorRatio(logits, golden.get('logits')!.data)).toBeLessThan(tolerance.model);
+  model.dispose();
+});
+
+test('the original’s configuration: an automatic rank, and a vocabulary that is padded unsaid', async () => {
+  editConfig((json) => {
+    const { hidden_size, num_hidden_layers, vocab_size } = json as Record<string, number>;
+    for (const name of Object.keys(json)) delete json[name];
+    const ssm_cfg = { dt_rank: 'auto' };
+    Object.assign(json, { d_model: hidden_size, n_layer: num_hidden_layers, vocab_size: vocab_size! - 5, ssm_cfg });
+  });
+  const model = await load(folder, { backend: 'reference' });
+  expect(model.vocabularySize).toBe(256);
+  model.dispose();
+});
+
+test.each([
+  ['llama', { rope_parameters: null, rope_theta: -5 }, /rope_theta is -5, not a number above 0/],
+  ['llama', { rms_norm_eps: -1 }, /rms_norm_eps is -1/],
+  ['llama', { rope_scaling: { type: 'linear', factor: 0 }, rope_parameters: null }, /factor is 0/],
+  ['llama', { num_attention_heads: 3, head_dim: null }, /head_dim is missing, and the other sizes make it 21\.3/],
+])('%s: numbers that make no model are refused: %j', async (golden, changes, message) => {
+  cpSync(goldenFolder(golden), folder, { recursive: true });
+  editConfig((json) => void Object.assign(json, changes));
+  await expectRefusal(message);
+});

@@ -73,7 +73,8 @@ function checkMessages(messages: readonly Message[]): void {
     const { role, content } = (message ?? {}) as Partial<Message>;
     if (typeof role !== 'string' || role === '')
       throw new InputError(`message ${i + 1} of the conversation has no role: "user", "assistant" or "system"`);
-    if (typeof content !== 'string')
+    // A message that only calls tools says nothing.
+    if (typeof content !== 'string' && content !== null)
       throw new InputError(`message ${i + 1} of the conversation (${role}) has no text as its content`);
   }
 }

@@ -52,11 +52,11 @@ export function convertCommand(): Command {
             line.show(`${output}: ${(written / 1e6).toFixed(0)} of about ${(total / 1e6).toFixed(0)} MB`),
         });
         line.clear();
-        const { architecture, tensors, type, bytes } = converted;
+        const { architecture, tensors, type, bytes, notes } = converted;
         await print(
           json
             ? `${JSON.stringify(converted)}\n`
-            : `${output}: ${architecture}, ${tensors} tensors, matrices as ${type}, ${(bytes / 1e6).toFixed(1)} MB\n`,
+            : `${output}: ${architecture}, ${tensors} tensors, matrices as ${type}, ${(bytes / 1e6).toFixed(1)} MB\n${notes.map((note) => `note: ${note}\n`).join('')}`,
         );
       } finally {
         line.clear();

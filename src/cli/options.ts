@@ -27,6 +27,7 @@ export interface ModelFlags {
   readonly weights: NonNullable<LoadOptions['weights']>;
   readonly threads?: number;
   readonly backend: NonNullable<LoadOptions['backend']>;
+  readonly tokenizer?: string;
   readonly revision?: string;
   readonly offline?: boolean;
   readonly quiet?: boolean;
@@ -44,6 +45,10 @@ export const withModel = (command: Command): Command =>
     .option('--threads <n>', 'threads to compute with (default: one per core, at most 8)', integer)
     .addOption(
       new Option('--backend <name>', 'what computes').choices(['wasm', 'reference', 'reference-f64']).default('wasm'),
+    )
+    .option(
+      '--tokenizer <name>',
+      "in the place of the model's own: bytes, a tokenizer.json, an rwkv_vocab.txt, or a folder",
     )
     .option('--revision <name>', 'branch, tag or commit on the hub')
     .option('--offline', 'use only what is downloaded already')

@@ -61,7 +61,10 @@ export function ggufExport(
   }
   const { embedding } = dialect;
   if (embedding && !tensors.some(({ name }) => name === 'output.weight'))
-    tensors.push({ ...exported('output.weight', [embedding], { parameters: [embedding] }, model, dialect, options), layer: -1 });
+    tensors.push({
+      ...exported('output.weight', [embedding], { parameters: [embedding] }, model, dialect, options),
+      layer: -1,
+    });
   const left = [...model.parameters.keys()].filter((name) => !written.has(name));
   if (left.length > 0)
     throw new UnsupportedError(

@@ -33,7 +33,9 @@ export const mamba2: Dialect<Mamba2Config> = {
       tie_word_embeddings: !tensors.has('output.weight'),
       use_bias: false,
       use_conv_bias: tensors.has('blk.0.ssm_conv1d.bias'),
-      time_step_limit: [m.number(limits[0], 0), m.number(limits[1], Infinity)],
+      ...(limits.some((key) => m.has(key)) && {
+        time_step_limit: [m.number(limits[0], 0), m.number(limits[1], Infinity)],
+      }),
     };
   },
   metadata: (c) => ({

@@ -51,7 +51,12 @@ function vocabulary(tokens: readonly (string | undefined)[], types: readonly num
 
 function fromJson({ json, settings = {}, config, vocabularySize }: TokenizerSource): Entries {
   const file = validateTokenizer(json, 'tokenizer.json');
-  const model = file['model'] as { type: string; merges?: [string, string][]; byte_fallback?: boolean; ignore_merges?: boolean };
+  const model = file['model'] as {
+    type: string;
+    merges?: [string, string][];
+    byte_fallback?: boolean;
+    ignore_merges?: boolean;
+  };
   if (model.type !== 'BPE' || !model.merges)
     throw new UnsupportedError(`a tokenizer of type ${model.type} can't be written to GGUF; known: BPE`);
   const tokens: string[] = [];
@@ -75,7 +80,9 @@ function byteLevel(file: Json, merges: readonly [string, string][], ignoreMerges
   const pre = nameOf(file['pre_tokenizer']);
   const normalizer = file['normalizer'] as { type?: unknown } | null | undefined;
   if (normalizer && normalizer.type !== 'NFC')
-    throw new UnsupportedError(`a tokenizer that normalises texts by ${String(normalizer.type)} can't be written to GGUF`);
+    throw new UnsupportedError(
+      `a tokenizer that normalises texts by ${String(normalizer.type)} can't be written to GGUF`,
+    );
   if (pre === undefined)
     throw new UnsupportedError('the tokenizer splits texts by a pattern that GGUF has no name for');
   return {
@@ -112,7 +119,9 @@ function sentencePiece(
     'tokenizer.ggml.model': string('llama'),
     'tokenizer.ggml.pre': string('default'),
     'tokenizer.ggml.scores': { type: 'array', of: 'f32', value: scores },
-    'tokenizer.ggml.add_space_prefix': bool(isMetaspace ? metaspace.prepend_scheme !== 'never' : steps.includes('"Prepend"')),
+    'tokenizer.ggml.add_space_prefix': bool(
+      isMetaspace ? metaspace.prepend_scheme !== 'never' : steps.includes('"Prepend"'),
+    ),
   };
 }
 
@@ -144,7 +153,11 @@ function marks(
 
 /** The tokens that a post-processor puts before and after a text. */
 function specialEnds(processor: unknown): { bos?: string | undefined; eos?: string | undefined } {
-  const { type, single, processors } = (processor ?? {}) as { type?: string; single?: unknown[]; processors?: unknown[] };
+  const { type, single, processors } = (processor ?? {}) as {
+    type?: string;
+    single?: unknown[];
+    processors?: unknown[];
+  };
   if (type === 'Sequence') return Object.assign({}, ...(processors ?? []).map(specialEnds)) as object;
   if (type !== 'TemplateProcessing' || !Array.isArray(single)) return {};
   const id = (item: unknown) => (item as { SpecialToken?: { id?: string } } | undefined)?.SpecialToken?.id;

@@ -18,8 +18,15 @@ export class ConfigReader {
     return this.#json[name] !== undefined && this.#json[name] !== null;
   }
 
+  /** Whether a field has this value. */
+  is(name: string, value: unknown): boolean {
+    return this.#json[name] === value;
+  }
+
   /** A whole number of at least 1 (or `least`). */
   integer(names: string | readonly string[], fallback?: number, least = 1): number {
+    if (fallback !== undefined && !Number.isSafeInteger(fallback) && ![names].flat().some((name) => this.has(name)))
+      throw new ConfigError(`config: ${[names].flat()[0]} is missing, and the other sizes make it ${fallback}`);
     return this.#read(names, fallback, `a whole number of at least ${least}`, (value) =>
       Number.isSafeInteger(value) && (value as number) >= least ? (value as number) : undefined,
     );
@@ -28,6 +35,14 @@ export class ConfigReader {
   /** A finite number. Infinity may be written as JSON can't: as the string or as transformers' marker object. */
   number(names: string | readonly string[], fallback?: number): number {
     return this.#read(names, fallback, 'a number', (value) => numeric(value));
+  }
+
+  /** A number above 0. */
+  positive(names: string | readonly string[], fallback?: number): number {
+    return this.#read(names, fallback, 'a number above 0', (value) => {
+      const found = numeric(value);
+      return found !== undefined && found > 0 ? found : undefined;
+    });
   }
 
   boolean(names: string | readonly string[], fallback?: boolean): boolean {

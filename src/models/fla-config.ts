@@ -16,7 +16,7 @@ export function readFlaConfig(json: Json): { reader: ConfigReader; common: FlaCo
     D,
     V: c.integer('vocab_size'),
     I: c.integer('intermediate_size', width),
-    epsilon: c.number('norm_eps', 1e-6),
+    epsilon: c.positive('norm_eps', 1e-6),
     tied: c.boolean('tie_word_embeddings', false),
   };
   return { reader: c, common };

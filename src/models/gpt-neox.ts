@@ -84,7 +84,7 @@ export const gptNeox: Architecture<GptNeoxConfig> = {
       K: D / H,
       I: c.integer('intermediate_size'),
       V: c.integer('vocab_size'),
-      epsilon: c.number('layer_norm_eps', 1e-5),
+      epsilon: c.positive('layer_norm_eps', 1e-5),
       frequencies: readRope(c, D / H, 0.25),
       parallel: c.boolean('use_parallel_residual', true),
       bias: c.boolean('attention_bias', true),

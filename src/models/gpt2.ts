@@ -77,7 +77,7 @@ export const gpt2: Architecture<Gpt2Config> = {
       I: c.integer('n_inner', 4 * D),
       P: c.integer(['n_positions', 'max_position_embeddings'], 1024),
       V: c.integer('vocab_size'),
-      epsilon: c.number('layer_norm_epsilon', 1e-5),
+      epsilon: c.positive('layer_norm_epsilon', 1e-5),
     };
   },
   vocabulary: ({ V }) => V,

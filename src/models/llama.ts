@@ -84,7 +84,7 @@ export function llamaConfig(c: ConfigReader): LlamaConfig {
     K,
     I: c.integer('intermediate_size'),
     V: c.integer('vocab_size'),
-    epsilon: c.number('rms_norm_eps', 1e-6),
+    epsilon: c.positive('rms_norm_eps', 1e-6),
     frequencies: readRope(c, K),
     bias: { qkv: bias, out: bias },
     window: 0,

@@ -98,6 +98,12 @@ function initial(R: number, layers: number, E: number, D: number): Record<string
 
 const inverseSoftplus = (y: number): number => y + Math.log(-Math.expm1(-y));
 
+/** The original's and Codestral's names of the embeddings and of all that is below them. */
+export const mambaNames = (name: string, tied: boolean): string | null =>
+  name === 'lm_head.weight' && tied
+    ? null
+    : name.replace(/^model\.backbone\./, 'backbone.').replace('backbone.embedding.', 'backbone.embeddings.');
+
 export const mamba: Architecture<MambaConfig> = {
   type: 'mamba',
   title: 'Mamba (Gu & Dao 2023)',
@@ -109,9 +115,9 @@ export const mamba: Architecture<MambaConfig> = {
     const D = c.integer(['hidden_size', 'd_model']);
     const expand = c.integer('expand', ssm.integer('expand', 2));
     const rank = (reader: ConfigReader, name: string) =>
-      reader.has(name) && json[name] !== 'auto' ? reader.integer(name) : Math.ceil(D / 16);
+      reader.has(name) && !reader.is(name, 'auto') ? reader.integer(name) : Math.ceil(D / 16);
     // The state-spaces dialect pads the vocabulary; the padded size is that of the stored matrix.
-    const multiple = c.integer('pad_vocab_size_multiple', 1);
+    const multiple = c.integer('pad_vocab_size_multiple', c.has('d_model') ? 8 : 1);
     return {
       layers: c.integer(['num_hidden_layers', 'n_layer']),
       D,
@@ -120,7 +126,7 @@ export const mamba: Architecture<MambaConfig> = {
       R: c.has('time_step_rank') ? rank(c, 'time_step_rank') : rank(ssm, 'dt_rank'),
       K: c.integer('conv_kernel', ssm.integer('d_conv', 4)),
       V: Math.ceil(c.integer('vocab_size') / multiple) * multiple,
-      epsilon: c.number(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
+      epsilon: c.positive(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
       bias: c.boolean('use_bias', false),
       convBias: c.boolean('use_conv_bias', true),
       tied: c.boolean(['tie_word_embeddings', 'tie_embeddings'], true),
@@ -133,8 +139,5 @@ export const mamba: Architecture<MambaConfig> = {
       hidden,
       p(c.tied ? 'backbone.embeddings.weight' : 'lm_head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 }),
     ),
-  rename(name, { tied }) {
-    if (name === 'lm_head.weight' && tied) return null;
-    return name === 'backbone.embedding.weight' ? 'backbone.embeddings.weight' : name;
-  },
+  rename: (name, { tied }) => mambaNames(name, tied),
 };

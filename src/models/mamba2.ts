@@ -11,6 +11,7 @@ import { reshape, split } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
 import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
+import { mambaNames } from './mamba.ts';
 
 /**
  * Mamba-2: the selective state space with one decay per head ("state space duality"). Dao & Gu 2024, arXiv 2405.21060,
@@ -117,7 +118,7 @@ export const mamba2: Architecture<Mamba2Config> = {
     const D = c.integer(['hidden_size', 'd_model']);
     const P = c.integer('head_dim', ssm.integer('headdim', 64));
     const E = c.integer('expand', ssm.integer('expand', 2)) * D;
-    const multiple = c.integer('pad_vocab_size_multiple', 1);
+    const multiple = c.integer('pad_vocab_size_multiple', c.has('d_model') ? 8 : 1);
     const [low = 0, high = Infinity] = c.numbers('time_step_limit', ssm.numbers('dt_limit', [0, Infinity]));
     return {
       layers: c.integer(['num_hidden_layers', 'n_layer']),
@@ -128,7 +129,7 @@ export const mamba2: Architecture<Mamba2Config> = {
       G: c.integer('n_groups', ssm.integer('ngroups', 1)),
       K: c.integer('conv_kernel', ssm.integer('d_conv', 4)),
       V: Math.ceil(c.integer('vocab_size') / multiple) * multiple,
-      epsilon: c.number(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
+      epsilon: c.positive(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
       bias: c.boolean('use_bias', false),
       convBias: c.boolean('use_conv_bias', true),
       tied: c.boolean(['tie_word_embeddings', 'tie_embeddings'], !c.has('model_type')),
@@ -142,8 +143,5 @@ export const mamba2: Architecture<Mamba2Config> = {
       hidden,
       p(c.tied ? 'backbone.embeddings.weight' : 'lm_head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 }),
     ),
-  rename(name, { tied }) {
-    if (name === 'lm_head.weight' && tied) return null;
-    return name === 'backbone.embedding.weight' ? 'backbone.embeddings.weight' : name;
-  },
+  rename: (name, { tied }) => mambaNames(name, tied),
 };

@@ -14,7 +14,8 @@ export function readRope(c: ConfigReader, channels: number, rotated = 1): number
     throw new ConfigError(`config: heads of ${channels} channels; at most ${LONGEST_HEAD} are expected`);
   const parameters = c.object('rope_parameters');
   const older = c.object('rope_scaling');
-  const scaling = parameters.has('rope_type') ? parameters : older;
+  const isScaled = parameters.has('rope_type') && parameters.string('rope_type') !== 'default';
+  const scaling = isScaled ? parameters : older;
   const theta = ropeBase(c);
   const part = parameters.number('partial_rotary_factor', c.number(['rotary_pct', 'partial_rotary_factor'], rotated));
   const frequencies = ropeFrequencies(2 * Math.floor((channels * part) / 2), theta);
@@ -23,14 +24,14 @@ export function readRope(c: ConfigReader, channels: number, rotated = 1): number
   const type = scaling.string(['rope_type', 'type'], 'default');
   if (type === 'default') return frequencies;
   if (type === 'longrope') return frequencies.map(listed(scaling, frequencies.length));
-  const factor = scaling.number('factor');
+  const factor = scaling.positive('factor');
   if (type === 'linear') return frequencies.map((f) => f / factor);
   return frequencies.map(llama3(factor, scaling));
 }
 
 /** Base θ of the rotary embedding: channel pair i of K turns by θ^(−2i/K) per token. */
 export function ropeBase(c: ConfigReader): number {
-  return c.object('rope_parameters').number('rope_theta', c.number(['rope_theta', 'rotary_emb_base'], 10000));
+  return c.object('rope_parameters').positive('rope_theta', c.positive(['rope_theta', 'rotary_emb_base'], 10000));
 }
 
 /** LongRoPE's form with one list of factors for texts of any length and nothing else scaled. */

@@ -90,7 +90,7 @@ export const rwkv4: Architecture<Rwkv4Config> = {
     const c = new ConfigReader(json);
     return {
       ...rwkvSizes(tensors),
-      epsilon: c.number('layer_norm_epsilon', 1e-5),
+      epsilon: c.positive('layer_norm_epsilon', 1e-5),
       tied: c.boolean('tie_word_embeddings', false),
       bakedDecay: json['format'] === 'rwkv.cpp',
     };

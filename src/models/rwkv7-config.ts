@@ -30,7 +30,7 @@ export function rwkv7Config(json: Json, tensors: TensorShapes): Rwkv7Config {
   const sizes = rwkvSizes(tensors);
   const flat = shapeOf(tensors, /0\.att[n]?\.r_k$/);
   const N = flat.length === 2 && flat[1] !== 1 ? flat[1]! : c.integer('head_size', 64);
-  const epsilon = c.number('norm_eps', 1e-5);
+  const epsilon = c.positive('norm_eps', 1e-5);
   // BlinkDL stores a low-rank map's first matrix as [D, rank], the others as [rank, D].
   const axis = dialect === 'blinkdl' ? 1 : 0;
   const rank = (letter: string) =>
@@ -41,9 +41,9 @@ export function rwkv7Config(json: Json, tensors: TensorShapes): Rwkv7Config {
     N,
     ranks: { w: rank('w'), a: rank('a'), g: rank('g'), v: sizes.layers > 1 ? rank('v') : 0 },
     epsilon,
-    headEpsilon: c.number('group_norm_eps', dialect === 'fla' ? N * epsilon : 64e-5),
+    headEpsilon: c.positive('group_norm_eps', dialect === 'fla' ? N * epsilon : 64e-5),
     // BlinkDL divides by max(‖k‖, 10⁻¹²), which differs only for keys shorter than that.
-    keyEpsilon: c.number('key_norm_eps', dialect === 'fla' && c.boolean('fuse_norm', true) ? 1e-6 : 1e-24),
+    keyEpsilon: c.positive('key_norm_eps', dialect === 'fla' && c.boolean('fuse_norm', true) ? 1e-6 : 1e-24),
     tied: c.boolean('tie_word_embeddings', false),
     dialect,
   };

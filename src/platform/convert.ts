@@ -37,6 +37,8 @@ export interface Converted {
   readonly type: StoredType | QuantisedFormat;
   readonly tensors: number;
   readonly bytes: number;
+  /** What other programs that read the file leave out. */
+  readonly notes: readonly string[];
 }
 
 /**
@@ -84,6 +86,7 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
   );
   const tokenizer = tokenizerMetadata({
     ...files.tokenizerFiles,
+    chatTemplate: files.templateSource,
     config: files.config,
     vocabularySize: model.vocabularySize,
   });
@@ -95,8 +98,22 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
     type,
     tensors: tensors.length,
     bytes: (await stat(output)).size,
+    notes: leftOut(Object.keys({ ...metadata, ...tokenizer })),
   };
 }
+
+/** Keys of ours that llama.cpp takes no notice of, and what follows. */
+const unknownKeys: readonly (readonly [RegExp, string])[] = [
+  [/^llama\.attention\.sliding_window$/, 'the sliding window: texts longer than it are seen whole there'],
+  [/\.ssm\.time_step_limit_/, 'the bounds of Δ'],
+  [/\.ssm\.dt_b_c_rms_epsilon$/, 'that Δ, B and C have an epsilon of their own'],
+  [/^tokenizer\.ggml\.normalizer$/, 'that texts are normalised (NFC): composed characters may be other tokens there'],
+];
+
+const leftOut = (keys: readonly string[]): string[] =>
+  unknownKeys
+    .filter(([pattern]) => keys.some((key) => pattern.test(key)))
+    .map(([, what]) => `llama.cpp takes no notice of ${what}`);
 
 /** What most numbers of matrices are stored as, those of the vocabulary left aside: they are often kept in more bits. */
 function storedType({ file }: ModelFiles, { vocabularySize }: Conversion): StoredType {
@@ -142,6 +159,9 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
   if (json) await writeJson(join(output, 'tokenizer.json'), json);
   if (settings && Object.keys(settings).length > 0) await writeJson(join(output, 'tokenizer_config.json'), settings);
   if (world) await writeFileAtomically(join(output, 'rwkv_vocab.txt'), [worldVocabularyFile(world)]);
+  const { templateSource } = files;
+  if (templateSource !== undefined && settings?.['chat_template'] !== templateSource)
+    await writeFileAtomically(join(output, 'chat_template.jinja'), [templateSource]);
   return {
     output,
     format: 'safetensors',
@@ -149,6 +169,7 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
     type,
     tensors: tensors.length,
     bytes: (await stat(target)).size,
+    notes: [],
   };
 }
 
@@ -241,7 +262,7 @@ function configOf({ config, file }: ModelFiles, { type: architecture }: Conversi
 
 /** JSON has no infinity: it is written as transformers does. */
 const infinity = (key: string, value: unknown): unknown =>
-  value === 'Infinity' && key !== '__float__' ? { __float__: 'Infinity' } : value;
+  (value === 'Infinity' && key !== '__float__') || value === Infinity ? { __float__: 'Infinity' } : value;
 
 const writeJson = (path: string, json: object): Promise<void> =>
   writeFileAtomically(path, [`${JSON.stringify(json, infinity, 2)}\n`]);

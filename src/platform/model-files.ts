@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { findTemplate } from '../chat/find.ts';
+import { findTemplate, templateSource } from '../chat/find.ts';
 import type { ChatTemplate } from '../chat/template.ts';
 import { ConfigError, FormatError, InputError, UnsupportedError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
@@ -13,6 +13,7 @@ import { ggufModel } from '../gguf/index.ts';
 import { Metadata } from '../gguf/metadata.ts';
 import { embeddedTokenizer } from '../gguf/tokenizer.ts';
 import type { Json } from '../models/config.ts';
+import { byteTokenizer } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import { worldTokenizerOf, worldVocabulary } from '../tokenizers/rwkv-world.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
@@ -30,6 +31,15 @@ export interface ModelFiles {
   readonly tokenizer: Tokenizer | undefined;
   readonly tokenizerFiles: TokenizerFiles;
   readonly chatTemplate: ChatTemplate | undefined;
+  /** Its text, where a file has it. */
+  readonly templateSource: string | undefined;
+  /** Tokens that end a text, by the configuration and `generation_config.json`. */
+  readonly endTokens: readonly number[];
+}
+
+export interface ModelFilesOptions {
+  /** In the place of the model's own: `bytes`, a tokenizer.json, a vocabulary of RWKV World, or a folder with either. */
+  readonly tokenizer?: string | undefined;
 }
 
 /** What a tokenizer was made of: one of the first two, or neither where a model has none. */
@@ -43,33 +53,49 @@ export interface TokenizerFiles {
 }
 
 /** Opens the files of a model: a folder, or a checkpoint file with its companions beside it. */
-export async function openModelFiles(location: string): Promise<ModelFiles> {
+export async function openModelFiles(location: string, options: ModelFilesOptions = {}): Promise<ModelFiles> {
   const isFolder = statSync(location).isDirectory();
   const folder = isFolder ? location : dirname(location);
   const file = await openWeights(isFolder ? weightsFile(location) : location);
   try {
-    const model = file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
-    return { ...model, chatTemplate: await openTemplate(model, folder) };
+    const opened = file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
+    const model =
+      options.tokenizer === undefined ? opened : { ...opened, ...(await namedTokenizer(options.tokenizer)) };
+    return { ...model, ...(await openTemplate(model, folder)), endTokens: await endTokens(model, folder) };
   } catch (error) {
     await file.close();
     throw error;
   }
 }
 
-/** A GGUF file has its template inside; other models have it beside them. */
-async function openTemplate({ file, tokenizerFiles }: Opened, folder: string): Promise<ChatTemplate | undefined> {
+/** A GGUF file has its template inside; other models have it in their settings or beside them. */
+async function openTemplate(
+  { file, tokenizerFiles }: Opened,
+  folder: string,
+): Promise<Pick<ModelFiles, 'chatTemplate' | 'templateSource'>> {
   const { settings, world } = tokenizerFiles;
   const path = join(folder, 'chat_template.jinja');
-  const beside = file.format !== 'gguf' && existsSync(path) ? await readFile(path, 'utf8') : undefined;
-  return findTemplate({ settings, file: beside, isWorld: world !== undefined }, file.name);
+  const isFolder = file.format !== 'gguf';
+  const older = isFolder ? await readJson(join(folder, 'chat_template.json'), FormatError) : undefined;
+  const beside = isFolder && existsSync(path) ? await readFile(path, 'utf8') : (older?.['chat_template'] as string);
+  const found = { settings, file: beside, isWorld: world !== undefined };
+  return { chatTemplate: findTemplate(found, file.name), templateSource: templateSource(found, file.name) };
 }
 
-type Opened = Omit<ModelFiles, 'chatTemplate'>;
+async function endTokens({ config, file }: Opened, folder: string): Promise<number[]> {
+  const generation =
+    file.format === 'gguf' ? undefined : await readJson(join(folder, 'generation_config.json'), ConfigError);
+  const named = [config['eos_token_id'], generation?.['eos_token_id']].flat();
+  return [...new Set(named.filter((id): id is number => Number.isSafeInteger(id)))];
+}
+
+type Opened = Omit<ModelFiles, 'chatTemplate' | 'templateSource' | 'endTokens'>;
 
 async function openWithCompanions(file: Checkpoint, folder: string): Promise<Opened> {
   const stored = await readJson(join(folder, 'config.json'), ConfigError);
   // RWKV's author publishes checkpoints without a configuration: their tensors tell everything.
-  const complete = file.format === 'pth' || file.format === 'rwkv.cpp';
+  const isRwkv = [...file.tensors.keys()].some((name) => /^blocks\.0\.(att|ffn)\./.test(name));
+  const complete = file.format === 'pth' || file.format === 'rwkv.cpp' || isRwkv;
   if (stored === undefined && !complete)
     throw new ConfigError(`${folder} has no config.json: without it the model's sizes are unknown`);
   const config = stored ?? { format: file.format };
@@ -105,7 +131,7 @@ function weightsFile(folder: string): string {
   ];
   const found = usual.find((name) => files.includes(name));
   if (found) return join(folder, found);
-  const others = files.filter((name) => /\.(safetensors|pth|bin|gguf)$/.test(name));
+  const others = files.filter((name) => /\.(safetensors|pth|pt|bin|gguf)$/.test(name));
   if (others.length === 1) return join(folder, others[0]!);
   const held =
     others.length > 1
@@ -142,6 +168,24 @@ async function openTokenizer(folder: string): Promise<Pick<ModelFiles, 'tokenize
   const vocabulary = join(folder, name);
   const world = worldVocabulary(await readFile(vocabulary, 'utf8'), vocabulary);
   return { tokenizer: worldTokenizerOf(world, vocabulary), tokenizerFiles: { world, settings } };
+}
+
+/** The tokenizer that somebody names for a model. */
+async function namedTokenizer(name: string): Promise<Pick<ModelFiles, 'tokenizer' | 'tokenizerFiles'>> {
+  if (name === 'bytes') return { tokenizer: byteTokenizer(), tokenizerFiles: {} };
+  if (!existsSync(name)) throw new InputError(`there is no tokenizer ${name}: name a file, a folder, or bytes`);
+  if (statSync(name).isDirectory()) {
+    const found = await openTokenizer(name);
+    if (found.tokenizer) return found;
+    throw new InputError(`${name} has no tokenizer.json and no rwkv_vocab*.txt`);
+  }
+  if (!name.endsWith('.txt')) {
+    const json = await readJson(name, FormatError);
+    const settings = await readJson(join(dirname(name), 'tokenizer_config.json'), FormatError);
+    return { tokenizer: huggingFaceTokenizer(json, settings, name), tokenizerFiles: { json, settings } };
+  }
+  const world = worldVocabulary(await readFile(name, 'utf8'), name);
+  return { tokenizer: worldTokenizerOf(world, name), tokenizerFiles: { world } };
 }
 
 /** A JSON object from a file; undefined where there is no such file. */

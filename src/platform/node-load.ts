@@ -25,6 +25,8 @@ export interface LoadOptions {
   readonly threads?: number;
   /** What computes: `wasm` (default), or the slow and exact `reference`. */
   readonly backend?: 'wasm' | 'reference' | 'reference-f64';
+  /** In the place of the model's own tokenizer: `bytes`, a tokenizer.json, a vocabulary of RWKV World, or a folder with either. */
+  readonly tokenizer?: string;
   readonly signal?: AbortSignal;
   /** Told how much of the checkpoint is loaded into memory. */
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -49,6 +51,7 @@ const optionNames: readonly (keyof LoadOptions)[] = [
   'weights',
   'threads',
   'backend',
+  'tokenizer',
   'onProgress',
   ...locateOptionNames,
 ];
@@ -60,13 +63,14 @@ const optionNames: readonly (keyof LoadOptions)[] = [
 export async function load(name: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   refuseUnknownOptions(options, optionNames);
   const location = await locate(name, options);
-  const { checkpoint, file, config, tokenizer, chatTemplate } = await openModelFiles(location);
+  const found = await openModelFiles(location, { tokenizer: options.tokenizer });
+  const { checkpoint, file, config, tokenizer, chatTemplate, endTokens } = found;
   try {
     const backend = await makeBackend(options);
     try {
       const weights = weightFormat(options.weights ?? 'auto', file, backend);
       const { signal, onProgress } = options;
-      return await assemble({ config, checkpoint, tokenizer, chatTemplate }, backend, {
+      return await assemble({ config, checkpoint, tokenizer, chatTemplate, endTokens }, backend, {
         weights,
         signal,
         onProgress,

@@ -105,8 +105,10 @@ async function* run(
       finishReason = 'complete';
       break;
     }
-    const token = sampler.next(session.logits, constraint?.allowed);
-    if (token === tokenizer.endOfText || stopTokens.includes(token)) {
+    // Files fill up their vocabularies with places that are no token.
+    const logits = session.logits.subarray(0, tokenizer.vocabularySize);
+    const token = sampler.next(logits, constraint?.allowed);
+    if (session.model.endTokens.includes(token) || stopTokens.includes(token)) {
       finishReason = 'end';
       break;
     }

@@ -21,6 +21,8 @@ export interface ModelSource {
   readonly checkpoint: Checkpoint;
   readonly tokenizer?: Tokenizer | undefined;
   readonly chatTemplate?: ChatTemplate | undefined;
+  /** Tokens that end a text besides the tokenizer's. */
+  readonly endTokens?: readonly number[] | undefined;
 }
 
 export interface AssembleOptions extends LoadParametersOptions {
@@ -43,6 +45,7 @@ interface Parts {
   readonly weights: Weights;
   readonly tokenizer: Tokenizer | undefined;
   readonly chatTemplate: ChatTemplate | undefined;
+  readonly endTokens: readonly number[];
   /** The longest text, for models with a table of positions. */
   readonly longest: number;
   readonly ownsBackend: boolean;
@@ -68,6 +71,8 @@ export class Model {
   readonly parameterCount: number;
   /** The longest text it can see: Infinity, but for models with a learned table of positions. */
   readonly longest: number;
+  /** Tokens that end a text: generating stops at them. */
+  readonly endTokens: readonly number[];
   /** What runs it, such as `wasm-relaxed`. */
   readonly backend: string;
   readonly threads: number;
@@ -81,6 +86,7 @@ export class Model {
   constructor(parts: Parts) {
     const { type, title, vocabularySize, parameterCount, longest, graph, backend, weights } = parts;
     this.longest = longest;
+    this.endTokens = parts.endTokens;
     this.type = type;
     this.title = title;
     this.vocabularySize = vocabularySize;
@@ -99,7 +105,9 @@ export class Model {
   get tokenizer(): Tokenizer {
     const { tokenizer } = this.#parts;
     if (!tokenizer)
-      throw new InputError('the model has no tokenizer (no tokenizer.json beside it): pass token ids instead of text');
+      throw new InputError(
+        'the model has no tokenizer (no tokenizer.json and no rwkv_vocab*.txt beside it): name one (the option `tokenizer`, or --tokenizer), or pass token ids instead of text',
+      );
     return tokenizer;
   }
 
@@ -208,6 +216,7 @@ export class Model {
 /** Builds a model on a backend from its configuration and checkpoint. */
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
   const { checkpoint, tokenizer, chatTemplate } = source;
+  const ends = [tokenizer?.endOfText, ...(source.endTokens ?? [])].filter((id) => id !== undefined);
   const { architecture, config, graph: traced, head, origins } = matchModel(source.config, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
   const graph = foldConstants(traced);
@@ -237,6 +246,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     weights,
     tokenizer,
     chatTemplate,
+    endTokens: [...new Set(ends)],
     longest,
     ownsBackend: options.ownsBackend ?? false,
     fingerprint: written.fingerprint(type, config, format),

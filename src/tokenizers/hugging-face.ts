@@ -49,6 +49,8 @@ class HuggingFaceTokenizer implements Tokenizer {
   readonly #added = new Map<number, { content: string; special: boolean }>();
   readonly #addsBegin: boolean;
   readonly #addsEnd: boolean;
+  /** The mark that the file's own post-processor puts before texts. */
+  readonly #processorBegin: number | undefined;
 
   constructor(library: Library, file: TokenizerFile, settings: TokenizerSettings) {
     this.#library = library;
@@ -64,7 +66,9 @@ class HuggingFaceTokenizer implements Tokenizer {
       const id = typeof text === 'string' ? this.#texts.indexOf(text) : -1;
       return id < 0 ? undefined : id;
     };
-    this.beginOfText = named(settings.bos_token);
+    const [first] = library.encode('a', { add_special_tokens: true }).ids;
+    this.#processorBegin = this.#added.get(first!)?.special ? first : undefined;
+    this.beginOfText = named(settings.bos_token) ?? this.#processorBegin;
     this.endOfText = named(settings.eos_token) ?? wellKnownEnds.map(named).find((id) => id !== undefined);
     this.#addsBegin = settings.add_bos_token === true && this.beginOfText !== undefined;
     this.#addsEnd = settings.add_eos_token === true && this.endOfText !== undefined;
@@ -75,6 +79,8 @@ class HuggingFaceTokenizer implements Tokenizer {
     if (text === '') return addSpecialTokens && this.#addsBegin ? [this.beginOfText!] : [];
     const { ids } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
     if (!addSpecialTokens) return ids;
+    // A rendered chat begins with the mark already.
+    if (ids[0] === this.#processorBegin && ids[1] === ids[0] && text.startsWith(this.#texts[ids[0]!]!)) ids.shift();
     if (this.#addsBegin && ids[0] !== this.beginOfText) ids.unshift(this.beginOfText!);
     if (this.#addsEnd && ids.at(-1) !== this.endOfText) ids.push(this.endOfText!);
     return ids;
