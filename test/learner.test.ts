@@ -18,14 +18,14 @@ const wasm = await wasmBackend({ threads: 2, spawn: spawnThread, poison: true })
 afterAll(() => wasm.dispose());
 
 /** A golden's architecture in its small size, with initial values drawn from a seed. */
-function learnerOf(name: string, backend: Backend, tokens: number, weightDecay = 0.1): Learner {
+function learnerOf(name: string, backend: Backend, tokens: number, weightDecay = 0.1, recompute = false): Learner {
   const folder = goldenFolder(name);
   const json = JSON.parse(readFileSync(`${folder}config.json`, 'utf8'));
   const stored = readTensors(`${folder}model.safetensors`);
   const architecture = architectureOf(json, stored);
   const graph = traceModel(architecture, architecture.config(json, stored));
   const objective = prediction(graph, learnedBy(graph, { weightDecay }));
-  const learner = new Learner(backend, objective, { tokens, segments: 8, outputs: tokens });
+  const learner = new Learner(backend, objective, { tokens, segments: 8, outputs: tokens }, { recompute });
   const random = new Random(11);
   for (const { name: parameter, initial, shape } of graph.parameters.values())
     learner.write(parameter, initialise(initial, shape, random));
@@ -83,4 +83,14 @@ test.each(goldenNames)('512 random tokens are learned by heart: %s', async (name
     ({ loss } = await learner.step([whole], 1e-2 * Math.min(1, step / 10), step));
   expect(loss).toBeLessThan(0.05);
   learner.dispose();
+});
+
+test.each(goldenNames)('layers computed once more have the same gradients, in less memory: %s', async (name) => {
+  const [kept, again] = [false, true].map((recompute) => learnerOf(name, wasm, 64, 0.1, recompute));
+  const one = part(3, 64);
+  const [expected, found] = [await kept!.gradients(one), await again!.gradients(one)];
+  for (const [parameter, gradient] of expected) expect(found.get(parameter), parameter).toEqual(gradient);
+  expect(again!.bytes).toBeLessThan(kept!.bytes);
+  kept!.dispose();
+  again!.dispose();
 });

@@ -42,6 +42,7 @@ export function trainCommand(): Command {
     .option('--final-rate <x>', 'what is left of the rate at the end', number, 0.1)
     .option('--decay-steps <n>', 'wsd: steps of the decay (default: 20 %)', integer)
     .option('--weight-decay <x>', 'decoupled decay of matrices', number, 0.1)
+    .option('--recompute', 'compute layers once more for their derivatives: less memory, a third more work')
     .option('--clip <x>', 'the most that a gradient may be long', number, 1)
     .option('--seed <n>', 'seed of initial values and of the order of data', integer, 0)
     .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth)', integer)

@@ -1,19 +1,24 @@
 import { UnsupportedError } from './errors.ts';
 import { formatShape, sameShape } from './shape.ts';
 import type { Node, Tensor } from './tensor.ts';
+import { apply } from './trace.ts';
 
 /**
  * Reverse-mode differentiation, graph → graph: the gradients of `output` with respect to each of `wanted`, given the
  * gradient `seed` of `output` itself. Where `output` does not depend on a tensor its gradient is `undefined`.
  *
  * @param add the sum of two tensors of one shape, as graph (it comes from the op vocabulary above this layer)
+ * @param blockOf names the block that a node is part of, if what it computes is to be computed once more for the derivatives
+ *   instead of being kept until then (Chen et al. 2016): only what comes into a block, and what others read of it, is kept
  */
 export function gradients(
   output: Tensor,
   seed: Tensor,
   wanted: readonly Tensor[],
   add: (a: Tensor, b: Tensor) => Tensor,
+  blockOf: (node: Node) => string | undefined = () => undefined,
 ): (Tensor | undefined)[] {
+  const remade = recomputation(reachable([output.node]), blockOf);
   const nodes = dependants(output.node, wanted);
   const accumulated = new Map<Tensor, Tensor>([[output, seed]]);
   const accumulate = (tensor: Tensor, gradient: Tensor) => {
@@ -36,8 +41,8 @@ export function gradients(
     if (Object.keys(arriving).length === 0) continue;
     if (!node.op.grad) throw new UnsupportedError(`${node.op.name} has no derivative (at ${node.path})`);
     const leaving = node.op.grad({
-      inputs: node.inputs,
-      outputs: Object.fromEntries(node.outputs.map((tensor) => [names[tensor.index]!, tensor])),
+      inputs: Object.fromEntries(Object.entries(node.inputs).map(([name, tensor]) => [name, remade(tensor, node)])),
+      outputs: Object.fromEntries(node.outputs.map((tensor) => [names[tensor.index]!, remade(tensor, node)])),
       attributes: node.attributes,
       gradients: arriving,
       wants: (name) => node.inputs[name] !== undefined && nodes.has(node.inputs[name].node),
@@ -48,6 +53,41 @@ export function gradients(
     }
   }
   return wanted.map((tensor) => accumulated.get(tensor));
+}
+
+/**
+ * Finds the tensor that stands for one of the forward pass in the derivative of `user`: itself, or, inside a block, one that is
+ * computed again when the derivatives first come to the block.
+ */
+function recomputation(
+  forward: ReadonlySet<Node>,
+  blockOf: (node: Node) => string | undefined,
+): (tensor: Tensor, user: Node) => Tensor {
+  const blocks = new Map<string, Node[]>();
+  for (const node of forward) {
+    // States that grow are written where they lie: once.
+    const block = node.op && !node.op.growing ? blockOf(node) : undefined;
+    if (block !== undefined) blocks.set(block, [...(blocks.get(block) ?? []), node]);
+  }
+  const again = new Map<Tensor, Tensor>();
+  const made = new Set<string>();
+  const make = (block: string) => {
+    made.add(block);
+    for (const node of blocks.get(block)!.sort((a, b) => a.id - b.id)) {
+      const inputs = Object.entries(node.inputs).map(([name, tensor]) => {
+        const isOwn = tensor.node.op && blockOf(tensor.node) === block;
+        return [name, (isOwn && again.get(tensor)) || tensor] as const;
+      });
+      const outputs = apply(node.op!, Object.fromEntries(inputs), node.attributes);
+      for (const [i, tensor] of node.outputs.entries()) again.set(tensor, outputs[i]!);
+    }
+  };
+  return (tensor, user) => {
+    const block = user.op && blockOf(user);
+    if (block === undefined || !blocks.has(block) || (tensor.node.op && blockOf(tensor.node) !== block)) return tensor;
+    if (!made.has(block)) make(block);
+    return again.get(tensor) ?? tensor;
+  };
 }
 
 /** The nodes on any path from a wanted tensor to `root`: only these need gradients. */

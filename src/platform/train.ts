@@ -52,6 +52,8 @@ export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabul
   readonly length?: number | undefined;
   /** Decoupled weight decay of matrices. Default 0.1. */
   readonly weightDecay?: number | undefined;
+  /** Computes layers once more for their derivatives: less memory, a third more work. */
+  readonly recompute?: boolean | undefined;
   /** The most that a gradient may be long. Default 1. */
   readonly clip?: number | undefined;
   /** Seed of initial values and of the order of data. Default 0. */
@@ -80,7 +82,16 @@ const optionNames: readonly (keyof TrainOptions)[] = [
     'together',
     'length',
   ] as const),
-  ...(['weightDecay', 'clip', 'seed', 'evaluationWindows', 'evaluationLength', 'threads', 'onProgress'] as const),
+  ...([
+    'weightDecay',
+    'clip',
+    'recompute',
+    'seed',
+    'evaluationWindows',
+    'evaluationLength',
+    'threads',
+    'onProgress',
+  ] as const),
 ];
 
 /**
@@ -108,7 +119,10 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   try {
     const learned = learnedBy(graph, { weightDecay: options.weightDecay });
     const capacity = capacityOf(batches, options);
-    const learner = new Learner(backend, prediction(graph, learned), capacity, { clip: options.clip ?? 1 });
+    const learner = new Learner(backend, prediction(graph, learned), capacity, {
+      clip: options.clip ?? 1,
+      recompute: options.recompute ?? false,
+    });
     try {
       const evaluate =
         validation && (async () => ({ loss: await learner.evaluate(evaluated(validation, options, capacity.tokens)) }));
@@ -142,6 +156,7 @@ function settingsOf({
   resume: ____,
   output: _____,
   checkpointEvery: ______,
+  recompute: _______,
   ...settings
 }: TrainOptions): object {
   return settings;
