@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { architectures } from '../src/models/index.ts';
+import type { TaskResult } from '../src/platform/bench-tasks.ts';
 import { version } from '../src/version.ts';
 
 const root = new URL('../', import.meta.url).pathname;
@@ -40,6 +41,15 @@ test('the table of quantised models is that of the results', () => {
       return `${loss.toFixed(4)} (${percent < 0 ? '' : '+'}${percent.toFixed(2)} %)`;
     };
     expect(page).toContain(`| ${model} | ${f32.toFixed(4)} | ${worse(q8)} | ${worse(q4)} |`);
+  }
+});
+
+test('the table of made-up tasks is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  for (const line of readFileSync(join(root, 'bench/results/tasks.jsonl'), 'utf8').trim().split('\n')) {
+    const { task, architecture, steps, accuracy } = JSON.parse(line) as TaskResult;
+    const found = accuracy.map((one) => `${one.length}: ${(100 * one.accuracy).toFixed(1)}`).join(' · ');
+    expect(page).toContain(`| ${task} | ${architecture} | ${steps} | ${found} |`);
   }
 });
 
