@@ -4,6 +4,7 @@ import { openSafetensors } from '../formats/safetensors.ts';
 import { type Progress, restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
 import type { Batches } from '../train/corpus.ts';
 import type { Learner } from '../train/learner.ts';
+import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
 import type { ScheduleOptions } from '../train/schedule.ts';
 import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
 import { openFile, writeFileAtomically } from './node-file.ts';
@@ -67,7 +68,7 @@ const LOG = 'log.jsonl';
 export const canResume = (output: string): boolean => existsSync(join(output, CHECKPOINT));
 
 /**
- * Runs a training in a folder: `log.jsonl` gets one line a step, `training.safetensors` what is needed to go on exactly, and what
+ * Runs a training in a folder: `log.jsonl` gets one line a step, `loss.csv` and `loss.svg` the whole of it, `training.safetensors` what is needed to go on exactly, and what
  * was learned is saved at the best evaluation, or at the end where nothing is evaluated.
  */
 export async function* runTraining(run: Run, options: RunOptions): AsyncGenerator<TrainRecord, Trained> {
@@ -98,10 +99,20 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     yield record;
   }
   await checkpoint();
+  await writeCurves(output);
   const interrupted = signal?.aborted === true && progress.step < steps;
   if (!evaluate && !interrupted) await run.save();
   const { step } = progress;
   return { output, step, steps, tokens: step * batches.tokensPerStep, loss, best: progress.best, interrupted };
+}
+
+/** The log as a table and as a picture. */
+async function writeCurves(output: string): Promise<void> {
+  if (!existsSync(join(output, LOG))) return;
+  const lines = readFileSync(join(output, LOG), 'utf8').trim().split('\n');
+  const steps = lines.map((line) => JSON.parse(line) as LoggedStep);
+  await writeFileAtomically(join(output, 'loss.csv'), [lossTable(steps)]);
+  await writeFileAtomically(join(output, 'loss.svg'), [lossChart(steps)]);
 }
 
 async function restored(learner: Learner, path: string, settings: string): Promise<Progress> {
