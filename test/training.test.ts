@@ -5,11 +5,12 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
 import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
-import { load } from '../src/platform/node-load.ts';
+import { embeddedModel, load } from '../src/platform/node-load.ts';
 import { loadState } from '../src/platform/state-files.ts';
 import { type TrainOptions, trainModel } from '../src/platform/train.ts';
 import type { Trained } from '../src/platform/training-run.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
+import { errorRatio } from './tolerance.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'riverrun-training-'));
 process.env['XDG_CACHE_HOME'] = folder;
@@ -64,6 +65,8 @@ describe('train', () => {
     expect(result.best!.loss).toBe(Math.min(...records.flatMap(({ evaluation }) => evaluation?.loss ?? [])));
     const lines = readFileSync(at('first/log.jsonl'), 'utf8').trim().split('\n');
     expect(lines.map((line) => JSON.parse(line).loss)).toEqual(losses(records));
+    expect(readFileSync(at('first/loss.csv'), 'utf8').trim().split('\n')).toHaveLength(41);
+    expect(readFileSync(at('first/loss.svg'), 'utf8').match(/<circle/g)).toHaveLength(10);
     const model = await load(at('first'), { threads: 1 });
     const session = model.session();
     await session.read([...new TextEncoder().encode('the ')]);
@@ -211,6 +214,20 @@ describe('finetune', () => {
     });
     const header = readFileSync(at('lora/adapter_model.safetensors')).toString('latin1');
     expect(header).toContain('base_model.model.backbone.layers.0.mixer.in_proj.lora_A.weight');
+    // The base with the additions merged at load is the model that was written.
+    const [written, loaded] = [
+      await load(at('lora'), { threads: 1 }),
+      await load(base, { threads: 1, adapter: at('lora') }),
+    ];
+    const read = written.tokenizer.encode(texts[1]!);
+    const [a, b] = [await written.session().logitsOf(read), await loaded.session().logitsOf(read)];
+    expect(errorRatio(b, a)).toBeLessThan(1e-5);
+    written.dispose();
+    loaded.dispose();
+    await expect(load(embeddedModel, { threads: 1, adapter: at('lora') })).rejects.toThrow(
+      /for another model|but its additions/,
+    );
+    await expect(load(base, { threads: 1, adapter: folder })).rejects.toThrow(/no adapter_config/);
     // The merged model has the validation loss that was measured with the additions apart.
     const again = await run(
       finetune(

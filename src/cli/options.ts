@@ -28,6 +28,7 @@ export interface ModelFlags {
   readonly threads?: number;
   readonly backend: NonNullable<LoadOptions['backend']>;
   readonly tokenizer?: string;
+  readonly adapter?: string;
   readonly revision?: string;
   readonly offline?: boolean;
   readonly quiet?: boolean;
@@ -50,6 +51,7 @@ export const withModel = (command: Command): Command =>
       '--tokenizer <name>',
       "in the place of the model's own: bytes, a tokenizer.json, an rwkv_vocab.txt, or a folder",
     )
+    .option('--adapter <folder>', 'a low-rank adapter (PEFT) to merge into the model')
     .option('--revision <name>', 'branch, tag or commit on the hub')
     .option('--offline', 'use only what is downloaded already')
     .option('-q, --quiet', 'no progress on standard error');

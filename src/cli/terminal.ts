@@ -75,7 +75,7 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
 /** Loads the model that the options name, with progress on standard error. */
 export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise<Model> {
-  const { model, weights, threads, backend, tokenizer, revision, offline, quiet } = flags;
+  const { model, weights, threads, backend, tokenizer, adapter, revision, offline, quiet } = flags;
   const line = new ProgressLine(quiet);
   try {
     return await load(model, {
@@ -84,6 +84,7 @@ export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise
       signal,
       ...(threads !== undefined && { threads }),
       ...(tokenizer !== undefined && { tokenizer }),
+      ...(adapter !== undefined && { adapter }),
       ...(revision !== undefined && { revision }),
       ...(offline !== undefined && { offline }),
       onProgress: ({ loaded, total }) => line.show(`loading ${model}: ${megabytes(loaded)} of ${megabytes(total)}`),

@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { findTemplate, templateSource } from '../chat/find.ts';
 import type { ChatTemplate } from '../chat/template.ts';
 import { ConfigError, FormatError, InputError, UnsupportedError } from '../core/errors.ts';
+import { withAdapter } from '../formats/adapter.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { openCheckpoint } from '../formats/open.ts';
 import { dequantised } from '../formats/quantised.ts';
@@ -40,6 +41,8 @@ export interface ModelFiles {
 export interface ModelFilesOptions {
   /** In the place of the model's own: `bytes`, a tokenizer.json, a vocabulary of RWKV World, or a folder with either. */
   readonly tokenizer?: string | undefined;
+  /** A folder of a low-rank adapter in the PEFT library's format, to be merged into the model. */
+  readonly adapter?: string | undefined;
 }
 
 /** What a tokenizer was made of: one of the first two, or neither where a model has none. */
@@ -59,8 +62,10 @@ export async function openModelFiles(location: string, options: ModelFilesOption
   const file = await openWeights(isFolder ? weightsFile(location) : location);
   try {
     const opened = file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
-    const model =
-      options.tokenizer === undefined ? opened : { ...opened, ...(await namedTokenizer(options.tokenizer)) };
+    const named = options.tokenizer === undefined ? {} : await namedTokenizer(options.tokenizer);
+    const merged =
+      options.adapter === undefined ? {} : { checkpoint: await adapted(opened.checkpoint, options.adapter) };
+    const model = { ...opened, ...named, ...merged };
     return { ...model, ...(await openTemplate(model, folder)), endTokens: await endTokens(model, folder) };
   } catch (error) {
     await file.close();
@@ -168,6 +173,19 @@ async function openTokenizer(folder: string): Promise<Pick<ModelFiles, 'tokenize
   const vocabulary = join(folder, name);
   const world = worldVocabulary(await readFile(vocabulary, 'utf8'), vocabulary);
   return { tokenizer: worldTokenizerOf(world, vocabulary), tokenizerFiles: { world, settings } };
+}
+
+/** A checkpoint with the adapter of a folder merged into it. */
+async function adapted(checkpoint: Checkpoint, folder: string): Promise<Checkpoint> {
+  const config = await readJson(join(folder, 'adapter_config.json'), ConfigError);
+  if (!config) throw new InputError(`${folder} has no adapter_config.json: it is no adapter`);
+  const adapter = await openWeights(join(folder, 'adapter_model.safetensors'));
+  try {
+    return withAdapter(checkpoint, adapter, config);
+  } catch (error) {
+    await adapter.close();
+    throw error;
+  }
 }
 
 /** The tokenizer that somebody names for a model. */

@@ -27,6 +27,8 @@ export interface LoadOptions {
   readonly backend?: 'wasm' | 'reference' | 'reference-f64';
   /** In the place of the model's own tokenizer: `bytes`, a tokenizer.json, a vocabulary of RWKV World, or a folder with either. */
   readonly tokenizer?: string;
+  /** A folder with a low-rank adapter (`adapter_config.json`, `adapter_model.safetensors`), which is merged into the model. */
+  readonly adapter?: string;
   readonly signal?: AbortSignal;
   /** Told how much of the checkpoint is loaded into memory. */
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -52,6 +54,7 @@ const optionNames: readonly (keyof LoadOptions)[] = [
   'threads',
   'backend',
   'tokenizer',
+  'adapter',
   'onProgress',
   ...locateOptionNames,
 ];
@@ -63,7 +66,7 @@ const optionNames: readonly (keyof LoadOptions)[] = [
 export async function load(name: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   refuseUnknownOptions(options, optionNames);
   const location = await locate(name, options);
-  const found = await openModelFiles(location, { tokenizer: options.tokenizer });
+  const found = await openModelFiles(location, { tokenizer: options.tokenizer, adapter: options.adapter });
   const { checkpoint, file, config, tokenizer, chatTemplate, endTokens } = found;
   try {
     const backend = await makeBackend(options);
