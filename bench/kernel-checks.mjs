@@ -1,4 +1,4 @@
-import { packingFor, productCalls, scratchBytes } from './kernel-products.mjs';
+import { formatCodes, packMatrix, productCalls, scratchBytes } from './kernel-products.mjs';
 import { errorRatio, gaussian, product, quantisedProduct } from './kernel-reference.mjs';
 
 /** How far from float64, with the very numbers that the packed weights stand for. */
@@ -55,11 +55,8 @@ function checkOne(arena, sources, format, [rows, inner, I, O, threads], accumula
   const x = numbers(random, T * I, 3);
   const bias = seed % 3 === 0 ? undefined : numbers(random, O);
   const before = numbers(random, T * O);
-  const packing = packingFor(sources, format, O, I);
-  const W = arena.allocate(packing.bytes);
-  arena.u8.fill(0, W, W + packing.bytes);
-  packing.pack(w, 0, arena.u8, W);
-  const held = packing.unpack(arena.u8, W);
+  const { W, unpack } = packMatrix(arena, sources, format, w, O, I);
+  const held = unpack();
   const [xStride, yStride] = [inner * I + (seed % 2) * 3, inner * O + (seed % 4)];
   const xAt = arena.put(strided(rows, inner * I, xStride, x));
   const yBefore = strided(rows, inner * O, yStride, before);
@@ -93,12 +90,12 @@ function checkOne(arena, sources, format, [rows, inner, I, O, threads], accumula
   const error = errorRatio(y, truth);
   if (!(error <= limits[format])) fail(`relative error ${error.toExponential(2)}`);
   if (format === 'q8' || format === 'q4')
-    checkBits(sources, format, { w, x, bias, before, T, I, O, accumulate, y }, fail);
+    checkBits(sources, format, { w, held, x, bias, before, T, I, O, accumulate, y }, fail);
   return y;
 }
 
-/** The quantised kernels to the last bit, from the form that files have; and both ways of packing alike. */
-function checkBits(sources, format, { w, x, bias, before, T, I, O, accumulate, y }, fail) {
+/** The quantised kernels to the last bit, from the form that files have; and that form's numbers are those packed. */
+function checkBits(sources, format, { w, held, x, bias, before, T, I, O, accumulate, y }, fail) {
   const { quantiseMatrix, readGroup } = sources.quantise;
   const matrix = quantiseMatrix(w, I, format);
   const groups = Math.ceil(I / 32);
@@ -115,11 +112,8 @@ function checkBits(sources, format, { w, x, bias, before, T, I, O, accumulate, y
     const value = accumulate ? Math.fround(before[i] + expected[i]) : expected[i];
     if (value !== y[i]) return fail(`element ${i} is ${y[i]}, and must be ${value} to the last bit`);
   }
-  const packing = packingFor(sources, format, O, I);
-  const [direct, fromFile] = [new Uint8Array(packing.bytes), new Uint8Array(packing.bytes)];
-  packing.pack(w, 0, direct, 0);
-  sources.quantisedPacking.packQuantised(matrix, O, I, fromFile, 0);
-  if (direct.some((byte, i) => byte !== fromFile[i])) fail('packing from numbers and from a file differ');
+  if (held.some((value, i) => value !== Math.fround(integers[i] * scales[Math.floor(i / I) * groups + ((i % I) >> 5)])))
+    fail('packing at load and into a file differ');
 }
 
 function halfToNumber(half) {
@@ -137,15 +131,11 @@ function checkEmbed(arena, sources, format, failures) {
     [9, 96],
   ]) {
     arena.reset();
-    const packing = packingFor(sources, format, V, I);
-    const W = arena.allocate(packing.bytes);
-    arena.u8.fill(0, W, W + packing.bytes);
-    packing.pack(numbers(gaussian(V), V * I), 0, arena.u8, W);
-    const held = packing.unpack(arena.u8, W);
+    const { W, unpack } = packMatrix(arena, sources, format, numbers(gaussian(V), V * I), V, I);
+    const held = unpack();
     const ids = Int32Array.from({ length: 7 }, (_, n) => (n * 5) % V);
     const y = arena.put(new Float32Array(6 * (I + 2) + I));
-    const code = { f32: 0, bf16: 1, f16: 2, q8: 3, q4: 4 }[format];
-    arena.call('embedPanels', [arena.words(7), arena.put(ids), W, y, I + 2, I, code], 3);
+    arena.call('embedPanels', [arena.words(7), arena.put(ids), W, y, I + 2, I, formatCodes[format]], 3);
     for (const [n, id] of ids.entries()) {
       for (let i = 0; i < I; i++) {
         if (arena.f32[y / 4 + n * (I + 2) + i] !== held[id * I + i])
@@ -163,10 +153,7 @@ function checkNotFinite(arena, sources, failures) {
     const [T, I, O] = [6, 70, 9];
     const x = numbers(gaussian(1), T * I);
     x[2 * I + 33] = Number.NaN;
-    const packing = packingFor(sources, format, O, I);
-    const W = arena.allocate(packing.bytes);
-    arena.u8.fill(0, W, W + packing.bytes);
-    packing.pack(numbers(gaussian(2), O * I), 0, arena.u8, W);
+    const { W } = packMatrix(arena, sources, format, numbers(gaussian(2), O * I), O, I);
     const scratch = scratchBytes(format, T, I, 1);
     const y = arena.put(new Float32Array(T * O));
     const calls = productCalls({

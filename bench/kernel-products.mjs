@@ -4,24 +4,26 @@ export const productKernels = {
   'linear-q8.ts': ['linearQ8'],
   'linear-q4.ts': ['linearQ4'],
   'quantise-rows.ts': ['quantiseRowsQ8', 'quantiseRowsQ4'],
-  'panels.ts': ['embedPanels', 'packPanels', 'transposeRows'],
+  'panels.ts': ['embedPanels'],
+  'pack-weights.ts': ['packWeights'],
 };
 
 export const productSources = {
   packing: 'backends/wasm/packing.ts',
-  quantisedPacking: 'backends/wasm/quantised-packing.ts',
   quantise: 'core/quantise.ts',
 };
 
 const ACCUMULATE = 256;
 const codes = { f32: 0, bf16: 1, f16: 2 };
+export const formatCodes = { ...codes, q8: 3, q4: 4 };
 
-/** Packing of a matrix [O, I]. */
-export function packingFor(sources, format, O, I) {
-  const declaration = { name: 'w', shape: [O, I], format, layout: 'linear' };
-  return format in codes
-    ? sources.packing.packingOf(declaration)
-    : sources.quantisedPacking.quantisedPacking(declaration);
+/** A matrix w [outputs, I] packed as the first outputs of [O, I]: its address, and the numbers that the kernels see in its place. */
+export function packMatrix(arena, sources, format, w, O, I) {
+  const packing = sources.packing.packingOf({ name: 'w', shape: [O, I], format, layout: 'linear' });
+  const W = arena.allocate(packing.bytes);
+  arena.u8.fill(0, W, W + packing.bytes);
+  arena.call('packWeights', [arena.put(w), I, 1, 0, w.length / I, 0, I, I, W, formatCodes[format]]);
+  return { W, bytes: packing.bytes, unpack: () => packing.unpack(arena.u8, W) };
 }
 
 /** Bytes that the kernels of a format want beside their operands. */

@@ -1,4 +1,4 @@
-import { packingFor, productCalls, scratchBytes } from './kernel-products.mjs';
+import { packMatrix, productCalls, scratchBytes } from './kernel-products.mjs';
 import { gaussian } from './kernel-reference.mjs';
 
 /** [I, O, rows of x]: matrices of models of width 768, and one that no cache holds. */
@@ -35,11 +35,7 @@ export function timeProducts(build, arena, sources) {
 
 function prepare(arena, sources, format, I, O, T) {
   const random = gaussian(7);
-  const packing = packingFor(sources, format, O, I);
-  const W = arena.allocate(packing.bytes);
-  // Random numbers for 64 outputs, repeated: packing millions takes longer than the timing.
-  const some = Float32Array.from({ length: 64 * I }, () => random() * 0.05);
-  for (let o = 0; o < O; o += 64) packing.pack(some, o * I, arena.u8, W);
+  const { W, bytes } = packMatrix(arena, sources, format, Float32Array.from({ length: O * I }, () => random() * 0.05), O, I);
   const scratch = scratchBytes(format, T, I, 1);
   const x = Float32Array.from({ length: T * I }, random);
   const calls = productCalls({
@@ -58,5 +54,5 @@ function prepare(arena, sources, format, I, O, T) {
   const run = () => {
     for (const [kernel, args] of calls) kernel(args, 0, 1);
   };
-  return { format, bytes: packing.bytes, run, best: Number.POSITIVE_INFINITY };
+  return { format, bytes, run, best: Number.POSITIVE_INFINITY };
 }
