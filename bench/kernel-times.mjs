@@ -35,7 +35,14 @@ export function timeProducts(build, arena, sources) {
 
 function prepare(arena, sources, format, I, O, T) {
   const random = gaussian(7);
-  const { W, bytes } = packMatrix(arena, sources, format, Float32Array.from({ length: O * I }, () => random() * 0.05), O, I);
+  const { W, bytes } = packMatrix(
+    arena,
+    sources,
+    format,
+    Float32Array.from({ length: O * I }, () => random() * 0.05),
+    O,
+    I,
+  );
   const scratch = scratchBytes(format, T, I, 1);
   const x = Float32Array.from({ length: T * I }, random);
   const calls = productCalls({
