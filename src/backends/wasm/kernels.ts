@@ -8,7 +8,7 @@ import type { OpName } from '../../ops/index.ts';
 import { type Encoder, Float } from './encoder.ts';
 import { encodeExpr, exprScratch } from './expr-program.ts';
 import { formatCodes, isQuantised, PANEL } from './packing.ts';
-import { PAGE_TOKENS } from './slot.ts';
+import { PAGE_TOKENS, paddedWidth } from './slot.ts';
 import type { StoredWeight, WasmWeights } from './weights.ts';
 
 /** How a step of an op becomes kernel calls. */
@@ -67,6 +67,13 @@ const CHANNEL_BLOCK = 64;
 const HEAD_BLOCK = 16;
 /** Channels that go together. */
 const CHANNELS = 16;
+
+/**
+ * Floats that the attention kernel wants for each thread: 66 queries, a page of keys, sums and scores of queries, and numbers of
+ * each query.
+ */
+const attentionScratch = (K: number, V: number): number =>
+  66 * (paddedWidth(K) + paddedWidth(V)) + PAGE_TOKENS * (paddedWidth(K) + 12) + 2 * 68 + 12;
 
 /** Floats that each thread wants for itself, and for its part of the sums over the heads of a group. */
 function recurrenceGradScratch(
@@ -220,14 +227,13 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   attention: {
-    // Scores of 16 queries with the tokens of a page, and their maxima and sums.
-    scratch: (_, __, threads) => 18 * PAGE_TOKENS * threads,
+    scratch: ({ inputs: { k, v } }, _, threads) => threads * attentionScratch(last(k!.shape), last(v!.shape)),
     encode({ inputs: { q, k, v, keys, values, positions, ends }, outputs: { y }, attributes, scratch }, e) {
       const [, H, K] = q!.shape as [unknown, number, number];
       const [, G, V] = v!.shape as [unknown, number, number];
       const times = [e.count(first(ends!)), e.address(ends!), e.address(positions!)];
-      e.call('appendRows', ...times, ...e.operand(k), ...e.state(keys!), G * K);
-      e.call('appendRows', ...times, ...e.operand(v), ...e.state(values!), G * V);
+      e.call('appendRows', ...times, ...e.operand(k), ...e.state(keys!), G, K);
+      e.call('appendRows', ...times, ...e.operand(v), ...e.state(values!), G, V);
       const [scale, window] = [new Float(attributes['scale'] as number), attributes['window'] as number];
       const states = [...e.state(keys!), ...e.state(values!)];
       e.call(
@@ -243,6 +249,7 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
         scale,
         window,
         e.scratch(scratch),
+        attentionScratch(K, V),
       );
     },
   },

@@ -18,9 +18,13 @@ export function slotLayout(declarations: readonly StateDeclaration[]): { offsets
 /** Tokens in a page of a state that grows. The attention kernel goes by pages too. */
 export const PAGE_TOKENS = 64;
 
+/** Length of a row in a page: whole pairs of vectors. */
+export const paddedWidth = (width: number): number => 8 * Math.ceil(width / 8);
+
 /**
- * The carried state of one sequence: one block of Wasm memory. Of a state that grows, the block holds the address of a
- * table of pages, each of PAGE_TOKENS rows; pages are added as the text grows, and never move.
+ * The carried state of one sequence: one block of Wasm memory. Of a state that grows, [G, width] a token, the block holds the
+ * address of a table of pages of PAGE_TOKENS tokens, [G][PAGE_TOKENS][paddedWidth]: what one head reads lies in one piece. Pages
+ * are added as the text grows, and never move.
  */
 export class WasmSlot implements Slot {
   readonly address: number;
@@ -75,7 +79,8 @@ export class WasmSlot implements Slot {
   }
 
   #pageBytes(name: string): number {
-    return 4 * PAGE_TOKENS * count(this.#declaration(name).shape);
+    const [G, width] = this.#declaration(name).shape as [number, number];
+    return 4 * PAGE_TOKENS * G * paddedWidth(width);
   }
 
   #declaration(name: string): StateDeclaration {
@@ -83,40 +88,55 @@ export class WasmSlot implements Slot {
   }
 
   read(name: string): Float32Array {
-    const state = this.#pages.get(name);
-    if (!state) return this.#part(name).slice();
-    const row = count(this.#declaration(name).shape);
-    const values = new Float32Array(this.#tokens * row);
-    for (let t = 0; t < this.#tokens; t += PAGE_TOKENS) values.set(this.#rows(state.pages, t, row), t * row);
+    if (!this.#pages.has(name)) return this.#part(name).slice();
+    const values = new Float32Array(this.#tokens * count(this.#declaration(name).shape));
+    const { f32 } = this.#memory;
+    this.#eachRow(name, (row, at, width) => {
+      for (let i = 0; i < width; i++) values[row + i] = f32[at + i]!;
+    });
     return values;
   }
 
-  /** The rows from token `t`, where a page begins, to the page's or the text's end. */
-  #rows(pages: readonly number[], t: number, row: number): Float32Array {
-    const start = pages[t / PAGE_TOKENS]! / 4;
-    return this.#memory.f32.subarray(start, start + Math.min(PAGE_TOKENS, this.#tokens - t) * row);
+  /** Tells of every row of a head: where it begins among all numbers, token by token, and where in memory, in elements. */
+  #eachRow(name: string, visit: (row: number, at: number, width: number) => void): void {
+    const { pages } = this.#pages.get(name)!;
+    const [G, width] = this.#declaration(name).shape as [number, number];
+    const padded = paddedWidth(width);
+    for (let t = 0; t < this.#tokens; t++) {
+      const start = pages[Math.floor(t / PAGE_TOKENS)]! / 4 + (t % PAGE_TOKENS) * padded;
+      for (let g = 0; g < G; g++) visit((t * G + g) * width, start + g * PAGE_TOKENS * padded, width);
+    }
   }
 
   /** Writes a state; one that grows must have been given room for as many tokens. */
   write(name: string, values: Float32Array): void {
-    const state = this.#pages.get(name);
-    if (!state) {
+    if (!this.#pages.has(name)) {
       this.#part(name).set(values);
       return;
     }
-    const row = count(this.#declaration(name).shape);
-    for (let t = 0; t < this.#tokens; t += PAGE_TOKENS) {
-      this.#rows(state.pages, t, row).set(values.subarray(t * row, (t + PAGE_TOKENS) * row));
-    }
+    const { f32 } = this.#memory;
+    this.#eachRow(name, (row, at, width) => {
+      for (let i = 0; i < width; i++) f32[at + i] = values[row + i]!;
+      f32.fill(0, at + width, at + paddedWidth(width));
+    });
   }
 
   copyFrom(other: Slot): void {
     const source = other as WasmSlot;
     this.reserve(source.#tokens);
     for (const { name, growing } of this.#declarations) {
-      if (growing) this.write(name, source.read(name));
+      if (growing) this.#copyPages(name, source);
       else this.#part(name).set(source.#part(name));
     }
+  }
+
+  #copyPages(name: string, source: WasmSlot): void {
+    const { u8 } = this.#memory;
+    const bytes = this.#pageBytes(name);
+    const from = source.#pages.get(name)!.pages;
+    const pages = Math.ceil(this.#tokens / PAGE_TOKENS);
+    for (const [i, page] of this.#pages.get(name)!.pages.slice(0, pages).entries())
+      u8.copyWithin(page, from[i]!, from[i]! + bytes);
   }
 
   reset(): void {

@@ -1,5 +1,6 @@
 import { exp2x4, madd } from './math';
 import { rowAt, strideOf, sumLanes } from './rows';
+import { transpose4 } from './transpose';
 
 /** Channels of a tile: their numbers of one token share a cache line. */
 export const CHANNELS: i32 = 16;
@@ -80,22 +81,6 @@ export function turnBack(from: usize, tokens: i32, count: i32, to: usize, step: 
     for (let c = 0; c < count; c++) store<f32>(to + ((<usize>c) << 2), load<f32>(from + <usize>((c * TOKENS + t) * 4)));
     to += step;
   }
-}
-
-/** Four rows of four numbers. */
-function transpose4(from: usize, fromStep: usize, to: usize, toStep: usize): void {
-  const r0 = v128.load(from);
-  const r1 = v128.load(from + fromStep);
-  const r2 = v128.load(from + 2 * fromStep);
-  const r3 = v128.load(from + 3 * fromStep);
-  const a = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5);
-  const b = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5);
-  const c = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
-  const d = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
-  v128.store(to, v128.shuffle<f32>(a, b, 0, 1, 4, 5));
-  v128.store(to + toStep, v128.shuffle<f32>(a, b, 2, 3, 6, 7));
-  v128.store(to + 2 * toStep, v128.shuffle<f32>(c, d, 0, 1, 4, 5));
-  v128.store(to + 3 * toStep, v128.shuffle<f32>(c, d, 2, 3, 6, 7));
 }
 
 /** One channel along `tokens` tokens from token `first` on: Δ, x and y are rows of tokens, the state stays in registers. */
