@@ -12,6 +12,9 @@ const cases: Case[] = [
   { axes: { H: 2, G: 2, K: 64, V: 64 }, segments: [70, 3], attributes: { scale: 0.125, window: 0 } },
   { axes: { H: 4, G: 2, K: 6, V: 20 }, segments: [90, 2, 17], attributes: { scale: 0.4, window: 0 } },
   { axes: { H: 2, G: 1, K: 6, V: 20 }, segments: [150], attributes: { scale: 0.4, window: 70 } },
+  // More queries of a token than a tile, and a page's last token.
+  { axes: { H: 15, G: 1, K: 9, V: 33 }, segments: [64, 3, 1], attributes: { scale: 0.4, window: 5 } },
+  { axes: { H: 3, G: 3, K: 7, V: 41 }, segments: [65, 11, 1], attributes: { scale: 0.4, window: 0 } },
 ].map((one) => ({ ...one, fill: { positions: 'zero' } }));
 
 /**

@@ -69,11 +69,11 @@ const HEAD_BLOCK = 16;
 const CHANNELS = 16;
 
 /**
- * Floats that the attention kernel wants for each thread: 66 queries, a page of keys, sums and scores of queries, and numbers of
- * each query.
+ * Floats that the attention kernel wants for each thread: 72 queries, their sums, scores with a page and three numbers, and a page
+ * of keys.
  */
 const attentionScratch = (K: number, V: number): number =>
-  66 * (paddedWidth(K) + paddedWidth(V)) + PAGE_TOKENS * (paddedWidth(K) + 12) + 2 * 68 + 12;
+  72 * (paddedWidth(K) + paddedWidth(V) + PAGE_TOKENS + 3) + PAGE_TOKENS * paddedWidth(K);
 
 /** Floats that each thread wants for itself, and for its part of the sums over the heads of a group. */
 function recurrenceGradScratch(

@@ -1,37 +1,39 @@
 import { exp2x4, madd } from './math';
-import { rowAt, share, stateAt, strideOf, sumLanes, sumRows } from './rows';
+import { rowAt, share, stateAt, sumLanes, sumRows } from './rows';
 import { transpose4 } from './transpose';
 
 /** Tokens in a page of keys or values: [G][PAGE][width], each row padded with zeros to a whole number of PADs. */
 const PAGE: i32 = 64;
 const PAD: i32 = 8;
-/** Queries that pass over the pages together. */
+/** Queries of a group from which on it pays to turn the keys of a page; fewer go in pairs. */
+const MANY: i32 = 12;
+/** Of many, so many pass over the pages together. */
 const QUERIES: i32 = 64;
 /** Queries of a tile: 6 × 8 sums, two loads and a splat fill V8's registers. */
 const TILE: i32 = 6;
 /** Queries that pass over a page before the next do: two tiles, so that it is read from the first-level cache half as often. */
 const BAND: i32 = 12;
-/** QUERIES in whole tiles. */
-const ROWS: i32 = 66;
-/** From so many queries on it pays to turn the keys of a page. */
-const MANY: i32 = 12;
+/** Of few, so many pass over the pages together: more than QUERIES in whole tiles. */
+const ROWS: i32 = 72;
+/** Tokens whose values are added at a time where queries are few: about 4 KiB of memory, read in order. */
+const RUN: i32 = 16;
 
 /** What the functions below work on: a group's padded widths, how many heads share it, and a thread's working memory. */
 let K: i32 = 0;
 let V: i32 = 0;
 let heads: i32 = 0;
 let window: i32 = 0;
-/** Queries times scale · log₂ e: [tiles][K][TILE], or [rows][K] where they are few. */
+/** Queries times scale · log₂ e: [tiles][K][TILE] of many, [rows][K] of few. */
 let queries: usize = 0;
 /** Keys of a page in panels of eight tokens, [PAGE / 8][K][8]. */
 let panels: usize = 0;
-/** Of a band: scores [BAND][PAGE], later weights, and by what the sums before are to be multiplied. */
+/** Scores of queries with a page, later weights, [rows][PAGE]. */
 let scores: usize = 0;
-let fades: usize = 0;
-/** Of each query: Σ weight · value [ROWS][V], the largest score and Σ weight. */
+/** Of each query: Σ weight · value [ROWS][V], the largest score, Σ weight, and by what the sums before are to be multiplied. */
 let totals: usize = 0;
 let tops: usize = 0;
 let sums: usize = 0;
+let fades: usize = 0;
 
 function padded(width: i32): i32 {
   return (width + PAD - 1) & -PAD;
@@ -56,14 +58,21 @@ export function appendRows(args: usize, thread: i32, threads: i32): void {
       let x = rowAt(args + 12, t);
       let y = pageOf(table, n / PAGE) + <usize>(n % PAGE) * row;
       for (let g = 0; g < G; g++) {
-        memory.copy(y, x, width);
-        memory.fill(y + width, 0, row - width);
+        copyRow(y, x, width, row);
         x += width;
         y += <usize>PAGE * row;
       }
     }
     first = last;
   }
+}
+
+/** `width` bytes, and zeros up to a whole row. */
+function copyRow(to: usize, from: usize, width: usize, row: usize): void {
+  let i: usize = 0;
+  for (; i + 16 <= width; i += 16) v128.store(to + i, v128.load(from + i));
+  for (; i < width; i += 4) store<f32>(to + i, load<f32>(from + i));
+  for (; i < row; i += 4) store<f32>(to + i, 0);
 }
 
 /** Address of page p of a state that grows: the state holds the address of its table of pages. */
@@ -75,8 +84,9 @@ function pageOf(table: usize, p: i32): usize {
  * Causal attention over pages, with a running maximum (Milakov & Gimelshein 2018). args: [segmentsAt, ends, positions,
  * q (2 words), keys (2 words), values (2 words), y (2 words), H, G, K, V, scale (f32), window, scratch (own floats a thread),
  * own]
- * The queries of the heads that share keys and values, up to QUERIES of them, pass over a page together, so that it comes from
- * memory once for all. Threads take these blocks in turn, since later ones cost more.
+ * Many queries of a group pass over a page together, so that it comes from memory once for all; threads take these blocks in
+ * turn, since later ones cost more. Few queries, as in decoding, wait for memory alone: each thread reads what its heads have in a
+ * page in one run.
  */
 export function attention(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
@@ -91,9 +101,9 @@ export function attention(args: usize, thread: i32, threads: i32): void {
   panels = queries + ((<usize>(ROWS * K)) << 2);
   totals = panels + ((<usize>(PAGE * K)) << 2);
   scores = totals + ((<usize>(ROWS * V)) << 2);
-  tops = scores + ((<usize>(BAND * PAGE)) << 2);
-  sums = tops + ((<usize>(ROWS + 2)) << 2);
-  fades = sums + ((<usize>(ROWS + 2)) << 2);
+  tops = scores + ((<usize>(ROWS * PAGE)) << 2);
+  sums = tops + ((<usize>ROWS) << 2);
+  fades = sums + ((<usize>ROWS) << 2);
   let first = 0;
   let dealt = 0;
   for (let b = 0; b < segments; b++) {
@@ -102,57 +112,126 @@ export function attention(args: usize, thread: i32, threads: i32): void {
     const keys = <usize>load<u32>(stateAt(args + 20, b));
     const values = <usize>load<u32>(stateAt(args + 28, b));
     const rows = (last - first) * heads;
-    // A token's few queries are cut where whole groups would leave threads idle: the sums of each are the same.
-    const most = rows < MANY && G % threads != 0 ? 2 : QUERIES;
-    for (let from = 0; from < rows; from += most) {
-      for (let g = 0; g < G; g++, dealt++)
-        if (dealt % threads == thread) attend(args, g, first, start, from, min(rows, from + most), keys, values);
+    if (rows < MANY) {
+      const pairs = (rows + 1) / 2;
+      const to = share(G * pairs, thread + 1, threads);
+      for (let from = share(G * pairs, thread, threads); from < to; from += ROWS / 2)
+        attendFew(args, pairs, from, min(to, from + ROWS / 2), first, last, start, keys, values);
+    } else {
+      for (let from = 0; from < rows; from += QUERIES) {
+        for (let g = 0; g < G; g++, dealt++)
+          if (dealt % threads == thread)
+            attendMany(args, g, first, start, from, min(rows, from + QUERIES), keys, values);
+      }
     }
     first = last;
   }
 }
 
 /** Queries `from` to `to` of group g: the i-th is that of the segment's token ⌊i / heads⌋ and the group's head i mod heads. */
-function attend(args: usize, g: i32, first: i32, start: i32, from: i32, to: i32, keys: usize, values: usize): void {
+function attendMany(args: usize, g: i32, first: i32, start: i32, from: i32, to: i32, keys: usize, values: usize): void {
   const count = to - from;
-  const many = count >= MANY;
-  gather(args, g, first, from, to, many);
-  memory.fill(totals, 0, (<usize>(((count + TILE - 1) / TILE) * TILE * V)) << 2);
-  for (let i = 0; i < count; i++) {
-    store<f32>(tops + ((<usize>i) << 2), -Infinity);
-    store<f32>(sums + ((<usize>i) << 2), 0);
-  }
-  const oldest = start + from / heads;
+  clear(((count + TILE - 1) / TILE) * TILE);
+  for (let i = 0; i < count; i++)
+    gather(args, g, first, from + i, queries + ((<usize>((i / TILE) * TILE * K + (i % TILE))) << 2), TILE * 4);
+  const begin = window ? max(0, start + from / heads + 1 - window) : 0;
   const newest = start + (to - 1) / heads;
-  const begin = window ? max(0, oldest + 1 - window) : 0;
   for (let p = begin / PAGE; p <= newest / PAGE; p++) {
     const k = pageOf(keys, p) + ((<usize>(g * PAGE * K)) << 2);
     const v = pageOf(values, p) + ((<usize>(g * PAGE * V)) << 2);
-    if (many) attendTiles(from, count, start - p * PAGE, k, v);
-    else attendPairs(from, count, start - p * PAGE, k, v);
+    attendTiles(from, count, start - p * PAGE, k, v);
   }
-  for (let i = 0; i < count; i++) {
-    const row = from + i;
-    const head = g * heads + (row % heads);
-    const width = load<i32>(args, 56);
-    const y = rowAt(args + 36, first + row / heads) + ((<usize>(head * width)) << 2);
-    divide(y, totals + ((<usize>(i * V)) << 2), width, load<f32>(sums + ((<usize>i) << 2)));
+  for (let i = 0; i < count; i++) finish(args, g, first, from + i, i);
+}
+
+/**
+ * Pairs `from` to `to` of all groups' queries, `pairs` to a group. What they read of a page lies in one piece: jumps of a few
+ * kilobytes would halve the rate at which memory delivers it.
+ */
+function attendFew(
+  args: usize,
+  pairs: i32,
+  from: i32,
+  to: i32,
+  first: i32,
+  last: i32,
+  start: i32,
+  keys: usize,
+  values: usize,
+): void {
+  const rows = (last - first) * heads;
+  clear(2 * (to - from));
+  for (let n = from; n < to; n++) {
+    const row = (n % pairs) * 2;
+    const q = queries + ((<usize>(2 * (n - from) * K)) << 2);
+    gather(args, n / pairs, first, row, q, 4);
+    if (row + 1 < rows) gather(args, n / pairs, first, row + 1, q + ((<usize>K) << 2), 4);
+  }
+  const begin = window ? max(0, start + 1 - window) : 0;
+  const newest = start + last - first - 1;
+  for (let p = begin / PAGE; p <= newest / PAGE; p++) {
+    const page = start - p * PAGE;
+    for (let n = from; n < to; n++) {
+      const row = (n % pairs) * 2;
+      const own = page + row / heads;
+      const i = 2 * (n - from);
+      const q = queries + ((<usize>(i * K)) << 2);
+      const k = pageOf(keys, p) + ((<usize>((n / pairs) * PAGE * K)) << 2);
+      const to = scores + ((<usize>(i * PAGE)) << 2);
+      if (row + 1 < rows) {
+        const other = page + (row + 1) / heads;
+        const width = max(0, min(PAGE, other + 1));
+        score2(q, k, width, to);
+        store<f32>(fades + ((<usize>i) << 2), weigh(to, i, own, width));
+        store<f32>(fades + ((<usize>i) << 2), weigh(to + PAGE * 4, i + 1, other, width), 4);
+      } else {
+        const width = max(0, min(PAGE, own + 1));
+        score1(q, k, width, to);
+        store<f32>(fades + ((<usize>i) << 2), weigh(to, i, own, width));
+      }
+    }
+    for (let n = from; n < to; n++) {
+      const row = (n % pairs) * 2;
+      const i = 2 * (n - from);
+      const two = row + 1 < rows;
+      const width = min(PAGE, page + (two ? row + 1 : row) / heads + 1);
+      const v = pageOf(values, p) + ((<usize>((n / pairs) * PAGE * V)) << 2);
+      const weights = scores + ((<usize>(i * PAGE)) << 2);
+      const total = totals + ((<usize>(i * V)) << 2);
+      scale(total, V, load<f32>(fades + ((<usize>i) << 2)));
+      if (two) scale(total + ((<usize>V) << 2), V, load<f32>(fades + ((<usize>i) << 2), 4));
+      for (let s = 0; s < width; s += RUN)
+        addValues(total, weights + ((<usize>s) << 2), v + ((<usize>(s * V)) << 2), min(RUN, width - s), two);
+    }
+  }
+  for (let n = from; n < to; n++) {
+    const row = (n % pairs) * 2;
+    finish(args, n / pairs, first, row, 2 * (n - from));
+    if (row + 1 < rows) finish(args, n / pairs, first, row + 1, 2 * (n - from) + 1);
   }
 }
 
-/** Brings the queries together, multiplied by scale · log₂ e, so that weights are powers of two. */
-function gather(args: usize, g: i32, first: i32, from: i32, to: i32, many: bool): void {
+/** Begins `rows` queries anew. */
+function clear(rows: i32): void {
+  memory.fill(queries, 0, (<usize>(rows * K)) << 2);
+  memory.fill(totals, 0, (<usize>(rows * V)) << 2);
+  memory.fill(sums, 0, (<usize>rows) << 2);
+  for (let i = 0; i < rows; i++) store<f32>(tops + ((<usize>i) << 2), -Infinity);
+}
+
+/** Puts query `row` of group g, times scale · log₂ e, so that weights are powers of two, where its numbers lie `step` bytes apart. */
+function gather(args: usize, g: i32, first: i32, row: i32, to: usize, step: usize): void {
   const width = load<i32>(args, 52);
   const factor = load<f32>(args, 60) * 1.4426950408889634;
-  const rows = many ? ((to - from + TILE - 1) / TILE) * TILE : to - from;
-  memory.fill(queries, 0, (<usize>(rows * K)) << 2);
-  const step: usize = many ? <usize>TILE * 4 : 4;
-  for (let row = from; row < to; row++) {
-    const i = row - from;
-    const q = rowAt(args + 12, first + row / heads) + ((<usize>((g * heads + (row % heads)) * width)) << 2);
-    let at = queries + ((<usize>(many ? (i / TILE) * TILE * K + (i % TILE) : i * K)) << 2);
-    for (let j = 0; j < width; j++, at += step) store<f32>(at, load<f32>(q + ((<usize>j) << 2)) * factor);
-  }
+  const q = rowAt(args + 12, first + row / heads) + ((<usize>((g * heads + (row % heads)) * width)) << 2);
+  for (let j = 0; j < width; j++, to += step) store<f32>(to, load<f32>(q + ((<usize>j) << 2)) * factor);
+}
+
+/** y of query `row` of group g from the sums of the i-th here. */
+function finish(args: usize, g: i32, first: i32, row: i32, i: i32): void {
+  const width = load<i32>(args, 56);
+  const y = rowAt(args + 36, first + row / heads) + ((<usize>((g * heads + (row % heads)) * width)) << 2);
+  divide(y, totals + ((<usize>(i * V)) << 2), width, load<f32>(sums + ((<usize>i) << 2)));
 }
 
 /** Many queries with a page, whose first token the segment's first is `start` tokens behind: in tiles of six. */
@@ -169,11 +248,13 @@ function attendTiles(from: i32, count: i32, start: i32, keys: usize, values: usi
       const to = scores + ((<usize>(n * PAGE)) << 2);
       // Called from two places each, the tiles stay functions: inside other loops V8 would unroll theirs, and spill.
       scoreTile(q, panels, to);
-      for (let s = 8; s < width; s += 8)
-        scoreTile(q, panels + ((<usize>(s * K)) << 2), to + ((<usize>s) << 2));
+      for (let s = 8; s < width; s += 8) scoreTile(q, panels + ((<usize>(s * K)) << 2), to + ((<usize>s) << 2));
     }
     for (let n = 0; n < rows; n++)
-      store<f32>(fades + ((<usize>n) << 2), weigh(n, i + n, start + (from + i + n) / heads, width));
+      store<f32>(
+        fades + ((<usize>n) << 2),
+        weigh(scores + ((<usize>(n * PAGE)) << 2), i + n, start + (from + i + n) / heads, width),
+      );
     for (let n = 0; n < rows; n += TILE) {
       const weights = scores + ((<usize>(n * PAGE)) << 2);
       const fade = fades + ((<usize>n) << 2);
@@ -306,33 +387,20 @@ function addValuesTile(total: usize, fade: usize, w: usize, values: usize, count
   v128.store(row4 + row, f1, 16);
 }
 
-/** Few queries with a page, two at a time: it streams from memory. */
-function attendPairs(from: i32, count: i32, start: i32, keys: usize, values: usize): void {
+/** Σ weight · value of a run of tokens, of one or two queries. */
+function addValues(total: usize, weights: usize, values: usize, count: i32, two: bool): void {
   const row = (<usize>V) << 2;
-  for (let i = 0; i < count; i += 2) {
-    const two = i + 2 <= count;
-    const own = start + (from + i) / heads;
-    const other = start + (from + i + 1) / heads;
-    const width = min(PAGE, (two ? other : own) + 1);
-    if (width <= 0) continue;
-    const q = queries + ((<usize>(i * K)) << 2);
-    if (two) score2(q, keys, width);
-    else score1(q, keys, width);
-    store<f32>(fades, weigh(0, i, own, width));
-    if (two) store<f32>(fades, weigh(1, i + 1, other, width), 4);
-    let j = 0;
-    let total = totals + <usize>i * row;
-    if (two) for (; j + 16 <= V; j += 16, total += 64) addValues2(total, values + ((<usize>j) << 2), width);
-    else for (; j + 32 <= V; j += 32, total += 128) addValues1(total, values + ((<usize>j) << 2), width);
-    for (; j < V; j += 8, total += 32) {
-      addValues(total, values + ((<usize>j) << 2), width, 0);
-      if (two) addValues(total + row, values + ((<usize>j) << 2), width, 1);
-    }
+  let j = 0;
+  if (two) for (; j + 16 <= V; j += 16, total += 64) addValues2(total, weights, values + ((<usize>j) << 2), count);
+  else for (; j + 32 <= V; j += 32, total += 128) addValues1(total, weights, values + ((<usize>j) << 2), count);
+  for (; j < V; j += 8, total += 32) {
+    addEight(total, weights, values + ((<usize>j) << 2), count);
+    if (two) addEight(total + row, weights + PAGE * 4, values + ((<usize>j) << 2), count);
   }
 }
 
 /** Scores of two queries with the first `count` keys of a page; those of up to three more keys come out as they may. */
-function score2(q: usize, keys: usize, count: i32): void {
+function score2(q: usize, keys: usize, count: i32, to: usize): void {
   const width = (<usize>K) << 2;
   const p = q + width;
   for (let s = 0; s < count; s += 4) {
@@ -364,14 +432,14 @@ function score2(q: usize, keys: usize, count: i32): void {
       a3 = madd(x, k, a3);
       b3 = madd(z, k, b3);
     }
-    const to = scores + ((<usize>s) << 2);
     v128.store(to, sumRows(a0, a1, a2, a3));
     v128.store(to, sumRows(b0, b1, b2, b3), PAGE * 4);
+    to += 16;
   }
 }
 
 /** The same for one query. */
-function score1(q: usize, keys: usize, count: i32): void {
+function score1(q: usize, keys: usize, count: i32, to: usize): void {
   const width = (<usize>K) << 2;
   for (let s = 0; s < count; s += 4) {
     const k0 = keys + <usize>s * width;
@@ -389,25 +457,23 @@ function score1(q: usize, keys: usize, count: i32): void {
       c = madd(x, v128.load(k2 + j), c);
       d = madd(x, v128.load(k3 + j), d);
     }
-    v128.store(scores + ((<usize>s) << 2), sumRows(a, b, c, d));
+    v128.store(to, sumRows(a, b, c, d));
+    to += 16;
   }
 }
 
-/** For two queries and sixteen channels, total ← total · fade + Σ weight · value over the first `count` tokens of a page. */
-function addValues2(total: usize, values: usize, count: i32): void {
+/** For two queries and sixteen channels, total ← total + Σ weight · value over `count` tokens. */
+function addValues2(total: usize, w: usize, values: usize, count: i32): void {
   const row = (<usize>V) << 2;
   const other = total + row;
-  const fade = v128.load32_splat(fades);
-  const fade2 = v128.load32_splat(fades, 4);
-  let a0 = f32x4.mul(fade, v128.load(total));
-  let a1 = f32x4.mul(fade, v128.load(total, 16));
-  let a2 = f32x4.mul(fade, v128.load(total, 32));
-  let a3 = f32x4.mul(fade, v128.load(total, 48));
-  let b0 = f32x4.mul(fade2, v128.load(other));
-  let b1 = f32x4.mul(fade2, v128.load(other, 16));
-  let b2 = f32x4.mul(fade2, v128.load(other, 32));
-  let b3 = f32x4.mul(fade2, v128.load(other, 48));
-  let w = scores;
+  let a0 = v128.load(total);
+  let a1 = v128.load(total, 16);
+  let a2 = v128.load(total, 32);
+  let a3 = v128.load(total, 48);
+  let b0 = v128.load(other);
+  let b1 = v128.load(other, 16);
+  let b2 = v128.load(other, 32);
+  let b3 = v128.load(other, 48);
   const end = w + ((<usize>count) << 2);
   for (; w < end; w += 4) {
     const x = v128.load32_splat(w);
@@ -437,18 +503,16 @@ function addValues2(total: usize, values: usize, count: i32): void {
 }
 
 /** The same for one query and 32 channels. */
-function addValues1(total: usize, values: usize, count: i32): void {
+function addValues1(total: usize, w: usize, values: usize, count: i32): void {
   const row = (<usize>V) << 2;
-  const fade = v128.load32_splat(fades);
-  let a = f32x4.mul(fade, v128.load(total));
-  let b = f32x4.mul(fade, v128.load(total, 16));
-  let c = f32x4.mul(fade, v128.load(total, 32));
-  let d = f32x4.mul(fade, v128.load(total, 48));
-  let e = f32x4.mul(fade, v128.load(total, 64));
-  let f = f32x4.mul(fade, v128.load(total, 80));
-  let g = f32x4.mul(fade, v128.load(total, 96));
-  let h = f32x4.mul(fade, v128.load(total, 112));
-  let w = scores;
+  let a = v128.load(total);
+  let b = v128.load(total, 16);
+  let c = v128.load(total, 32);
+  let d = v128.load(total, 48);
+  let e = v128.load(total, 64);
+  let f = v128.load(total, 80);
+  let g = v128.load(total, 96);
+  let h = v128.load(total, 112);
   const end = w + ((<usize>count) << 2);
   for (; w < end; w += 4) {
     const x = v128.load32_splat(w);
@@ -472,13 +536,11 @@ function addValues1(total: usize, values: usize, count: i32): void {
   v128.store(total, h, 112);
 }
 
-/** The same for query `n` of two and eight channels. */
-function addValues(total: usize, values: usize, count: i32, n: i32): void {
+/** The same for one query and eight channels. */
+function addEight(total: usize, w: usize, values: usize, count: i32): void {
   const row = (<usize>V) << 2;
-  const fade = v128.load32_splat(fades + ((<usize>n) << 2));
-  let a = f32x4.mul(fade, v128.load(total));
-  let b = f32x4.mul(fade, v128.load(total, 16));
-  let w = scores + ((<usize>(n * PAGE)) << 2);
+  let a = v128.load(total);
+  let b = v128.load(total, 16);
   const end = w + ((<usize>count) << 2);
   for (; w < end; w += 4) {
     const x = v128.load32_splat(w);
@@ -491,12 +553,11 @@ function addValues(total: usize, values: usize, count: i32, n: i32): void {
 }
 
 /**
- * The scores in row `n` of the tile to weights 2^(score − largest so far). The query is the page's token `own` (or beyond) and
- * sees none after it, nor any before its window: of `width` tokens they weigh 0. Returns by what the query's sums so far are to be
+ * A row of scores to weights 2^(score − largest so far). The query is the row's token `own` (or beyond) and sees none after it, nor
+ * any before its window: of `width` tokens they weigh 0. Returns by what the query's sums so far are to be
  * multiplied, for a new largest.
  */
-function weigh(n: i32, query: i32, own: i32, width: i32): f32 {
-  const row = scores + ((<usize>(n * PAGE)) << 2);
+function weigh(row: usize, query: i32, own: i32, width: i32): f32 {
   const begin = window ? max(0, own + 1 - window) : 0;
   const end = min(width, own + 1);
   if (begin >= end) {
@@ -563,6 +624,12 @@ function powers(row: usize, count: i32, top: f32): f32 {
     other = f32x4.add(other, y);
   }
   return sumLanes(f32x4.add(sum, other));
+}
+
+/** x ← x · by, `count` numbers, a multiple of 4. */
+function scale(x: usize, count: i32, by: f32): void {
+  const factor = f32x4.splat(by);
+  for (const end = x + ((<usize>count) << 2); x < end; x += 16) v128.store(x, f32x4.mul(v128.load(x), factor));
 }
 
 /** y = x / by, `count` numbers. */
