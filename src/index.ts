@@ -43,6 +43,7 @@ export type { ReadOptions, Session, SessionOptions, Source } from './runtime/ses
 export type { ModelSizes, TensorRow } from './runtime/sizes.ts';
 export type { FileSource } from './runtime/source.ts';
 export { type SaveOptions, type SessionState, State } from './runtime/state.ts';
+export { type AnswerSpan, type AnswerSpansOptions, answerSpans } from './tasks/answer-spans.ts';
 export { type Beam, type BeamSearchOptions, beamSearch } from './tasks/beam-search.ts';
 export { Chat, type ChatOptions } from './tasks/chat.ts';
 export { classify } from './tasks/classify.ts';

@@ -49,7 +49,11 @@ export function convertCommand(): Command {
           ...flags,
           signal: interruptSignal(),
           onProgress: ({ written, total }) =>
-            line.show(`${output}: ${(written / 1e6).toFixed(0)} of about ${(total / 1e6).toFixed(0)} MB`),
+            line.show(
+              `${output}: ${(written / 1e6).toFixed(0)} of about ${(total / 1e6).toFixed(0)} MB`,
+              written,
+              total,
+            ),
         });
         line.clear();
         const { architecture, tensors, type, bytes, notes } = converted;

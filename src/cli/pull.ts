@@ -28,7 +28,8 @@ export function pullCommand(): Command {
           signal: interruptSignal(),
           ...(revision !== undefined && { revision }),
           onProgress: ({ file, overallLoaded, overallTotal }) => {
-            line.show(`${file}: ${(overallLoaded / 1e6).toFixed(0)} of ${(overallTotal / 1e6).toFixed(0)} MB in all`);
+            const inAll = `${(overallLoaded / 1e6).toFixed(0)} of ${(overallTotal / 1e6).toFixed(0)} MB in all`;
+            line.show(`${file}: ${inAll}`, overallLoaded, overallTotal);
           },
         });
         line.clear();

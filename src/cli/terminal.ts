@@ -58,17 +58,27 @@ export class ProgressLine {
     this.#shown = !quiet && process.stderr.isTTY === true;
   }
 
-  /** Shows `text`, at most ten times a second. */
-  show(text: string): void {
+  /** Shows `text`, at most ten times a second; with a bar where it is known how much of how much is done. */
+  show(text: string, done?: number, total?: number): void {
     const now = performance.now();
     if (!this.#shown || now - this.#last < 100) return;
     this.#last = now;
-    process.stderr.write(`\r\x1b[K${text}`);
+    const isKnown = done !== undefined && total !== undefined && total > 0;
+    process.stderr.write(`\r\x1b[K${isKnown ? `${bar(done / total)} ` : ''}${text}`);
   }
 
   clear(): void {
     if (this.#shown && this.#last > 0) process.stderr.write('\r\x1b[K');
   }
+}
+
+const BAR = 20;
+
+/** A fraction as a bar, with percent. */
+function bar(fraction: number): string {
+  const part = Math.min(1, Math.max(0, fraction));
+  const filled = Math.round(BAR * part);
+  return `[${'█'.repeat(filled)}${'·'.repeat(BAR - filled)}] ${String(Math.floor(100 * part)).padStart(3)} %`;
 }
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
@@ -87,9 +97,10 @@ export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise
       ...(adapter !== undefined && { adapter }),
       ...(revision !== undefined && { revision }),
       ...(offline !== undefined && { offline }),
-      onProgress: ({ loaded, total }) => line.show(`loading ${model}: ${megabytes(loaded)} of ${megabytes(total)}`),
+      onProgress: ({ loaded, total }) =>
+        line.show(`loading ${model}: ${megabytes(loaded)} of ${megabytes(total)}`, loaded, total),
       onDownload: ({ file, loaded, total }) =>
-        line.show(`downloading ${file}: ${megabytes(loaded)} of ${megabytes(total)}`),
+        line.show(`downloading ${file}: ${megabytes(loaded)} of ${megabytes(total)}`, loaded, total),
     });
   } finally {
     line.clear();

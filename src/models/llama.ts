@@ -107,6 +107,9 @@ export const llama: Architecture<LlamaConfig> = {
   body,
   head: (p, c, hidden) =>
     linear(hidden, p(c.tied ? 'model.embed_tokens.weight' : 'lm_head.weight', [c.V, c.D], normal)),
+  // Hugging Face's models that answer with spans call the body `transformer`.
   rename: (name, { tied }) =>
-    (name === 'lm_head.weight' && tied) || name.endsWith('.rotary_emb.inv_freq') ? null : name,
+    (name === 'lm_head.weight' && tied) || name.endsWith('.rotary_emb.inv_freq')
+      ? null
+      : name.replace(/^transformer\./, 'model.'),
 };

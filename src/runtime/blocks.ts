@@ -22,6 +22,8 @@ export const startOfSource: SourcePlace = { offset: 0, skip: 0, digest: new Dige
 
 export interface Block {
   readonly tokens: number[];
+  /** About where it ends, in the source's unit: as if all tokens of a piece were of one length. */
+  readonly reached: number;
   /** Where the source goes on after it. */
   place(): SourcePlace;
 }
@@ -46,14 +48,15 @@ export async function* blocksOf(source: OpenSource, from: SourcePlace): AsyncGen
         skip: read,
         digest: new Digest().words(Int32Array.from(firstOf(piece.tokens, read))).hex(),
       });
-      yield { tokens, place };
+      const reached = pieceOffset + Math.round((piece.length * read) / piece.tokens.length);
+      yield { tokens, reached, place };
       tokens = [];
     }
     offset += piece.length;
   }
   if (skip > 0) throw changed();
   const end = { ...startOfSource, offset };
-  if (tokens.length > 0 || offset > from.offset) yield { tokens, place: () => end };
+  if (tokens.length > 0 || offset > from.offset) yield { tokens, reached: offset, place: () => end };
 }
 
 const firstOf = (tokens: ArrayLike<number>, count: number): number[] =>

@@ -62,7 +62,7 @@ export function generate(
   options: GenerateOptions,
 ): AsyncGenerator<string, Generation, void> {
   refuseUnknownOptions(options, optionNames);
-  if (session.model.labels) throw new InputError('the model is a classifier: it tells labels, and generates no text');
+  session.model.expectTokens();
   const { maxTokens = 256, constraint, logprobs, stopTokens = [] } = options;
   if (!Array.isArray(stopTokens) || !stopTokens.every((token) => Number.isSafeInteger(token)))
     throw new InputError(`stopTokens is ${String(stopTokens)}: it must be a list of token ids`);

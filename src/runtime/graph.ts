@@ -2,7 +2,7 @@ import type { WeightLayout } from '../core/backend.ts';
 import { reachable } from '../core/grad.ts';
 import { type StepInputs, stepInputs } from '../core/step.ts';
 import type { Node, Tensor } from '../core/tensor.ts';
-import { type Adaptation, type Carry, type Parameter, Trace } from '../core/trace.ts';
+import { type Adaptation, type Carry, type Parameter, type Scope, Trace } from '../core/trace.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { linear } from '../ops/linear.ts';
 import { select } from '../ops/views.ts';
@@ -25,6 +25,8 @@ export interface Head {
   /** The parameter, [size, D], such as `score.weight`. */
   readonly name: string;
   readonly size: number;
+  /** The parameter [size] that is added, if there is one, such as `qa_outputs.bias`. */
+  readonly bias?: string;
 }
 
 export interface TraceOptions {
@@ -43,12 +45,15 @@ export function traceModel<Config>(
   const step = stepInputs();
   const hidden = architecture.body(scope, config, step);
   const rows = select(hidden, step.rows);
-  const logits = head
-    ? linear(rows, scope(head.name, [head.size, hidden.shape[1] as number], { kind: 'normal', std: 0.02 }))
-    : architecture.head(scope, config, rows);
+  const logits = head ? headOf(head, scope, rows) : architecture.head(scope, config, rows);
   const carries = [...trace.carries.values()];
   const roots = [logits, ...carries.map(({ next }) => next)];
   return { step, hidden, logits, parameters: trace.parameters, carries, layouts: layoutsOf(roots) };
+}
+
+function headOf({ name, size, bias }: Head, p: Scope, rows: Tensor): Tensor {
+  const w = p(name, [size, rows.shape[1] as number], { kind: 'normal', std: 0.02 });
+  return linear(rows, w, bias === undefined ? undefined : p(bias, [size], { kind: 'zeros' }));
 }
 
 /** Parameters that every step reads whole: all but tables of which it takes single rows. */

@@ -3,9 +3,10 @@ import type { Checkpoint } from '../formats/checkpoint.ts';
 import type { Architecture } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
 import { architectureOf } from '../models/index.ts';
-import { type ModelGraph, traceModel } from './graph.ts';
+import { type Head, type ModelGraph, traceModel } from './graph.ts';
 import { type LabelHead, labelHead } from './label-head.ts';
 import { matchParameters, type Origin } from './parameters.ts';
+import { hasSpanHead, spanHead } from './span-head.ts';
 
 /** A checkpoint matched with its architecture: nothing but headers is read. */
 export interface MatchedModel {
@@ -15,6 +16,8 @@ export interface MatchedModel {
   readonly graph: ModelGraph;
   /** The head of labels that a classifier has in the place of the next token's. */
   readonly head: LabelHead | undefined;
+  /** Whether it has a head of spans in that place: where answers begin and end. */
+  readonly hasSpans: boolean;
   /** Where each parameter's numbers come from. */
   readonly origins: ReadonlyMap<string, Origin>;
 }
@@ -30,6 +33,9 @@ export function matchModel(json: Json, checkpoint: Checkpoint): MatchedModel {
       `the configuration has ${layers} layers, but ${checkpoint.name} holds only ${checkpoint.tensors.size} tensors`,
     );
   const head = labelHead(json);
-  const graph = traceModel(architecture, config, { head });
-  return { architecture, config, graph, head, origins: matchParameters(architecture, config, graph, checkpoint) };
+  const hasSpans = hasSpanHead(json);
+  const own: Head | undefined = hasSpans ? spanHead : head;
+  const graph = traceModel(architecture, config, { head: own });
+  const origins = matchParameters(architecture, config, graph, checkpoint, own);
+  return { architecture, config, graph, head, hasSpans, origins };
 }

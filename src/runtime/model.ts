@@ -39,6 +39,7 @@ interface Parts {
   readonly title: string;
   readonly vocabularySize: number;
   readonly labels: readonly string[] | undefined;
+  readonly predicts: Model['predicts'];
   readonly parameterCount: number;
   readonly graph: ModelGraph;
   readonly backend: Backend;
@@ -65,7 +66,9 @@ export class Model {
   readonly hiddenSize: number;
   /** What a classifier tells apart, in the order of its logits; none for a language model. */
   readonly labels: readonly string[] | undefined;
-  /** Number of logits: of the vocabulary, or of the labels. */
+  /** What its logits are of: the next token; the labels of the text; whether a token is the first, and the last, of an answer. */
+  readonly predicts: 'tokens' | 'labels' | 'spans';
+  /** Number of logits: of the vocabulary, or of the labels, or 2 of spans. */
   readonly outputSize: number;
   /** Number of trained numbers. */
   readonly parameterCount: number;
@@ -91,7 +94,8 @@ export class Model {
     this.title = title;
     this.vocabularySize = vocabularySize;
     this.labels = parts.labels;
-    this.outputSize = parts.labels?.length ?? vocabularySize;
+    this.predicts = parts.predicts;
+    this.outputSize = graph.logits.shape[1] as number;
     this.backend = backend.name;
     this.threads = backend.threads;
     this.parameterCount = parameterCount;
@@ -127,6 +131,14 @@ export class Model {
 
   get hasChatTemplate(): boolean {
     return this.#parts.chatTemplate !== undefined;
+  }
+
+  /** InputError for a model with a head of its own in the place of the next token's. */
+  expectTokens(): void {
+    if (this.predicts === 'labels')
+      throw new InputError('the model is a classifier: it tells labels, and generates no text');
+    if (this.predicts === 'spans')
+      throw new InputError('the model answers questions with a span of a text (answerSpans), and generates no text');
   }
 
   /** Bytes held: weights, states of open sessions, working memory. */
@@ -217,7 +229,7 @@ export class Model {
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
   const { checkpoint, tokenizer, chatTemplate } = source;
   const ends = [tokenizer?.endOfText, ...(source.endTokens ?? [])].filter((id) => id !== undefined);
-  const { architecture, config, graph: traced, head, origins } = matchModel(source.config, checkpoint);
+  const { architecture, config, graph: traced, head, hasSpans, origins } = matchModel(source.config, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
   const graph = foldConstants(traced);
   const format = options.weights ?? 'f32';
@@ -237,6 +249,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     title,
     vocabularySize,
     labels: head?.labels,
+    predicts: hasSpans ? 'spans' : head ? 'labels' : 'tokens',
     parameterCount: [...traced.parameters.values()].reduce(
       (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
       0,

@@ -4,7 +4,7 @@ import { formatShape } from '../core/shape.ts';
 import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { Architecture, StoredParameter } from '../models/architecture.ts';
-import type { ModelGraph } from './graph.ts';
+import type { Head, ModelGraph } from './graph.ts';
 
 /** How far loading has come, in bytes of the checkpoint. */
 export interface LoadProgress {
@@ -54,11 +54,15 @@ export function matchParameters<Config>(
   config: Config,
   graph: ModelGraph,
   checkpoint: Checkpoint,
+  head?: Head,
 ): Map<string, Origin> {
+  // A head of our own has the names that it has, whatever the architecture calls its parameters.
+  const own = new Set([head?.name, head?.bias]);
+  const rename = (name: string) => (architecture.rename && !own.has(name) ? architecture.rename(name, config) : name);
   const origins = new Map<string, Origin>();
   const unexpected: string[] = [];
   for (const stored of checkpoint.tensors.values()) {
-    const renamed = architecture.rename ? architecture.rename(stored.name, config) : stored.name;
+    const renamed = rename(stored.name);
     if (renamed === null) continue;
     const { name, convert } = typeof renamed === 'string' ? { name: renamed, convert: undefined } : renamed;
     if (!graph.parameters.has(name)) unexpected.push(stored.name);

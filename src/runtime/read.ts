@@ -12,8 +12,11 @@ import type { State } from './state.ts';
 export interface ReadOptions {
   /** Stops the reading; what was read until then stays read. */
   readonly signal?: AbortSignal | undefined;
-  /** Told the number of tokens of the source read so far, those before a checkpoint included. */
-  readonly onProgress?: ((tokens: number) => void) | undefined;
+  /**
+   * Told the number of tokens of the source read so far, those before a checkpoint included; and, but with a cache, about how far
+   * that is: bytes of a file, characters of text, tokens of tokens.
+   */
+  readonly onProgress?: ((tokens: number, place?: number) => void) | undefined;
   /**
    * Keeps the state and the place in the source in this file, and goes on from there when it exists: reading that was
    * ended at any moment, and begun again with the same source, gives the same state bit for bit. At the end the file stays,
@@ -107,7 +110,7 @@ async function readBlocks(
       for (const token of block.tokens) reader.check(token);
       await reader.block(block.tokens);
       tokens += block.tokens.length;
-      onProgress?.(tokens);
+      onProgress?.(tokens, block.reached);
     }
     await checkpoint?.passed(block, tokens);
     await pace.breathe();

@@ -65,7 +65,7 @@ export async function beamSearch(
   if (n > beams) throw new InputError(`n is ${n}, but only ${beams} beams are followed`);
   if (!Number.isFinite(lengthPenalty)) throw new InputError(`lengthPenalty is ${lengthPenalty}: it must be a number`);
   const { model } = session;
-  if (model.labels) throw new InputError('the model is a classifier: it tells labels, and generates no text');
+  model.expectTokens();
   const start = constraint && constrain(constraint, model.tokenizer, model.vocabularySize);
   if (prompt !== undefined) await session.read(prompt, { signal });
   const [first] = await packedForks(session, 1);

@@ -107,6 +107,7 @@ export class DocumentReader {
  * `onProgress`, `checkpointFile` and `cache`.
  */
 export async function readDocument(model: Model, source: Source, options: ReadOptions = {}): Promise<DocumentReader> {
+  model.expectTokens();
   const session = model.session();
   try {
     await session.read(source, options);

@@ -40,6 +40,7 @@ export class LabelClassifier {
   constructor(model: Model, labels: readonly string[], options: LabelClassifierOptions = {}) {
     refuseUnknownOptions(options, ['template', 'multiLabel']);
     if (model.labels) throw new InputError('the model is a classifier with labels of its own: use classify');
+    model.expectTokens();
     const { template = defaultTemplate, multiLabel = false } = options;
     const isList = Array.isArray(labels) && labels.every((label) => typeof label === 'string' && label.trim() !== '');
     if (!isList || labels.length === 0) throw new InputError('labels must be a list of texts, none of them empty');

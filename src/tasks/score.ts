@@ -30,6 +30,7 @@ export async function score(
   source: Iterable<ArrayLike<number>> | AsyncIterable<ArrayLike<number>>,
   options: ScoreOptions = {},
 ): Promise<Score> {
+  session.model.expectTokens();
   const V = session.model.vocabularySize;
   let [tokens, scored, sum] = [0, 0, 0];
   const count = (token: number, logits: Float32Array | undefined, row: number) => {
