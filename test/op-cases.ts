@@ -63,6 +63,8 @@ function draw(fill: Fill, random: Random, limit: number): number {
     token: () => random.integer(limit),
     zero: () => 0,
     large: () => 80 * random.normal(),
+    // Log-decays of every size, down to those that leave nothing.
+    vanishing: () => -(10 ** (3 * random.uniform() - 1)),
   }[fill]();
   return Math.fround(value);
 }

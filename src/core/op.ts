@@ -40,7 +40,7 @@ export interface Backward {
 }
 
 /** How a test fills an operand: a distribution that keeps the op inside its domain. */
-export type Fill = 'normal' | 'positive' | 'negative' | 'unit' | 'token' | 'zero' | 'large';
+export type Fill = 'normal' | 'positive' | 'negative' | 'unit' | 'token' | 'zero' | 'large' | 'vanishing';
 
 /** One test of an op. Axis T is the tokens, B the segments (given by their lengths). */
 export interface Case {

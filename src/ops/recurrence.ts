@@ -70,6 +70,20 @@ const cases: Case[] = [
   },
 ];
 
+/** More than a run of chunks, with groups, and tokens after which nothing remains. Their gradients are sums too long for the reference's f32. */
+const chunked: Case[] = [
+  { axes: { G: 2, K: 13, H: 4, V: 11 }, segments: [150, 12, 47, 1], optional: { g: 'T H 1' }, fill: decay },
+  { axes: { G: 1, K: 64, H: 3, V: 24 }, segments: [49, 13] },
+  { axes: { G: 1, K: 16, H: 2, V: 8 }, segments: [145], optional: { g: 'H 1' }, fill: decay },
+  { axes: { G: 1, K: 8, H: 3, V: 9 }, segments: [60], optional: { g: 'T H 1' }, fill: { g: 'vanishing' } },
+  {
+    axes: { G: 1, K: 128, H: 2, V: 64 },
+    segments: [100],
+    optional: { g: 'H 1', dt: true },
+    fill: { ...decay, dt: 'positive' },
+  },
+];
+
 /**
  * The recurrence that every linear-time model here is a case of. Each head carries a matrix S [V, K]:
  *
@@ -105,7 +119,7 @@ export const recurrenceOp: Op = {
     const [r, k, v, g, dt, a, b, u, state] = apply(recurrenceGradOp, { ...inputs, dy, dnext });
     return { r, k, v, g, dt, a, b, u, state };
   },
-  cases,
+  cases: [...cases, ...chunked],
 };
 
 /** One token of one head: reads y_t and advances S. */

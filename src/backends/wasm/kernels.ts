@@ -75,6 +75,16 @@ const CHANNELS = 16;
 const attentionScratch = (K: number, V: number): number =>
   72 * (paddedWidth(K) + paddedWidth(V) + PAGE_TOKENS + 3) + PAGE_TOKENS * paddedWidth(K);
 
+/** Tokens of a chunk of the recurrence, and how many chunks go together. */
+const [CHUNK, CHUNKS] = [48, 3];
+
+/** Floats that the recurrence wants for each thread where it goes in chunks. */
+function chunkScratch(K: number, V: number): number {
+  const row = 4 * Math.ceil((6 * Math.ceil(K / 6)) / 4);
+  const shared = CHUNKS * CHUNK * (K + row + CHUNK);
+  return shared + CHUNK * K + 2 * CHUNK * CHUNK + 4 * CHUNK + 64 + 8 * Math.ceil(V / 8) * (CHUNK + row);
+}
+
 /** Floats that each thread wants for itself, and for its part of the sums over the heads of a group. */
 function recurrenceGradScratch(
   { r, v }: Readonly<Record<string, { readonly shape: Shape }>>,
@@ -394,8 +404,12 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   recurrence: {
-    // Decays and a bonus of 64 tokens, or three tiles of 16 channels × 64 tokens.
-    scratch: ({ inputs: { state } }, _, threads) => threads * 64 * Math.max(fixed(state!.shape[3]) + 1, 3 * 16),
+    scratch({ inputs: { g, a, u, state } }, _, threads) {
+      const [V, K] = state!.shape.slice(2) as [number, number];
+      // Decays and a bonus of 64 tokens, three tiles of 16 channels × 64 tokens, or chunks where one decay serves a head.
+      const perHead = !a && !u && (!g || last(g.shape) === 1 || K === 1) && K >= 4 && V >= 4;
+      return threads * Math.max(64 * Math.max(K + 1, 3 * 16), perHead ? chunkScratch(K, V) : 0);
+    },
     encode({ inputs: { r, k, v, g, dt, a, b, u, state, ends }, outputs: { y, next }, scratch }, e) {
       const [, H, V] = v!.shape as [unknown, number, number];
       const [, G, K] = r!.shape as [unknown, number, number];

@@ -1,13 +1,18 @@
 import { CHANNEL_SCRATCH, CHANNELS, channels16 } from './recurrence-channels';
+import { chunkScratch, chunks } from './recurrence-chunks';
 import { HEAD_TOKENS, head } from './recurrence-heads';
 import { share, stateAt } from './rows';
+
+/** Tokens from which on chunks pay. */
+const CHUNKED: i32 = 12;
 
 /**
  * S_t = S_{t−1} diag(w_t) + (S_{t−1} a_t) b_tᵀ + v_t k_tᵀ, y_t = S_t r_t, S [V, K] per head.
  * args, in words: 0 segmentsAt · 1 ends · 2 H · 3 G · 4 V · 5 K · 6 r (2) · 8 k (2) · 10 v (2) · 12 y (2) · 14 state (2) ·
- *   16 next (2) · 18 scratch (HEAD_TOKENS·(K + 1) floats a thread, at least CHANNEL_SCRATCH) · 19 g (or 0) · 20 its stride from token to token · 21 from head to head ·
+ *   16 next (2) · 18 scratch (HEAD_TOKENS·(K + 1) floats a thread, at least CHANNEL_SCRATCH and, where decays are the heads', chunkScratch) · 19 g (or 0) · 20 its stride from token to token · 21 from head to head ·
  *   22 1 if it varies along K, else 0 · 23 dt (2, or 0) · 25 a (2, or 0) · 27 b (2) · 29 u (or 0)
- * Rows of S are independent of each other: threads share the H·V rows, and each runs its rows along the whole segment.
+ * Rows of S are independent of each other: threads share the H·V rows, and each runs its rows along the whole segment. Where one
+ * decay serves all key channels, many tokens go in chunks.
  */
 export function recurrence(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
@@ -24,7 +29,10 @@ export function recurrence(args: usize, thread: i32, threads: i32): void {
     load<i32>(args, 88) == 1 &&
     load<i32>(args, 100) == 0 &&
     load<i32>(args, 116) == 0;
-  const scratch = <usize>load<u32>(args, 72) + ((<usize>(thread * max(HEAD_TOKENS * (K + 1), CHANNEL_SCRATCH))) << 2);
+  const perHead =
+    load<i32>(args, 88) == 0 && load<i32>(args, 100) == 0 && load<i32>(args, 116) == 0 && K >= 4 && V >= 4;
+  const own = max(max(HEAD_TOKENS * (K + 1), CHANNEL_SCRATCH), perHead ? chunkScratch(K, V) : 0);
+  const scratch = <usize>load<u32>(args, 72) + ((<usize>(thread * own)) << 2);
   // Whole tiles of channels for each thread.
   const unit = perChannel ? CHANNELS : 1;
   const units = (H * V + unit - 1) / unit;
@@ -35,7 +43,19 @@ export function recurrence(args: usize, thread: i32, threads: i32): void {
     const last = load<i32>(ends + ((<usize>b) << 2));
     const state = stateAt(args + 56, b);
     const next = stateAt(args + 64, b);
-    if (perChannel) {
+    if (perHead && last - first >= CHUNKED) {
+      const panels = H * ((V + 7) >> 3);
+      chunks(
+        args,
+        share(panels, thread, threads),
+        share(panels, thread + 1, threads),
+        first,
+        last,
+        state,
+        next,
+        scratch,
+      );
+    } else if (perChannel) {
       channels16(args, from, to, first, last, state, next, scratch);
     } else {
       if (state != next)
