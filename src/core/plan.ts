@@ -276,12 +276,12 @@ class Planner {
   #keep(tensor: Tensor): void {
     const value = this.#values.get(tensor)!;
     if (placeOf(value).region === 'arena' && strideOf(value) === rowSize(tensor.shape)) {
-      this.#use(value, this.#drafts.length);
+      this.#use(value, Number.POSITIVE_INFINITY);
       return;
     }
     const block = this.#block(tensor, this.#drafts.length);
     this.#copy(value, block);
-    block.use(this.#drafts.length);
+    block.use(Number.POSITIVE_INFINITY);
     this.#values.set(tensor, block);
   }
 
