@@ -166,6 +166,8 @@ export class Model {
       {
         model: this,
         stepper,
+        runner: this.#runner,
+        graph,
         sequence: { carries, fingerprint, outputSize, longest, slot: () => backend.slot(carries) },
         files,
         onDispose: (closed) => this.#sessions.delete(closed),

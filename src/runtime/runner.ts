@@ -2,7 +2,8 @@ import type { Backend, Executable, Slot, Weights } from '../core/backend.ts';
 import { UnsupportedError } from '../core/errors.ts';
 import type { Numbers } from '../core/op.ts';
 import { plan } from '../core/plan.ts';
-import type { Counts } from '../core/shape.ts';
+import { type Counts, elementCount } from '../core/shape.ts';
+import type { Tensor } from '../core/tensor.ts';
 import type { ModelGraph } from './graph.ts';
 
 /** One sequence's part of a step. */
@@ -14,6 +15,14 @@ export interface Segment {
   /** Which of its tokens logits are wanted for. */
   readonly outputs: 'none' | 'last' | 'all';
 }
+
+/** Values of the graph that a run is to leave readable, by names of the caller's. `key` tells the set from other sets. */
+export interface Taps {
+  readonly key: string;
+  readonly values: ReadonlyMap<string, Tensor>;
+}
+
+const noTaps: Taps = { key: '', values: new Map() };
 
 /** What takes sessions forward: a runner, or a batcher that packs the steps of several. */
 export interface Stepper {
@@ -65,8 +74,25 @@ export class Runner implements Stepper {
 
   /** Advances several segments together. Returns logits [outputs, V] of the wanted tokens in order, valid until the next run. */
   async run(segments: readonly Segment[], onHidden?: (hidden: Float32Array) => void): Promise<Float32Array> {
+    if (!onHidden) return (await this.tapped(segments, noTaps)).logits;
+    const { logits, value } = await this.tapped(segments, {
+      key: 'hidden',
+      values: new Map([['hidden', this.#graph.hidden]]),
+    });
+    onHidden(value('hidden') as Float32Array);
+    return logits;
+  }
+
+  /**
+   * Like `run`, by a plan that keeps some of the graph's values: `value` gives what a tap holds after the run, rows dense. All
+   * is valid until the next run.
+   */
+  async tapped(
+    segments: readonly Segment[],
+    taps: Taps,
+  ): Promise<{ logits: Float32Array; value: (name: string) => Numbers }> {
     const counts = countsOf(segments);
-    const executable = this.#executable(counts, onHidden !== undefined);
+    const executable = this.#executable(counts, taps);
     // First of all: making room may grow the memory, and views of it end then.
     for (const { slot, position, tokens } of segments) slot.reserve(position + tokens.length);
     const [tokens, ends, rows] = ['tokens', 'ends', 'rows'].map((name) => executable.input(name)) as [
@@ -90,8 +116,10 @@ export class Runner implements Stepper {
       counts,
       segments.map(({ slot }) => slot),
     );
-    onHidden?.(executable.output('hidden').subarray(0, counts.tokens * this.hiddenSize) as Float32Array);
-    return executable.output('logits').subarray(0, counts.outputs * this.#outputSize) as Float32Array;
+    return {
+      logits: executable.output('logits').subarray(0, counts.outputs * this.#outputSize) as Float32Array,
+      value: (name) => executable.output(name).subarray(0, elementCount(taps.values.get(name)!.shape, counts)),
+    };
   }
 
   /** Numbers D of a token's hidden state. */
@@ -106,15 +134,14 @@ export class Runner implements Stepper {
     executable.profile(counts, slots, this.seconds);
   }
 
-  #executable(counts: Counts, withHidden = false): Executable {
+  #executable(counts: Counts, taps = noTaps): Executable {
     const capacity = counts === this.#single ? counts : capacityFor(counts);
     const { tokens, segments, outputs } = capacity;
-    const key = counts === this.#single ? 'single' : `${tokens} ${segments} ${outputs}${withHidden ? ' hidden' : ''}`;
+    const key = counts === this.#single ? 'single' : `${tokens} ${segments} ${outputs} ${taps.key}`;
     let executable = this.#executables.get(key);
     if (!executable) {
-      const { logits, hidden, carries } = this.#graph;
-      const results = new Map([['logits', logits]]);
-      if (withHidden) results.set('hidden', hidden);
+      const { logits, carries } = this.#graph;
+      const results = new Map([['logits', logits], ...taps.values]);
       const made = plan(results, carries, capacity, this.#backend.layout(this.#weights));
       executable = this.#backend.compile(made, this.#weights, carries);
       this.#executables.set(key, executable);

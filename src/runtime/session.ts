@@ -3,9 +3,12 @@ import { DisposedError, InputError } from '../core/errors.ts';
 import { BLOCK } from './blocks.ts';
 import { Checkpoints, type CheckpointsOptions } from './checkpoints.ts';
 import { type GenerateOptions, type Generation, generate } from './generate.ts';
+import type { ModelGraph } from './graph.ts';
+import { type InspectOptions, inspectSource } from './inspection/inspect.ts';
+import type { Inspection } from './inspection/inspection.ts';
 import type { Model } from './model.ts';
 import { type ReadOptions, readSource } from './read.ts';
-import type { Stepper } from './runner.ts';
+import type { Runner, Stepper } from './runner.ts';
 import { refuseUnknownOptions } from './sampler.ts';
 import { Sequence, type SequenceModel } from './sequence.ts';
 import type { Files, Source } from './source.ts';
@@ -22,6 +25,9 @@ export interface SessionOptions {
 interface Parts {
   readonly model: Model;
   readonly stepper: Stepper;
+  /** What inspecting runs on, whatever the stepper: it needs a plan of its own. */
+  readonly runner: Runner;
+  readonly graph: ModelGraph;
   readonly sequence: SequenceModel;
   readonly files: Files | undefined;
   onDispose(session: Session): void;
@@ -86,6 +92,22 @@ export class Session {
     const block = (tokens: ArrayLike<number>) => this.#block(tokens, options.onHidden);
     const check = (token: number) => this.#check(token);
     await this.#exclusively(() => readSource({ model, files, sequence, block, check }, source, options));
+  }
+
+  /**
+   * Reads text, tokens, a stream or a file as `read` does, and tells what each layer did with each token: how much it wrote to
+   * the state, how fast the state fades, what was read of it and from which tokens, and how surprising the token was.
+   */
+  async inspect(source: Source, options: InspectOptions = {}): Promise<Inspection> {
+    const { model, runner, graph, files } = this.#parts;
+    const sequence = this.#sequence;
+    const { type, labels } = model;
+    const check = (token: number) => this.#check(token);
+    const room = (tokens: number) => this.#room(tokens);
+    const moved = (tokens: number) => this.#moved(tokens);
+    const predictsTokens = labels === undefined;
+    const target = { type, model, graph, runner, sequence, files, predictsTokens, check, room, moved };
+    return await this.#exclusively(() => inspectSource(target, source, options));
   }
 
   /** Refuses tokens beyond what the model has positions for. */
