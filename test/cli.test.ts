@@ -189,6 +189,43 @@ describe('inspect', () => {
     expect(stdout).toMatch(/lm_head\.weight.*\(not needed\)/);
   });
 
+  test('shows what a model keeps of a text: as a table, as JSON, as a page', () => {
+    const text = 'The king said </script> to Jack.';
+    const { stdout } = riverrun(['inspect', '--text', text]);
+    expect(stdout).toMatch(/surprise +write +memory +past +token/);
+    expect(stdout).toMatch(/0\.\d{3} +" king"/);
+    expect(stdout).not.toContain('\u001b');
+    const json = JSON.parse(
+      riverrun(['inspect', 'books-rwkv7', '--text', text, '--json', '--heads', '--maps', 'heads']).stdout,
+    );
+    const { tokens, pieces, surprise, layers } = json;
+    expect(pieces.join('')).toContain(text);
+    expect(surprise[0]).toBe(null);
+    expect(layers[0].byHead.write.length).toBe(tokens.length * layers[0].heads);
+    expect(layers[0].headMaps[0].weights.length).toBe(tokens.length ** 2);
+
+    const folder = mkdtempSync(join(tmpdir(), 'inspection-'));
+    const [page, file] = [join(folder, 'page.html'), join(folder, 'text.txt')];
+    writeFileSync(file, text);
+    riverrun(['inspect', '--model', goldenFolder('llama'), '--tokenizer', 'bytes', '--file', file, '--html', page]);
+    const html = readFileSync(page, 'utf8');
+    expect(html.match(/<script/g)!.length).toBe(2);
+    const data = JSON.parse(/<script id="data" type="application\/json">(.*?)<\/script>/s.exec(html)![1]!);
+    expect(data.pieces.join('')).toContain(text);
+    expect(data.layers.map(({ op }: { op: string }) => op)).toEqual(['attention', 'attention']);
+    expect(html).not.toMatch(/(?:src|href)=|https?:/);
+    rmSync(folder, { recursive: true });
+  });
+
+  test('options of texts need a text, and two models are one too many', () => {
+    expectError(riverrun(['inspect', '--html', 'x.html']), /--html is for texts/);
+    expectError(riverrun(['inspect', '--weights', 'q4']), /--weights is for texts/);
+    expectError(riverrun(['inspect', '--text', 'a', '--tensors']), /one at a time/);
+    expectError(riverrun(['inspect', 'books-mamba', '--model', 'books-rwkv7']), /two models/);
+    expectError(riverrun(['inspect', '--text', 'a', '--layer', '99']), /layers 0 to 11/);
+    expectError(riverrun(['inspect', '--file', 'no-such-file.txt']), /no-such-file/);
+  });
+
   test('what is no model is refused', () => {
     expectError(riverrun(['inspect', 'package.json']), /riverrun: /);
     expectError(riverrun(['pull', 'not an id']), /hub id|org\/name/);

@@ -1,35 +1,112 @@
-import { Command } from 'commander';
-import { embeddedModel, inspect } from '../platform/node-load.ts';
+import { Command, Option } from 'commander';
+import { InputError } from '../core/errors.ts';
+import { openFile, writeFileAtomically } from '../platform/node-file.ts';
+import { inspect } from '../platform/node-load.ts';
+import type { InspectOptions } from '../runtime/inspection/inspect.ts';
 import type { ModelSizes } from '../runtime/sizes.ts';
+import { inspectionJson, inspectionPage } from '../tasks/inspection-page.ts';
 import { formatBytes } from './bytes.ts';
-import { interruptSignal, print } from './terminal.ts';
+import { colouredInspection, paintsFor } from './coloured-inspection.ts';
+import { integer, type ModelFlags, withModel } from './options.ts';
+import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
 
-interface InspectFlags {
+interface InspectFlags extends ModelFlags {
   readonly tensors?: boolean;
+  readonly text?: string;
+  readonly file?: string;
+  readonly html?: string;
+  readonly heads?: boolean;
+  readonly maps?: NonNullable<InspectOptions['maps']>;
+  readonly layer?: number;
   readonly json?: boolean;
-  readonly offline?: boolean;
-  readonly revision?: string;
 }
 
 export function inspectCommand(): Command {
-  return new Command('inspect')
-    .description('Say what a model is and what it takes, without loading it.')
-    .argument('[model]', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
+  const command = new Command('inspect')
+    .description(
+      'Say what a model is and what it takes, without loading it; or, with a text, show what its layers keep and forget of it.',
+    )
+    .argument('[model]', 'folder, checkpoint file, hub id (org/name) or embedded model; also as --model')
     .option('--tensors', 'list every tensor')
-    .option('--revision <name>', 'branch, tag or commit on the hub')
-    .option('--offline', 'use only what is downloaded already')
+    .option('--text <text>', 'show what the model does with this text')
+    .option('--file <path>', 'the same with a UTF-8 text file; - for standard input')
+    .option('--html <file>', 'with a text: write a page of heat maps that any browser opens')
+    .option('--layer <n>', 'with a text: show one layer, from 0, instead of all together', integer)
+    .option('--heads', 'with a text: in --html and --json, every head besides whole layers')
+    .addOption(
+      new Option(
+        '--maps <which>',
+        'with a text: in --html and --json, from which words each was read (default: layers)',
+      ).choices(['none', 'layers', 'heads']),
+    )
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
-      '\nExamples:\n  riverrun inspect\n  riverrun inspect ./my-mamba --tensors\n  riverrun inspect rwkv7.pth --json',
+      `
+Examples:
+  riverrun inspect
+  riverrun inspect ./my-mamba --tensors
+  riverrun inspect rwkv7.pth --json
+  riverrun inspect --text "The old king had three sons. The youngest was called Jack."
+  riverrun inspect ./my-mamba --file letter.txt --html letter.html --heads`,
     )
     .action(runInspect);
+  return withModel(command);
 }
 
-async function runInspect(model: string, { tensors, json, ...flags }: InspectFlags): Promise<void> {
+async function runInspect(given: string | undefined, flags: InspectFlags, command: Command): Promise<void> {
+  const isNamed = command.getOptionValueSource('model') === 'cli';
+  if (given !== undefined && isNamed) throw new InputError(`two models are named: ${given} and ${flags.model}`);
+  const model = given ?? flags.model;
+  const hasText = flags.text !== undefined || flags.file !== undefined;
+  const ofTexts = ['html', 'layer', 'heads', 'maps', 'weights', 'threads', 'backend', 'tokenizer', 'adapter'].find(
+    (name) => command.getOptionValueSource(name) === 'cli',
+  );
+  if (!hasText && ofTexts) throw new InputError(`--${ofTexts} is for texts: give --text or --file`);
+  if (hasText && flags.tensors)
+    throw new InputError('--tensors is of models, --text and --file are of texts: one at a time');
+  if (flags.text !== undefined && flags.file !== undefined) throw new InputError('give --text or --file, not both');
+  if (hasText) return await inspectText({ ...flags, model });
   const signal = interruptSignal();
-  const sizes = await inspect(model, { signal, ...flags });
-  await print(json ? `${JSON.stringify(sizes)}\n` : report(sizes, tensors === true));
+  const { offline, revision } = flags;
+  const sizes = await inspect(model, {
+    signal,
+    ...(offline !== undefined && { offline }),
+    ...(revision !== undefined && { revision }),
+  });
+  await print(flags.json ? `${JSON.stringify(sizes)}\n` : report(sizes, flags.tensors === true));
+}
+
+/** Shows what a model does with a text: as a page, as JSON, or in the terminal. */
+async function inspectText(flags: InspectFlags): Promise<void> {
+  const signal = interruptSignal();
+  const { text, file, heads, maps, layer, html, json } = flags;
+  if (file !== undefined && file !== '-') await (await openFile(file)).close();
+  const model = await loadModel(flags, signal);
+  const line = new ProgressLine(flags.quiet);
+  try {
+    const source = text ?? (file === '-' ? standardInput() : { file: file! });
+    const inspection = await model.session().inspect(source, {
+      signal,
+      onProgress: (tokens) => line.show(`${tokens} tokens`),
+      ...(heads !== undefined && { heads }),
+      ...(maps !== undefined && { maps }),
+      ...(maps === undefined && html === undefined && !json && { maps: 'none' as const }),
+    });
+    line.clear();
+    const { layers } = inspection;
+    if (layer !== undefined && (layer < 0 || layer >= layers.length))
+      throw new InputError(`--layer is ${layer}: the model has layers 0 to ${layers.length - 1} that look along time`);
+    const title = `${model.title}${flags.model === model.type ? '' : ` · ${flags.model.replace(/^.*[\\/](?=.)/, '')}`}`;
+    if (html !== undefined)
+      await writeFileAtomically(html, [new TextEncoder().encode(inspectionPage(inspection, title))]);
+    if (json) await print(`${JSON.stringify({ model: flags.model, ...inspectionJson(inspection) })}\n`);
+    else if (html === undefined) await print(colouredInspection(inspection, title, layer, paintsFor(process.stdout)));
+    else await print(`${html}\n`);
+  } finally {
+    line.clear();
+    model.dispose();
+  }
 }
 
 function report(sizes: ModelSizes, withTensors: boolean): string {
