@@ -6,6 +6,8 @@ export interface BenchTasksFlags {
   readonly tasks: string | true;
   readonly architectures?: string;
   readonly steps?: number;
+  readonly learningRate?: number;
+  readonly seed?: number;
   readonly threads?: number;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -22,6 +24,8 @@ export async function runBenchTasks(flags: BenchTasksFlags): Promise<void> {
     tasks: names(flags.tasks),
     architectures: names(flags.architectures),
     steps: flags.steps,
+    learningRate: flags.learningRate,
+    seed: flags.seed,
     threads: flags.threads,
     signal: interruptSignal(),
     onStep: (row) => line.show(`${row.task} · ${row.architecture} · step ${row.step} · loss ${row.loss.toFixed(3)}`),

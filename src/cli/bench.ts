@@ -5,7 +5,7 @@ import { writeFileAtomically } from '../platform/node-file.ts';
 import { runBenchTasks } from './bench-tasks.ts';
 import { formatBytes } from './bytes.ts';
 import { costChart } from './cost-chart.ts';
-import { integer, type ModelFlags, withModel } from './options.ts';
+import { integer, type ModelFlags, number, withModel } from './options.ts';
 import { interruptSignal, ProgressLine, print } from './terminal.ts';
 
 interface BenchFlags extends ModelFlags {
@@ -21,6 +21,8 @@ interface BenchFlags extends ModelFlags {
   readonly tasks?: string | true;
   readonly architectures?: string;
   readonly steps?: number;
+  readonly learningRate?: number;
+  readonly seed?: number;
 }
 
 const lengthList = (text: string): number[] =>
@@ -53,7 +55,9 @@ export function benchCommand(): Command {
       'instead, train small models on made-up tasks that tell architectures apart (takes long)',
     )
     .option('--architectures <names>', 'with --tasks: those to compare, with commas between them')
-    .option('--steps <n>', 'with --tasks: steps at most', integer)
+    .option('--steps <n>', 'with --tasks: steps at most (default: 1000)', integer)
+    .option('--learning-rate <x>', 'with --tasks: the highest rate (default: 0.01)', number)
+    .option('--seed <n>', 'with --tasks: seed of initial values and examples (default: 0)', integer)
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -64,10 +68,10 @@ export function benchCommand(): Command {
 }
 
 async function runBench(flags: BenchFlags): Promise<void> {
-  const { tasks, architectures, steps } = flags;
+  const { tasks, architectures, steps, learningRate, seed } = flags;
   if (tasks !== undefined) return await runBenchTasks({ ...flags, tasks });
-  if (architectures !== undefined || steps !== undefined)
-    throw new InputError('--architectures and --steps go with --tasks');
+  if ([architectures, steps, learningRate, seed].some((value) => value !== undefined))
+    throw new InputError('--architectures, --steps, --learning-rate and --seed go with --tasks');
   const { model, weights, threads, prefill, decode, batch, rounds, revision, offline } = flags;
   const lengths = flags.lengths ?? (flags.long ? long : flags.curve || flags.svg ? usual : []);
   const line = new ProgressLine(flags.quiet);

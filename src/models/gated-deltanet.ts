@@ -4,6 +4,7 @@ import type { Scope } from '../core/trace.ts';
 import { type FlaConfig, flaBody, flaHead } from '../layers/fla.ts';
 import { l2Norm } from '../layers/l2-norm.ts';
 import { shortConv } from '../layers/short-conv.ts';
+import { stepBias } from '../layers/step-bias.ts';
 import { expr } from '../ops/expr.ts';
 import { linear } from '../ops/linear.ts';
 import { rmsNorm } from '../ops/norm.ts';
@@ -47,7 +48,7 @@ function mixer(
   const β = perHead(expr`${strength} * sigmoid(${linear(x, p('b_proj.weight', [H, D], normal))})`);
   const A = p('A_log', [H], { kind: 'formula', value: (_, u) => Math.log(Math.max(1e-3, 16 * u)) });
   const step = linear(x, p('a_proj.weight', [H, D], normal));
-  const g = perHead(expr`-exp(${A}) * softplus(${step} + ${p('dt_bias', [H])})`);
+  const g = perHead(expr`-exp(${A}) * softplus(${step} + ${p('dt_bias', [H], stepBias)})`);
 
   // S_t = e^g (S_{t−1} − β (S_{t−1} k) kᵀ) + β v kᵀ: remove what k held, then write v there.
   const o = p.carry('S', [H, Vh, K], (state) =>

@@ -1,6 +1,7 @@
 import type { StepInputs } from '../core/step.ts';
 import type { Initializer, Tensor } from '../core/tensor.ts';
 import type { Scope } from '../core/trace.ts';
+import { stepBias } from '../layers/step-bias.ts';
 import { conv } from '../ops/conv.ts';
 import { embed } from '../ops/embed.ts';
 import { add, expr } from '../ops/expr.ts';
@@ -87,16 +88,11 @@ function initial(R: number, layers: number, E: number, D: number): Record<string
     conv: uniform(0.5),
     x: uniform(E ** -0.5),
     dt: uniform(R ** -0.5),
-    dtBias: {
-      kind: 'formula',
-      value: (_, u) => inverseSoftplus(Math.max(1e-4, Math.exp(Math.log(1e-3) + u * Math.log(100)))),
-    },
+    dtBias: stepBias,
     A: { kind: 'formula', value: ([, n]) => Math.log(n! + 1) },
     out: uniform((E * layers) ** -0.5),
   };
 }
-
-const inverseSoftplus = (y: number): number => y + Math.log(-Math.expm1(-y));
 
 /** The original's and Codestral's names of the embeddings and of all that is below them. */
 export const mambaNames = (name: string, tied: boolean): string | null =>

@@ -1,6 +1,7 @@
 import type { StepInputs } from '../core/step.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Scope } from '../core/trace.ts';
+import { stepBias } from '../layers/step-bias.ts';
 import { conv } from '../ops/conv.ts';
 import { embed } from '../ops/embed.ts';
 import { add, expr } from '../ops/expr.ts';
@@ -71,10 +72,7 @@ export function mamba2Mixer(
   const [flat, B, Cs] = split(convolved, [E, G * N, G * N]);
   const x = reshape(flat!, ['tokens', H, P]);
 
-  const dtBias = p('dt_bias', [H], {
-    kind: 'formula',
-    value: (_, v) => inverseSoftplus(Math.exp(Math.log(1e-3) + v * Math.log(100))),
-  });
+  const dtBias = p('dt_bias', [H], stepBias);
   const [low, high] = c.limit;
   const Δ =
     high === Infinity
@@ -101,8 +99,6 @@ export function mamba2Mixer(
   const scaled = expr`${normal} * ${p('norm.weight', [E], { kind: 'ones' })}`;
   return linear(scaled, p('out_proj.weight', [D, E], uniform((E * c.layers) ** -0.5)), bias('out_proj.bias', D));
 }
-
-const inverseSoftplus = (y: number): number => y + Math.log(-Math.expm1(-y));
 
 export const mamba2: Architecture<Mamba2Config> = {
   type: 'mamba2',

@@ -27,7 +27,7 @@ export interface BenchTasksOptions {
   readonly steps?: number | undefined;
   /** Examples of a step. Default 64. */
   readonly batch?: number | undefined;
-  /** Default 0.003. */
+  /** Default 0.01. */
   readonly learningRate?: number | undefined;
   readonly seed?: number | undefined;
   readonly threads?: number | undefined;
@@ -46,6 +46,8 @@ export interface TaskResult {
   readonly parameters: number;
   readonly steps: number;
   readonly seconds: number;
+  readonly learningRate: number;
+  readonly seed: number;
   /** How much of what is asked is told right, by the examples' length in tokens. */
   readonly accuracy: readonly { readonly length: number; readonly accuracy: number }[];
 }
@@ -95,7 +97,7 @@ async function solve(
   backend: Backend,
   task: SyntheticTask,
   name: string,
-  { steps = 1000, batch = 64, learningRate = 3e-3, seed = 0, signal, onStep }: BenchTasksOptions,
+  { steps = 1000, batch = 64, learningRate = 1e-2, seed = 0, signal, onStep }: BenchTasksOptions,
 ): Promise<TaskResult> {
   const type = name.replace('-negative', '');
   const sizes = { width: 64, layers: 2, headWidth: 32, inner: 128, vocabulary: Math.max(8, task.vocabulary) };
@@ -105,7 +107,7 @@ async function solve(
   const longest = Math.max(...task.measured) + 8;
   const together = Math.max(2048, longest);
   const capacity = { tokens: together, segments: batch, outputs: together };
-  const learner = new Learner(backend, prediction(graph, learnedBy(graph, { weightDecay: 0.1 })), capacity);
+  const learner = new Learner(backend, prediction(graph, learnedBy(graph, { weightDecay: 0 })), capacity);
   try {
     drawInitial(learner, seed);
     const rate = makeSchedule({ learningRate, warmup: Math.min(50, steps) }, steps);
@@ -134,7 +136,7 @@ async function solve(
       (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
       0,
     );
-    return { task: task.name, architecture: name, parameters, steps: step, seconds, accuracy };
+    return { task: task.name, architecture: name, parameters, steps: step, seconds, learningRate, seed, accuracy };
   } finally {
     learner.dispose();
   }

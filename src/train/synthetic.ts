@@ -99,12 +99,15 @@ const recall: SyntheticTask = {
   },
 };
 
-/** Whether the number of ones so far is odd, after every bit: a state that must turn over. Grazzi et al. 2024. */
+/**
+ * Whether the number of ones so far is odd, after every bit, so that shorter words are learned with the longest: a state that must turn
+ * over. Grazzi et al. 2024.
+ */
 const parity: SyntheticTask = {
   name: 'parity',
   about: 'tell after every bit whether the ones so far are odd',
   vocabulary: 2,
-  lengths: [3, 40],
+  lengths: [40, 40],
   measured: multiples(40, 1, 2, 4, 8),
   make(random, length) {
     const tokens = Array.from({ length }, () => random.integer(2));
@@ -133,7 +136,7 @@ const wordProblem: SyntheticTask = {
   name: 's3',
   about: 'tell the product of all permutations of three things so far',
   vocabulary: 6,
-  lengths: [3, 32],
+  lengths: [32, 32],
   measured: multiples(32, 1, 2, 4),
   make(random, length) {
     const tokens = Array.from({ length }, () => random.integer(6));
