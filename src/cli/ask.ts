@@ -50,11 +50,12 @@ Examples:
 async function runAsk(document: string, given: string[], flags: AskFlags): Promise<void> {
   const signal = interruptSignal();
   const isPiped = document === '-';
-  const questions = given.length > 0 || isPiped || process.stdin.isTTY ? given : standardInputLines();
-  if (Array.isArray(questions) && questions.length === 0)
-    throw new InputError('there is no question: give some after the document, or on standard input');
-  if (Array.isArray(questions) && questions.some((question) => question.trim() === ''))
-    throw new InputError('a question is empty');
+  if (given.some((question) => question.trim() === '')) throw new InputError('a question is empty');
+  const isAsked = given.length > 0 || isPiped || process.stdin.isTTY;
+  const lines = isAsked ? given[Symbol.iterator]() : standardInputLines(signal);
+  // The first is waited for before the document is read, which may take long.
+  const first = await lines.next();
+  if (first.done) throw new InputError('there is no question: give some after the document, or on standard input');
   if (!isPiped) await (await openFile(document)).close();
   // An answer follows a colon: its first word has a space.
   const choices = flags.choices?.map((choice) => ` ${choice.trim()}`);
@@ -70,7 +71,7 @@ async function runAsk(document: string, given: string[], flags: AskFlags): Promi
     if (flags.json) await print(`${JSON.stringify(result)}\n`);
   };
   try {
-    const source = isPiped ? standardInput() : { file: document };
+    const source = isPiped ? standardInput(signal) : { file: document };
     const size = isPiped ? undefined : (await stat(document)).size;
     const onProgress: ReadOptions['onProgress'] = (read, place) => {
       tokens = read;
@@ -79,9 +80,9 @@ async function runAsk(document: string, given: string[], flags: AskFlags): Promi
     const find = model.predicts === 'spans' ? spanFinder : writer;
     const ask = await find(model, source, flags, constraint, { signal, onProgress });
     line.clear();
-    for await (const question of questions) {
-      for (const answer of await ask(question)) {
-        if (flags.json) answers.push({ question, ...answer });
+    for (let next: IteratorResult<string> = first; !next.done; next = await lines.next()) {
+      for (const answer of await ask(next.value)) {
+        if (flags.json) answers.push({ question: next.value, ...answer });
         else await print(`${answer.answer}\n`);
       }
     }

@@ -4,7 +4,7 @@ import { createInterface, type Interface } from 'node:readline';
 import { Command } from 'commander';
 import { type ChatTemplate, jinjaTemplate, worldTemplate } from '../chat/template.ts';
 import { InputError, RiverrunError } from '../core/errors.ts';
-import { openFile } from '../platform/node-file.ts';
+import { expectWritable, openFile } from '../platform/node-file.ts';
 import { saveState } from '../platform/state-files.ts';
 import type { Model } from '../runtime/model.ts';
 import { Chat } from '../tasks/chat.ts';
@@ -41,6 +41,7 @@ While talking, /help lists the commands. Ctrl-C stops an answer, and leaves when
 }
 
 async function runChat(flags: ChatFlags): Promise<void> {
+  if (flags.session !== undefined) await expectWritable(flags.session);
   const loading = new AbortController();
   const stopLoading = () => loading.abort();
   process.once('SIGINT', stopLoading);

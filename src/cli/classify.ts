@@ -43,7 +43,7 @@ Examples:
 
 async function runClassify(given: string[], flags: ClassifyFlags): Promise<void> {
   const signal = interruptSignal();
-  const texts = textsOf(given);
+  const texts = textsOf(given, signal);
   const model = await loadModel(flags, signal);
   const line = new ProgressLine(flags.quiet);
   try {
@@ -80,8 +80,9 @@ function classifierOf(model: Model, { labels, template, multiLabel }: ClassifyFl
 }
 
 /** The texts of the arguments, or the lines of standard input. */
-export function textsOf(given: readonly string[]): readonly string[] | AsyncGenerator<string> {
+export function textsOf(given: readonly string[], signal: AbortSignal): readonly string[] | AsyncGenerator<string> {
+  if (given.some((text) => text.trim() === '')) throw new InputError('a text is empty');
   if (given.length > 0) return given;
   if (process.stdin.isTTY) throw new InputError('there is no text: give some as arguments, or on standard input');
-  return standardInputLines();
+  return standardInputLines(signal);
 }

@@ -32,7 +32,7 @@ Examples:
 
 async function runEmbed(given: string[], { pooling, normalize, json, ...flags }: EmbedFlags): Promise<void> {
   const signal = interruptSignal();
-  const texts = textsOf(given);
+  const texts = textsOf(given, signal);
   const model = await loadModel(flags, signal);
   const line = new ProgressLine(flags.quiet);
   try {

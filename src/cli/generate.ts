@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
+import { expectWritable } from '../platform/node-file.ts';
 import { loadState, saveState } from '../platform/state-files.ts';
 import type { Session } from '../runtime/session.ts';
 import { type ConstraintFlags, constraintOf, withConstraint } from './constraint-options.ts';
@@ -7,7 +8,7 @@ import { type ModelFlags, withModel } from './options.ts';
 import { type SamplingFlags, samplingOptions, withSampling } from './sampling-options.ts';
 import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
 
-interface GenerateFlags extends ModelFlags, SamplingFlags, ConstraintFlags {
+export interface GenerateFlags extends ModelFlags, SamplingFlags, ConstraintFlags {
   readonly load?: string;
   readonly save?: string;
   readonly json?: boolean;
@@ -37,10 +38,11 @@ Examples:
   return withModel(withConstraint(withSampling(command)));
 }
 
-async function runGenerate(argument: string | undefined, flags: GenerateFlags): Promise<void> {
+export async function runGenerate(argument: string | undefined, flags: GenerateFlags): Promise<void> {
   const signal = interruptSignal();
-  const prompt = await readPrompt(argument, flags);
+  if (flags.save !== undefined) await expectWritable(flags.save);
   const constraint = await constraintOf(flags);
+  const prompt = await readPrompt(argument, flags, signal);
   const model = await loadModel(flags, signal);
   try {
     const session = model.session();
@@ -53,11 +55,11 @@ async function runGenerate(argument: string | undefined, flags: GenerateFlags): 
       signal,
       onToken: (token) => tokens.push(token),
     });
-    if (typeof prompt === 'object') await readLong(session, prompt, signal, flags.quiet);
     let generated = '';
     let finishReason: string;
     if (!flags.json && text !== undefined) await print(text);
     try {
+      if (typeof prompt === 'object') await readLong(session, prompt, signal, flags.quiet);
       let next = await generation.next();
       for (; !next.done; next = await generation.next()) {
         generated += next.value;
@@ -99,8 +101,8 @@ const LONGEST_PROMPT = 1 << 16;
 type Prompt = string | AsyncIterable<string> | undefined;
 
 /** The text to continue; none where a saved state is gone on from as it is. */
-async function readPrompt(argument: string | undefined, { load }: GenerateFlags): Promise<Prompt> {
-  const prompt = argument ?? (await pipedPrompt());
+async function readPrompt(argument: string | undefined, { load }: GenerateFlags, signal: AbortSignal): Promise<Prompt> {
+  const prompt = argument ?? (await pipedPrompt(signal));
   if (load !== undefined && argument === undefined && !prompt) return undefined;
   if (prompt === undefined) throw new InputError('there is no prompt: give one as an argument, or on standard input');
   if (prompt === '') throw new InputError('the prompt is empty: there is nothing to continue');
@@ -108,9 +110,9 @@ async function readPrompt(argument: string | undefined, { load }: GenerateFlags)
 }
 
 /** Standard input without the end of its last line: as a text, or as a stream where it is long. */
-async function pipedPrompt(): Promise<Prompt> {
+async function pipedPrompt(signal: AbortSignal): Promise<Prompt> {
   if (process.stdin.isTTY) return undefined;
-  const input = standardInput();
+  const input = standardInput(signal);
   let text = '';
   while (text.length <= LONGEST_PROMPT) {
     const next = await input.next();

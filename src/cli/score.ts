@@ -1,14 +1,16 @@
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { encodeSafetensors } from '../formats/safetensors-writer.ts';
 import { openFile, writeFileAtomically } from '../platform/node-file.ts';
+import type { Model } from '../runtime/model.ts';
 import type { Session } from '../runtime/session.ts';
+import { type Chunk, textOf as decoded } from '../runtime/text-chunks.ts';
 import { type Score, score } from '../tasks/score.ts';
 import { encodeStream } from '../tokenizers/encode-stream.ts';
 import { type ModelFlags, withModel } from './options.ts';
-import { interruptSignal, loadModel, ProgressLine, print } from './terminal.ts';
+import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
 
 interface ScoreFlags extends ModelFlags {
   readonly text?: string;
@@ -50,40 +52,84 @@ async function runScore(flags: ScoreFlags): Promise<void> {
   if (flags.file !== undefined && flags.file !== '-') await (await openFile(flags.file)).close();
   const model = await loadModel(flags, signal);
   const line = new ProgressLine(flags.quiet);
+  const size = flags.file === undefined || flags.file === '-' ? undefined : (await stat(flags.file)).size;
+  const source = ids
+    ? [ids]
+    : encodeStream(
+        model.tokenizer,
+        textOf(flags, signal, (bytes) => (read += bytes)),
+      );
+  const rows = new Rows(model, flags);
+  const so = { tokens: 0, scored: 0, logProbability: 0 };
+  let read = 0;
+  const onToken = (token: number, logProbability: number | undefined) => {
+    so.tokens++;
+    if (logProbability !== undefined) so.scored++;
+    so.logProbability += logProbability ?? 0;
+    line.show(`${so.tokens.toLocaleString('en-US')} tokens`, size && read, size);
+    rows.add(token, logProbability);
+  };
+  const flush = () => rows.print();
   try {
     const session = model.session();
-    const source = ids ? [ids] : encodeStream(model.tokenizer, textOf(flags));
-    const rows: { token: number; text?: string; logProbability: number | null }[] = [];
-    let printed = '';
-    let tokens = 0;
-    const onToken = (token: number, logProbability: number | undefined) => {
-      line.show(`${++tokens} tokens`);
-      if (flags.summary) return;
-      const text = model.hasTokenizer ? model.tokenizer.decode([token]) : undefined;
-      if (flags.json) rows.push({ token, ...(text !== undefined && { text }), logProbability: logProbability ?? null });
-      else
-        printed += `${logProbability?.toFixed(4).padStart(9) ?? '        –'}  ${token}${text === undefined ? '' : `\t${JSON.stringify(text)}`}\n`;
-    };
-    const flush = async () => {
-      const text = printed;
-      printed = '';
-      if (text) await print(text);
-    };
     const result = flags.logits
       ? await scoreToFile(session, source, flags.logits, signal, onToken)
       : await score(session, source, { signal, onToken, onLogits: flush });
     line.clear();
-    await flush();
-    if (flags.json)
-      await print(`${JSON.stringify({ model: flags.model, ...result, ...(!flags.summary && { rows }) })}\n`);
-    else await print(summary(result));
+    await rows.end(result);
+  } catch (error) {
+    line.clear();
+    // What was scored until then is not lost.
+    if (signal.aborted && so.tokens > 0)
+      await rows.end({ ...so, perplexity: Math.exp(-so.logProbability / so.scored) }, 'interrupted');
+    throw error;
   } finally {
     line.clear();
     model.dispose();
   }
 }
 
-const summary = ({ tokens, scored, logProbability, perplexity }: Score): string =>
+/** What is printed: a row for every token as it comes, and the totals. */
+class Rows {
+  readonly #model: Model;
+  readonly #flags: ScoreFlags;
+  #held = '';
+  #count = 0;
+
+  constructor(model: Model, flags: ScoreFlags) {
+    this.#model = model;
+    this.#flags = flags;
+    if (flags.json) this.#held = `{"model":${JSON.stringify(flags.model)}${flags.summary ? '' : ',"rows":['}`;
+  }
+
+  add(token: number, logProbability: number | undefined): void {
+    const { summary, json } = this.#flags;
+    if (summary) return;
+    const text = this.#model.hasTokenizer ? this.#model.tokenizer.decode([token]) : undefined;
+    if (json) {
+      const row = { token, ...(text !== undefined && { text }), logProbability: logProbability ?? null };
+      this.#held += `${this.#count++ > 0 ? ',' : ''}${JSON.stringify(row)}`;
+    } else
+      this.#held += `${logProbability?.toFixed(4).padStart(9) ?? '        –'}  ${token}${text === undefined ? '' : `\t${JSON.stringify(text)}`}\n`;
+  }
+
+  async print(): Promise<void> {
+    const text = this.#held;
+    this.#held = '';
+    if (text && !(this.#flags.json && this.#count === 0)) await print(text);
+    else this.#held = text;
+  }
+
+  async end(result: Score, finishReason?: 'interrupted'): Promise<void> {
+    const { summary, json } = this.#flags;
+    const totals = JSON.stringify({ ...result, ...(finishReason && { finishReason }) }).slice(1);
+    if (json) await print(`${this.#held}${summary ? '' : ']'},${totals}\n`);
+    else await print(this.#held + inWords(result));
+    this.#held = '';
+  }
+}
+
+const inWords = ({ tokens, scored, logProbability, perplexity }: Score): string =>
   `tokens ${tokens}\nln p ${logProbability.toFixed(4)}\nmean ln p ${scored > 0 ? (logProbability / scored).toFixed(6) : '–'}\nperplexity ${scored > 0 ? perplexity.toFixed(4) : '–'}\n`;
 
 /** Scores and writes the logits. The number of tokens stands in the file's header, so they are all encoded first. */
@@ -134,23 +180,20 @@ async function readTokens(path: string): Promise<number[]> {
   return json as number[];
 }
 
-/** The text of the options, in chunks. */
-async function* textOf({ text, file }: ScoreFlags): AsyncGenerator<string> {
-  if (text !== undefined) {
-    yield text;
-    return;
-  }
-  const stream = file === undefined || file === '-' ? process.stdin : createReadStream(file);
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  let position = 0;
-  try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      yield decoder.decode(chunk, { stream: true });
-      position += chunk.length;
+/** The text of the options, in chunks; `onRead` is told the bytes of each. */
+function textOf(
+  { text, file }: ScoreFlags,
+  signal: AbortSignal,
+  onRead: (bytes: number) => void,
+): AsyncIterable<string> {
+  if (file === undefined && text === undefined) return standardInput(signal);
+  if (file === '-') return standardInput(signal);
+  async function* chunks(): AsyncGenerator<Chunk> {
+    if (text !== undefined) return yield text;
+    for await (const chunk of createReadStream(file!) as AsyncIterable<Buffer>) {
+      onRead(chunk.length);
+      yield chunk;
     }
-    yield decoder.decode();
-  } catch (cause) {
-    if (!(cause instanceof TypeError)) throw cause;
-    throw new InputError(`${file ?? 'standard input'} is not UTF-8 text (after about ${position} bytes)`, { cause });
   }
+  return decoded(chunks(), { name: file ?? 'the text' });
 }

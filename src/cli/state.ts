@@ -1,11 +1,47 @@
-import { Command } from 'commander';
-import { loadState } from '../platform/state-files.ts';
-import type { State } from '../runtime/state.ts';
+import { Command, Option } from 'commander';
+import { InputError } from '../core/errors.ts';
+import { expectWritable, openFile } from '../platform/node-file.ts';
+import { loadState, saveState } from '../platform/state-files.ts';
+import type { ReadOptions } from '../runtime/session.ts';
+import type { Source } from '../runtime/source.ts';
+import type { SaveOptions, State } from '../runtime/state.ts';
 import { formatBytes } from './bytes.ts';
-import { print } from './terminal.ts';
+import { withConstraint } from './constraint-options.ts';
+import { runGenerate } from './generate.ts';
+import { type ModelFlags, withModel } from './options.ts';
+import { withSampling } from './sampling-options.ts';
+import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
 
 export function stateCommand(): Command {
-  const command = new Command('state').description('Look into saved states.');
+  const command = new Command('state').description('Make states of texts, go on from them, and look into them.');
+  withModel(
+    command
+      .command('save')
+      .description('Read a text of any length, and save the state after it.')
+      .argument('<file>', 'where the state goes; for a text of --file that was read in part, the state to go on from')
+      .argument('[text]', 'the text; without it and --file, standard input')
+      .option('--file <path>', 'a UTF-8 text file of any length')
+      .option('--from <state>', 'read on from another saved state')
+      .addOption(
+        new Option('--precision <format>', 'f16 takes half the space, and goes on closely rather than exactly')
+          .choices(['f32', 'f16'])
+          .default('f32'),
+      )
+      .option('--json', 'print one JSON object'),
+  ).action(runSave);
+  withModel(
+    withConstraint(
+      withSampling(
+        command
+          .command('load')
+          .description('Go on with a text from a saved state.')
+          .argument('<file>', 'a saved state, or a tuned state of an RWKV')
+          .argument('[text]', 'a text to read first')
+          .option('--save <file>', 'save the state when the text ends')
+          .option('--json', 'print one JSON object instead of streaming text'),
+      ),
+    ),
+  ).action((file: string, text: string | undefined, flags) => runGenerate(text, { ...flags, load: file }));
   command
     .command('info')
     .description('Say what model and text a state is of, and what it holds.')
@@ -26,10 +62,66 @@ export function stateCommand(): Command {
     'after',
     `
 Examples:
-  riverrun generate "Once upon a time" --save king.state
+  riverrun state save king.state "Once upon a time there was a king who"
+  riverrun state save book.state --file book.txt      # again after an interruption: goes on
+  riverrun state load king.state " One day" --max-tokens 40
   riverrun state info king.state --tensors
   riverrun state diff king.state queen.state`,
   );
+}
+
+interface SaveFlags extends ModelFlags {
+  readonly file?: string;
+  readonly from?: string;
+  readonly precision: NonNullable<SaveOptions['precision']>;
+  readonly json?: boolean;
+}
+
+async function runSave(path: string, text: string | undefined, flags: SaveFlags): Promise<void> {
+  const signal = interruptSignal();
+  const { file, from, precision, json, quiet } = flags;
+  if (text !== undefined && file !== undefined) throw new InputError('give a text or --file, not both');
+  if (text === '') throw new InputError('the text is empty: there is nothing to read');
+  if (text === undefined && file === undefined && process.stdin.isTTY)
+    throw new InputError('there is no text: give one as an argument, with --file, or on standard input');
+  await expectWritable(path);
+  const size = file === undefined ? undefined : await sizeOf(file);
+  const model = await loadModel(flags, signal);
+  const line = new ProgressLine(quiet);
+  try {
+    const session = model.session();
+    if (from !== undefined) await session.state.restore(await loadState(from, model));
+    const source: Source = text ?? (file === undefined ? standardInput(signal) : { file });
+    const onProgress: ReadOptions['onProgress'] = (tokens, place) =>
+      line.show(`reading: ${tokens.toLocaleString('en-US')} tokens`, place, size);
+    // The state of a file tells where it ends, so that the file can be read on. Rounded numbers would not go on exactly.
+    const checkpointFile = file !== undefined && precision === 'f32' ? path : undefined;
+    let failure: unknown;
+    try {
+      await session.read(source, { signal, onProgress, checkpointFile });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      failure = error;
+    }
+    line.clear();
+    if (session.position === 0) throw failure ?? new InputError('the text is empty: there is nothing to read');
+    if (checkpointFile === undefined) await saveState(path, session.state.save({ precision }));
+    const { position } = session;
+    const bytes = await sizeOf(path);
+    if (json) await print(`${JSON.stringify({ file: path, position, bytes, isWhole: failure === undefined })}\n`);
+    else await print(`${path}: ${formatBytes(bytes)} after ${position.toLocaleString('en-US')} tokens\n`);
+    if (failure !== undefined) throw failure;
+  } finally {
+    line.clear();
+    model.dispose();
+  }
+}
+
+/** Bytes of a file. InputError where there is none. */
+async function sizeOf(path: string): Promise<number> {
+  const file = await openFile(path);
+  await file.close();
+  return file.size;
 }
 
 async function runInfo(path: string, { tensors, json }: { tensors?: boolean; json?: boolean }): Promise<void> {

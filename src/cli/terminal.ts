@@ -1,6 +1,6 @@
-import { InputError } from '../core/errors.ts';
 import { load } from '../platform/node-load.ts';
 import type { Model } from '../runtime/model.ts';
+import { textOf } from '../runtime/text-chunks.ts';
 import type { ModelFlags } from './options.ts';
 
 /** Writes to standard output; resolves when the reader has taken it, so that endless output needs no endless memory. */
@@ -22,31 +22,31 @@ export function interruptSignal(): AbortSignal {
   return controller.signal;
 }
 
-/** Standard input as text, in pieces as they come. Invalid UTF-8 is an error that says where. */
-export async function* standardInput(): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  let position = 0;
+/** Standard input as text, in pieces as they come. Invalid UTF-8 is an error that says where. The signal ends the waiting for more. */
+export async function* standardInput(signal: AbortSignal): AsyncGenerator<string> {
+  signal.throwIfAborted();
+  const stop = () => void process.stdin.destroy(signal.reason as Error);
+  signal.addEventListener('abort', stop, { once: true });
   try {
-    for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-      yield decoder.decode(chunk, { stream: true });
-      position += chunk.length;
-    }
-    yield decoder.decode();
-  } catch (cause) {
-    if (!(cause instanceof TypeError)) throw cause;
-    throw new InputError(`standard input is not UTF-8 text (after about ${position} bytes)`, { cause });
+    yield* textOf(process.stdin as AsyncIterable<Buffer>, { name: 'standard input' });
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }
 
 /** Its lines that are not empty. */
-export async function* standardInputLines(): AsyncGenerator<string> {
-  let held = '';
-  for await (const piece of standardInput()) {
-    const lines = (held + piece).split('\n');
-    held = lines.pop()!;
-    for (const line of lines) if (line.trim() !== '') yield line.trimEnd();
+export async function* standardInputLines(signal: AbortSignal): AsyncGenerator<string> {
+  let held: string[] = [];
+  for await (const piece of standardInput(signal)) {
+    const lines = piece.split('\n');
+    held.push(lines.shift()!);
+    if (lines.length === 0) continue;
+    const complete = [held.join(''), ...lines.slice(0, -1)];
+    held = [lines.at(-1)!];
+    for (const line of complete) if (line.trim() !== '') yield line.trimEnd();
   }
-  if (held.trim() !== '') yield held;
+  const last = held.join('');
+  if (last.trim() !== '') yield last.trimEnd();
 }
 
 /** A line on standard error that replaces itself, shown only on a terminal. */

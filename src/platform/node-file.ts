@@ -1,4 +1,5 @@
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { access, constants, type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { FormatError, InputError } from '../core/errors.ts';
 import type { ByteSource } from '../formats/byte-source.ts';
 
@@ -29,6 +30,15 @@ async function readFully(handle: FileHandle, path: string, offset: number, into:
   }
 }
 
+/** InputError where a file could not be written: told before long work rather than after it. */
+export async function expectWritable(path: string): Promise<void> {
+  const there = await stat(path).catch(() => undefined);
+  if (there?.isDirectory()) throw new InputError(`${path} is a folder`);
+  await access(dirname(path), constants.W_OK).catch((cause: NodeJS.ErrnoException) => {
+    throw new InputError(explain(cause, path), { cause });
+  });
+}
+
 /**
  * Writes a file so that it is either all there or not at all: to a temporary name in the same folder, flushed to disk, and
  * renamed. On failure the old file, if there was one, is as it was.
@@ -50,7 +60,8 @@ export async function writeFileAtomically(
   } catch (error) {
     await rm(temporary, { force: true });
     const { code } = error as NodeJS.ErrnoException;
-    if (code !== undefined) throw new InputError(explain(error as NodeJS.ErrnoException, path), { cause: error });
+    // An abort has a code too, a number.
+    if (typeof code === 'string') throw new InputError(explain(error as NodeJS.ErrnoException, path), { cause: error });
     throw error;
   }
 }

@@ -1,5 +1,6 @@
 import { InputError } from '../core/errors.ts';
 import { logSumExp } from '../ops/cross-entropy.ts';
+import { Pace } from '../runtime/pause.ts';
 import type { Session } from '../runtime/session.ts';
 
 /** Tokens whose logits are held at a time. */
@@ -32,6 +33,7 @@ export async function score(
 ): Promise<Score> {
   session.model.expectTokens();
   const V = session.model.vocabularySize;
+  const pace = new Pace();
   let [tokens, scored, sum] = [0, 0, 0];
   const count = (token: number, logits: Float32Array | undefined, row: number) => {
     const logProbability = logits && logits[row * V + token]! - logSumExp(logits, row * V, V);
@@ -50,6 +52,7 @@ export async function score(
       const logits = await session.logitsOf(piece);
       for (const [i, token] of piece.entries()) count(token, i === 0 ? before : logits, Math.max(0, i - 1));
       await options.onLogits?.(logits);
+      await pace.breathe();
     }
   }
   if (tokens === 0) throw new InputError('there is nothing to score: the text is empty');
