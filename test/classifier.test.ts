@@ -63,6 +63,7 @@ test('a model with a trained head of labels classifies texts', async () => {
   const text = tokens as never;
   expect(await run([text, text])).toEqual([expected[0], expected[0]]);
   expect(await run([text], { top_k: Infinity })).toEqual([expected]);
+  expect(await (await pipeline('sentiment-analysis', model))([text], { top_k: null })).toEqual([expected]);
   await expect(run([text], { top_k: 0 })).rejects.toThrow(/top_k is 0/);
   expect(() => model.session().generate([1])).toThrow(/is a classifier/);
   await expect(beamSearch(model.session(), [1])).rejects.toThrow(/is a classifier/);

@@ -101,6 +101,7 @@ describe('text-generation', () => {
     const [answer] = await textGenerator(talking)(chat, { max_new_tokens: 4 });
     expect(answer!.generated_text).toHaveLength(2);
     expect(answer!.generated_text[1]!.role).toBe('assistant');
+    expect(await textGenerator(talking)([chat, chat], { max_new_tokens: 4 })).toEqual([[answer], [answer]]);
   });
 
   test.each([
@@ -197,4 +198,15 @@ describe('pipelines', () => {
     await expect(pipeline('summarization', undefined, { quantized: true } as never)).rejects.toThrow(/unknown option/);
     await expect(pipeline('summarization', model, { dtype: 'q8' })).rejects.toThrow(/dtype comes too late/);
   });
+});
+
+test('penalties count the whole text, as Hugging Face’s do', async () => {
+  // What stands at the beginning is likely to come again, and longer ago than penalties look back natively.
+  const long = `Then there was a dog, and it said. ${'The king went to the sea. '.repeat(60)}`;
+  const [penalised] = await write(long, { max_new_tokens: 12, repetition_penalty: 8, return_full_text: false });
+  const options = { maxTokens: 12, temperature: 0, repetitionPenalty: 8 };
+  const text = async (penaltyWindow: number) =>
+    (await complete(model.session().generate(long, { ...options, penaltyWindow }))).text;
+  expect(penalised!.generated_text).toBe(await text(Infinity));
+  expect(penalised!.generated_text).not.toBe(await text(256));
 });

@@ -1,5 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { referenceBackend } from '../src/backends/reference/index.ts';
 import { wasmBackend } from '../src/backends/wasm/index.ts';
@@ -238,7 +241,7 @@ describe('state', () => {
   });
 
   test('100 forks go their own ways and cost 100 × size', async () => {
-    for (const name of ['mamba', 'llama']) {
+    for (const name of ['mamba', 'rwkv7', 'gated_deltanet', 'bamba', 'llama']) {
       const model = await goldenModel(name, wasm);
       const session = model.session();
       await session.read(tokensOf(20, model.vocabularySize));
@@ -259,6 +262,30 @@ describe('state', () => {
       model.dispose();
     }
   });
+});
+
+test('a new process goes on as if nothing had been: every architecture, both backends', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'riverrun-continue-'));
+  const expected: Record<string, { tokens: number[]; digest: string }> = {};
+  for (const name of goldenNames) {
+    for (const [kind, backend] of [
+      ['wasm', wasm],
+      ['reference', reference],
+    ] as const) {
+      const model = await goldenModel(name, backend);
+      const session = model.session();
+      await session.read(tokensOf(33, model.vocabularySize));
+      const file = `${name}@${kind}.state`;
+      writeFileSync(join(folder, file), session.state.save());
+      const tokens = await greedy(session, 10);
+      expected[file] = { tokens, digest: createHash('sha256').update(session.state.save()).digest('hex') };
+      model.dispose();
+    }
+  }
+  const program = new URL('./continuing.mjs', import.meta.url).pathname;
+  const out = execFileSync(process.execPath, [program, folder, '10'], { encoding: 'utf8' });
+  expect(JSON.parse(out)).toEqual(expected);
+  rmSync(folder, { recursive: true });
 });
 
 test('a new process goes on with the same text', async () => {

@@ -57,7 +57,9 @@ function writtenBy(model: Model): Find {
   return async (questions, context, options) => {
     for (const name of ['top_k', 'max_answer_len'] as const)
       if (options[name] !== undefined)
-        throw new InputError(`${name} is for models with a trained head of spans, and this one writes its answers`);
+        throw new InputError(
+          `unknown option ${name}: it is for models with a trained head of spans, and this one writes its answers`,
+        );
     const { max_new_tokens: maxTokens = 64, signal } = options;
     const reader = await readDocument(model, context, { signal });
     try {

@@ -55,8 +55,8 @@ export function zeroShotClassifier(model: Model): ZeroShotClassifier {
 }
 
 export interface TextClassificationOptions {
-  /** How many labels are told, most probable first. Default 1; Infinity for all. */
-  readonly top_k?: number;
+  /** How many labels are told, most probable first. Default 1; null or Infinity for all. */
+  readonly top_k?: number | null;
   readonly signal?: AbortSignal;
 }
 
@@ -79,8 +79,10 @@ export function textClassifier(model: Model): TextClassifier {
     );
   return async (texts, options = {}) => {
     refuseUnknownOptions(options, ['top_k', 'signal']);
-    const { top_k = 1, signal } = options;
-    if (!(top_k >= 1)) throw new InputError(`top_k is ${String(top_k)}: it must be a number of labels`);
+    const { signal } = options;
+    const top_k = options.top_k === null ? Infinity : (options.top_k ?? 1);
+    if (!(top_k === Infinity || (Number.isInteger(top_k) && top_k >= 1)))
+      throw new InputError(`top_k is ${String(top_k)}: it must be a number of labels`);
     const all: LabelScore[][] = [];
     for (const text of typeof texts === 'string' ? [texts] : texts) {
       const scores = await classify(model, text, { signal });

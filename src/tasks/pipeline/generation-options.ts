@@ -73,7 +73,8 @@ export function nativeOptions(options: PipelineGenerationOptions, promptTokens: 
   return {
     maxTokens: max_length === undefined ? max_new_tokens : Math.max(0, max_length - promptTokens),
     ...(do_sample ? { temperature: 1, ...Object.fromEntries(drawn) } : { temperature: 0 }),
-    ...(repetition_penalty !== undefined && { repetitionPenalty: repetition_penalty }),
+    // Hugging Face counts the whole text.
+    ...(repetition_penalty !== undefined && { repetitionPenalty: repetition_penalty, penaltyWindow: Infinity }),
     ...(ends !== undefined && { stopTokens: typeof ends === 'number' ? [ends] : ends }),
     ...(stop_strings !== undefined && { stop: stop_strings }),
     ...(signal && { signal }),

@@ -13,6 +13,10 @@ export interface PipelineTasks {
   'question-answering': QuestionAnswerer;
   'feature-extraction': FeatureExtractor;
   summarization: Summarizer;
+  /** Another name of text-classification. */
+  'sentiment-analysis': TextClassifier;
+  /** Another name of feature-extraction. */
+  embeddings: FeatureExtractor;
 }
 
 export type PipelineTask = keyof PipelineTasks;
@@ -24,6 +28,8 @@ const makers: { readonly [Task in PipelineTask]: (model: Model) => PipelineTasks
   'question-answering': questionAnswerer,
   'feature-extraction': featureExtractor,
   summarization: summarizer,
+  'sentiment-analysis': textClassifier,
+  embeddings: featureExtractor,
 };
 
 /** Refuses tasks that there are not. */

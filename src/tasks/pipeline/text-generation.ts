@@ -30,11 +30,15 @@ export interface TextGenerator {
   (text: string, options?: TextGenerationOptions): Promise<GeneratedText[]>;
   (chat: readonly Message[], options?: TextGenerationOptions): Promise<GeneratedText<readonly Message[]>[]>;
   (texts: readonly string[], options?: TextGenerationOptions): Promise<GeneratedText[][]>;
+  (
+    chats: readonly (readonly Message[])[],
+    options?: TextGenerationOptions,
+  ): Promise<GeneratedText<readonly Message[]>[][]>;
 }
 
 export function textGenerator(model: Model): TextGenerator {
   const generate = async (
-    input: string | readonly Message[] | readonly string[],
+    input: string | readonly Message[] | readonly (string | readonly Message[])[],
     options: TextGenerationOptions = {},
   ): Promise<unknown> => {
     checkGenerationOptions(options, ['return_full_text', 'add_special_tokens', 'streamer']);
@@ -52,14 +56,14 @@ export function textGenerator(model: Model): TextGenerator {
     }
     if (options.streamer) throw new InputError('a streamer is told of one text: give one, not a list');
     const all: unknown[] = [];
-    for (const text of input as readonly string[]) all.push(await generate(text, options));
+    for (const text of input as readonly (string | readonly Message[])[]) all.push(await generate(text, options));
     return all;
   };
   return generate as TextGenerator;
 }
 
-const isChat = (input: readonly (string | Message)[]): input is readonly Message[] =>
-  input.length > 0 && typeof input[0] === 'object';
+const isChat = (input: readonly unknown[]): input is readonly Message[] =>
+  input.length > 0 && typeof input[0] === 'object' && !Array.isArray(input[0]);
 
 /** The texts that follow a prompt. */
 export async function continuations(
