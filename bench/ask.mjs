@@ -1,6 +1,7 @@
 // What it costs to ask many questions about a long document: one reading and a question each, beside reading anew for each.
-// node bench/ask.mjs book.txt [--tokens 100000] [--questions 100] [--model name]
-import { readFileSync } from 'node:fs';
+//   node bench/ask.mjs BOOK [--tokens 100000] [--questions 100] [--model NAME] [--out FILE]
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { load, readDocument } from '../dist/index.js';
 
@@ -10,6 +11,7 @@ const { values, positionals } = parseArgs({
     tokens: { type: 'string', default: '100000' },
     questions: { type: 'string', default: '100' },
     model: { type: 'string' },
+    out: { type: 'string' },
   },
 });
 const model = await load(values.model);
@@ -40,4 +42,15 @@ console.log(
 console.log(
   `altogether    ${(reading + asking).toFixed(1)} s; reading anew each time: ${(count * reading + asking).toFixed(0)} s`,
 );
+if (values.out) {
+  const result = {
+    model: values.model ?? 'the default',
+    machine: `${cpus()[0].model}, ${cpus().length} cores`,
+    tokens: document.length,
+    stateBytes: reader.stateSize,
+    questions: count,
+    seconds: { reading, asking, ofShortDocument: short },
+  };
+  writeFileSync(values.out, `${JSON.stringify(result)}\n`);
+}
 model.dispose();
