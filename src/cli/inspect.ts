@@ -85,7 +85,7 @@ async function inspectText(flags: InspectFlags): Promise<void> {
   const model = await loadModel(flags, signal);
   const line = new ProgressLine(flags.quiet);
   try {
-    const source = text ?? (file === '-' ? standardInput() : { file: file! });
+    const source = text ?? (file === '-' ? standardInput(signal) : { file: file! });
     const inspection = await model.session().inspect(source, {
       signal,
       onProgress: (tokens) => line.show(`${tokens} tokens`),
