@@ -92,11 +92,13 @@ export function mamba2Mixer(
       ends,
     }),
   );
-  const skip = expr`${y} + ${reshape(p('D', [H], { kind: 'ones' }), [H, 1])} * ${x}`;
-  const gated = expr`${reshape(skip, ['tokens', E])} * silu(${z!})`;
+  const skip = reshape(p('D', [H], { kind: 'ones' }), [H, 1]);
+  const gated = expr`(${y} + ${skip} * ${x}) * silu(${reshape(z!, ['tokens', H, P])})`;
   // The norm is made per group, so that groups stay apart; one group is the whole.
-  const normal = reshape(rmsNorm(reshape(gated, ['tokens', G, E / G]), undefined, c.epsilon), ['tokens', E]);
-  const scaled = expr`${normal} * ${p('norm.weight', [E], { kind: 'ones' })}`;
+  const weight = p('norm.weight', [E], { kind: 'ones' });
+  const normal = rmsNorm(reshape(gated, ['tokens', G, E / G]), G === 1 ? weight : undefined, c.epsilon);
+  const flatNormal = reshape(normal, ['tokens', E]);
+  const scaled = G === 1 ? flatNormal : expr`${flatNormal} * ${weight}`;
   return linear(scaled, p('out_proj.weight', [D, E], uniform((E * c.layers) ** -0.5)), bias('out_proj.bias', D));
 }
 

@@ -1,4 +1,4 @@
-import { erfx4, expx4, logx4, sigmoidx4, softplusx4, tanhx4 } from './math';
+import { erfx4, expx4, logx4, sigmoidx4, silux4, softplusx4, tanhx4 } from './math';
 
 /**
  * Pointwise formulas. A formula is a list of instructions over tiles of TILE floats; every instruction is one SIMD loop over a
@@ -98,11 +98,19 @@ function fetch(to: usize, base: usize, start: i32, count: i32, inner: i32, size:
   while (done < count) {
     const run = min(count - done, left);
     const value = load<f32>(base + ((<usize>block) << 2));
-    for (let i = 0; i < run; i++) store<f32>(to + ((<usize>(done + i)) << 2), value);
+    fill(to + ((<usize>done) << 2), run, value);
     done += run;
     left = inner;
     if (++block == size) block = 0;
   }
+}
+
+/** `count` times the same number. */
+function fill(to: usize, count: i32, value: f32): void {
+  const x = f32x4.splat(value);
+  let i = 0;
+  for (; i + 4 <= count; i += 4) v128.store(to + ((<usize>i) << 2), x);
+  for (; i < count; i++) store<f32>(to + ((<usize>i) << 2), value);
 }
 
 /** One instruction over a tile. Elements past `count`, up to the next multiple of 4, are computed and never used. */
@@ -168,10 +176,7 @@ function execute(opcode: i32, to: usize, a: usize, b: usize, constant: f32, coun
       for (; to < end; to += 16, a += 16) v128.store(to, tanhx4(v128.load(a)));
       break;
     case 17:
-      for (; to < end; to += 16, a += 16) {
-        const x = v128.load(a);
-        v128.store(to, f32x4.mul(x, sigmoidx4(x)));
-      }
+      for (; to < end; to += 16, a += 16) v128.store(to, silux4(v128.load(a)));
       break;
     case 18:
       for (; to < end; to += 16, a += 16) v128.store(to, softplusx4(v128.load(a)));
