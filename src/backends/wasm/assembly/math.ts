@@ -110,8 +110,8 @@ export function logx4(x: v128): v128 {
 
 /** 1.5 · 2²³; limits; log₂ e; ln 2 in two parts; the polynomial of e⁻ʳ on [−ln 2 / 2, ln 2 / 2] to 9e-8; one. */
 const FADING = memory.data<f32>([
-  12582912, 87, -87, -1.4426950408889634, 0.693145751953125, 1.428606765330187e-6, -8.29008687287569e-3, 4.189916327595711e-2,
-  -1.6667646169662476e-1, 4.9999141693115234e-1, -9.999997019767761e-1, 1,
+  12582912, 87, -87, -1.4426950408889634, 0.693145751953125, 1.428606765330187e-6, -8.29008687287569e-3,
+  4.189916327595711e-2, -1.6667646169662476e-1, 4.9999141693115234e-1, -9.999997019767761e-1, 1,
 ]);
 
 /** e⁻ˣ for |x| ≤ 87, and beyond as there; relative error about 2e-7, of NaN NaN. No more steps than its users need: `expx4` has twice as many. */
@@ -159,7 +159,9 @@ export function tanhx4(x: v128): v128 {
 }
 
 /** 2 artanh(s) / s in powers of s², for s² ≤ 1/9 to 4e-9. */
-const ARTANH = memory.data<f32>([2.817833423614502e-1, 2.7960601449012756e-1, 4.0024909377098083e-1, 6.666631698608398e-1, 2]);
+const ARTANH = memory.data<f32>([
+  2.817833423614502e-1, 2.7960601449012756e-1, 4.0024909377098083e-1, 6.666631698608398e-1, 2,
+]);
 
 /**
  * ln(1 + eˣ) = max(x, 0) + ln(1 + e), e = e^−|x|, and ln(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3: no

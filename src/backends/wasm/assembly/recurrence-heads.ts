@@ -1,5 +1,5 @@
 import { expx4, madd } from './math';
-import { rowAt, strideOf, sumLanes, sumRows } from './rows';
+import { rowAt, storeLanes, strideOf, sumLanes, sumRows } from './rows';
 
 /** Tokens whose decays are made together, so that every row finds them ready. */
 export const HEAD_TOKENS: i32 = 64;
@@ -60,7 +60,14 @@ export function head(args: usize, h: i32, from: i32, to: i32, first: i32, last: 
         store<f32>(bonus + ((<usize>i) << 2), dot3(u + perHead, k + <usize>i * kStep, r + <usize>i * rStep, K));
     }
     let row = from;
-    if ((K & 3) == 0) {
+    if (tokens == 1 && (K & 7) == 0) {
+      const width = (<usize>K) << 2;
+      const uniform = !u && !delta && load<i32>(args, 88) == 0;
+      if (uniform) {
+        const both = dot(k, r, K);
+        for (; row < to; row++) stepUniform(S + <usize>row * width, row, both);
+      } else for (; row < to; row++) step(S + <usize>row * width, row, delta);
+    } else if ((K & 3) == 0) {
       if (delta) for (; row + 2 <= to; row += 2) delta2(S, row);
       else if (u) for (; row + 4 <= to; row += 4) bonus4(S, row);
       else for (; row + 4 <= to; row += 4) rows4(S, row);
@@ -238,6 +245,80 @@ function delta2(S: usize, row: i32): void {
   }
 }
 
+/**
+ * One row and one token. The state comes from memory row after row, in one stream: two side by side would come at a third of the
+ * rate. K is a multiple of 8.
+ */
+function step(S: usize, row: i32, delta: bool): void {
+  const at = (<usize>row) << 2;
+  const x = v128.load32_splat(v + at);
+  const width = (<usize>K) << 2;
+  let p = f32x4.splat(0);
+  let q = p;
+  if (delta) {
+    for (let j: usize = 0; j < width; j += 32) {
+      p = madd(v128.load(S + j), v128.load(a + j), p);
+      q = madd(v128.load(S + j, 16), v128.load(a + j, 16), q);
+    }
+    const removed = f32x4.splat(sumLanes(f32x4.add(p, q)));
+    p = f32x4.splat(0);
+    q = p;
+    for (let j: usize = 0; j < width; j += 32) {
+      let s = madd(x, v128.load(k + j), f32x4.mul(v128.load(S + j), v128.load(w + j)));
+      s = madd(removed, v128.load(b + j), s);
+      v128.store(S + j, s);
+      p = madd(s, v128.load(r + j), p);
+      s = madd(x, v128.load(k + j, 16), f32x4.mul(v128.load(S + j, 16), v128.load(w + j, 16)));
+      s = madd(removed, v128.load(b + j, 16), s);
+      v128.store(S + j, s, 16);
+      q = madd(s, v128.load(r + j, 16), q);
+    }
+    store<f32>(y + at, sumLanes(f32x4.add(p, q)));
+    return;
+  }
+  if (bonus) {
+    for (let j: usize = 0; j < width; j += 32) {
+      let s = v128.load(S + j);
+      p = madd(s, v128.load(r + j), p);
+      v128.store(S + j, madd(x, v128.load(k + j), f32x4.mul(s, v128.load(w + j))));
+      s = v128.load(S + j, 16);
+      q = madd(s, v128.load(r + j, 16), q);
+      v128.store(S + j, madd(x, v128.load(k + j, 16), f32x4.mul(s, v128.load(w + j, 16))), 16);
+    }
+    store<f32>(y + at, sumLanes(f32x4.add(p, q)) + load<f32>(bonus) * load<f32>(v + at));
+    return;
+  }
+  for (let j: usize = 0; j < width; j += 32) {
+    let s = madd(x, v128.load(k + j), f32x4.mul(v128.load(S + j), v128.load(w + j)));
+    v128.store(S + j, s);
+    p = madd(s, v128.load(r + j), p);
+    s = madd(x, v128.load(k + j, 16), f32x4.mul(v128.load(S + j, 16), v128.load(w + j, 16)));
+    v128.store(S + j, s, 16);
+    q = madd(s, v128.load(r + j, 16), q);
+  }
+  store<f32>(y + at, sumLanes(f32x4.add(p, q)));
+}
+
+/** The same where one decay serves the row: y = w·(S r) + v·(k·r), with `both` k·r, waits for nothing that is written. */
+function stepUniform(S: usize, row: i32, both: f32): void {
+  const at = (<usize>row) << 2;
+  const decay = v128.load32_splat(w);
+  const x = v128.load32_splat(v + at);
+  let p = f32x4.splat(0);
+  let q = p;
+  let kt = k;
+  let rt = r;
+  for (const end = S + ((<usize>K) << 2); S < end; S += 32, kt += 32, rt += 32) {
+    let s = v128.load(S);
+    p = madd(s, v128.load(rt), p);
+    v128.store(S, madd(x, v128.load(kt), f32x4.mul(s, decay)));
+    s = v128.load(S, 16);
+    q = madd(s, v128.load(rt, 16), q);
+    v128.store(S, madd(x, v128.load(kt, 16), f32x4.mul(s, decay)), 16);
+  }
+  store<f32>(y + at, sumLanes(f32x4.add(p, q)) * load<f32>(w) + both * load<f32>(v + at));
+}
+
 /** One row along the block, whatever K is. */
 function row1(S: usize, row: i32, delta: bool): void {
   const at = (<usize>row) << 2;
@@ -274,7 +355,8 @@ function decay(w: usize, g: usize, K: i32, varies: i32, factor: f32): void {
 }
 
 function fill(w: usize, K: i32, value: f32): void {
-  for (let j = 0; j < K; j++) store<f32>(w + ((<usize>j) << 2), value);
+  const x = f32x4.splat(value);
+  for (let j = 0; j < K; j += 4) storeLanes(w + ((<usize>j) << 2), K - j, x);
 }
 
 /** S ← S·w + value·k; returns S·r. */
