@@ -71,12 +71,15 @@ describe('generate', () => {
     expect(code).toBe(130);
   });
 
-  test('a reader that closes the pipe ends it without a word', () => {
-    const command = `"${process.execPath}" "${main}" generate Once --max-tokens 3000 --seed 1 | head -c 20`;
-    const { stderr, stdout } = spawnSync('bash', ['-c', command], { encoding: 'utf8' });
-    expect(stdout).toHaveLength(20);
-    expect(stderr).toBe('');
-  });
+  test.each(['generate Once --max-tokens 3000 --seed 1', 'bench --help'])(
+    'a reader that closes the pipe ends %s without a word',
+    (args) => {
+      const command = `"${process.execPath}" "${main}" ${args} | head -c 20`;
+      const { stderr, stdout } = spawnSync('bash', ['-c', command], { encoding: 'utf8' });
+      expect(stdout).toHaveLength(20);
+      expect(stderr).toBe('');
+    },
+  );
 
   test.each<[string[], RegExp]>([
     [['--temprature', '1', 'x'], /unknown option '--temprature'[\s\S]*--temperature/],

@@ -53,6 +53,18 @@ test('the table of made-up tasks is that of the results', () => {
   }
 });
 
+test('the table of classifiers is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  const percent = (accuracy: number) => `${(100 * accuracy).toFixed(1)} %`;
+  for (const line of readFileSync(join(root, 'bench/results/classification.jsonl'), 'utf8').trim().split('\n')) {
+    const { name, labels, epochs, validation, test: found } = JSON.parse(line);
+    const right = `${found.right} of ${found.examples}`;
+    expect(page).toContain(
+      `| ${name} | ${labels} | ${epochs} | ${percent(validation.accuracy)} | ${percent(found.accuracy)} (${right}) |`,
+    );
+  }
+});
+
 test('decision records are numbered without gaps', () => {
   const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
   expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));

@@ -1,11 +1,13 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { load } from '../src/platform/node-load.ts';
+import { classify } from '../src/tasks/classify.ts';
 import { score } from '../src/tasks/score.ts';
 
 const models = new URL('../models/', import.meta.url);
+const named = (pattern: RegExp) => readdirSync(models).filter((name) => pattern.test(name));
 
-test.each(readdirSync(models))('%s loads by its name and predicts a story', async (name) => {
+test.each(named(/books/))('%s loads by its name and predicts a story', async (name) => {
   const model = await load(name, { threads: 1 });
   const session = model.session();
   const text = 'Once upon a time there was a little girl who lived with her mother in a small house near the wood.';
@@ -14,12 +16,24 @@ test.each(readdirSync(models))('%s loads by its name and predicts a story', asyn
   model.dispose();
 });
 
-test.each(readdirSync(models).filter((name) => name.startsWith('books-')))(
-  '%s is small, and says how it was made',
-  (name) => {
-    const folder = new URL(`${name}/`, models);
-    const bytes = readdirSync(folder).reduce((sum, file) => sum + statSync(new URL(file, folder)).size, 0);
-    expect(bytes).toBeLessThan(6e6);
-    expect(readFileSync(new URL('README.md', folder), 'utf8')).toMatch(/riverrun train --arch/);
-  },
-);
+test.each([
+  ['Add this song to my running playlist', 'AddToPlaylist'],
+  ['book a table for two in Basel tonight', 'BookRestaurant'],
+  ['Will it be cold tomorrow morning?', 'GetWeather'],
+  ['Play some jazz', 'PlayMusic'],
+  ['give this novel five stars', 'RateBook'],
+  ['Find the film Casablanca', 'SearchCreativeWork'],
+  ['When is the movie shown at the nearest cinema?', 'SearchScreeningEvent'],
+])('snips-intents: %j is %s', async (text, label) => {
+  const model = await load('snips-intents', { threads: 1 });
+  const [best] = (await classify(model, text)).sort((a, b) => b.probability - a.probability);
+  expect(best!.label).toBe(label);
+  model.dispose();
+});
+
+test.each(named(/^(?!tiny-)/))('%s is small, and says how it was made', (name) => {
+  const folder = new URL(`${name}/`, models);
+  const bytes = readdirSync(folder).reduce((sum, file) => sum + statSync(new URL(file, folder)).size, 0);
+  expect(bytes).toBeLessThan(6e6);
+  expect(readFileSync(new URL('README.md', folder), 'utf8')).toMatch(/riverrun (train --arch|finetune --model)/);
+});

@@ -1,5 +1,6 @@
 // bAbI's tasks as JSONL: node bench/data/babi.mjs FOLDER TASK OUT → OUT/train.jsonl, whole stories with their questions and answers as
-// messages, and OUT/test.jsonl, one line a question: {prompt, ending}. The published files are split so already.
+// messages, OUT/train.txt, the same as text, and
+// OUT/test.jsonl, one line a question: {prompt, ending}. The published files are split so already.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -41,4 +42,6 @@ const test = stories('test').flatMap((story) => {
 });
 const write = (name, rows) => writeFileSync(join(out, name), `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`);
 write('train.jsonl', train);
+const told = train.map(({ messages }) => messages.map(({ content }) => content).join(''));
+writeFileSync(join(out, 'train.txt'), told.join('\n<|endoftext|>\n'));
 write('test.jsonl', test);

@@ -55,6 +55,12 @@ Examples:
   .addCommand(evaluateCommand());
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
+// Help, too, may be written to a pipe that closes (`| head`).
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -1,0 +1,60 @@
+// Trains a small Gated DeltaNet from scratch on one task of bAbI and measures it on the published test questions, by which nothing is
+// chosen; adds a line to --out.
+//   node bench/babi.mjs 1|2|15|16 [--data ../shared/data/babi] [--work FOLDER] [--out bench/results/babi.jsonl]
+import { execFileSync, spawnSync } from 'node:child_process';
+import { appendFileSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+const { values, positionals } = parseArgs({
+  options: {
+    data: { type: 'string', default: '../shared/data/babi' },
+    work: { type: 'string' },
+    out: { type: 'string' },
+  },
+  allowPositionals: true,
+});
+const [task] = positionals;
+/** Steps of learning answers. */
+const steps = { 1: 300, 2: 500, 15: 800, 16: 1500 }[task];
+if (!steps) throw new Error('usage: node bench/babi.mjs 1|2|15|16');
+const work = values.work ?? mkdtempSync(join(tmpdir(), 'babi-'));
+const data = join(work, `babi${task}`);
+execFileSync('node', ['bench/data/babi.mjs', values.data, task, data]);
+
+const cli = (...args) => {
+  const { status, stdout } = spawnSync('node', ['dist/cli/main.js', ...args.map(String), '--json'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    maxBuffer: 1e9,
+  });
+  if (status !== 0) throw new Error(`riverrun ${args.join(' ')} ended with ${status}`);
+  return stdout.trim().split('\n').map(JSON.parse);
+};
+const flags = (options) => Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
+const start = performance.now();
+// A tokenizer that has every word as a token, and initial values: ten steps of predicting the stories.
+const sizes = { arch: 'gated_deltanet', width: 64, layers: 2, 'head-width': 32, inner: 128, vocabulary: 512 };
+const [untaught, taught] = [join(work, `new${task}`), join(work, `answers${task}`)];
+cli(
+  'train',
+  ...flags({ ...sizes, data: join(data, 'train.txt'), steps: 10, batch: 8, length: 64, threads: 1, out: untaught }),
+);
+const settings = { steps, batch: 32, length: 384, 'learning-rate': 0.003, 'evaluate-every': 50, threads: 1 };
+const end = cli(
+  'finetune',
+  ...flags({ model: untaught, data: join(data, 'train.jsonl'), ...settings, out: taught }),
+).at(-1);
+const seconds = Math.round((performance.now() - start) / 1000);
+const [{ questions, right, accuracy }] = cli('eval', '--model', taught, '--data', join(data, 'test.jsonl'));
+const result = {
+  task: Number(task),
+  ...sizes,
+  ...settings,
+  seconds,
+  validation: { step: end.best.step, accuracy: end.best.accuracy },
+  test: { questions, right, accuracy },
+};
+console.log(JSON.stringify(result));
+if (values.out) appendFileSync(values.out, `${JSON.stringify(result)}\n`);
