@@ -2,20 +2,24 @@
 import { Command, CommanderError } from 'commander';
 import { RiverrunError } from '../core/errors.ts';
 import { version } from '../version.ts';
-import { askCommand } from './ask.ts';
-import { benchCommand } from './bench.ts';
-import { chatCommand } from './chat.ts';
-import { classifyCommand } from './classify.ts';
-import { convertCommand } from './convert.ts';
-import { embedCommand } from './embed.ts';
-import { evaluateCommand } from './evaluate.ts';
-import { finetuneCommand } from './finetune.ts';
-import { generateCommand } from './generate.ts';
-import { inspectCommand } from './inspect.ts';
-import { pullCommand } from './pull.ts';
-import { scoreCommand } from './score.ts';
-import { stateCommand } from './state.ts';
-import { trainCommand } from './train.ts';
+
+/** The commands, each loaded when it is named, or all together where they are listed: the first token should not wait for the rest. */
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  generate: async () => (await import('./generate.ts')).generateCommand(),
+  chat: async () => (await import('./chat.ts')).chatCommand(),
+  ask: async () => (await import('./ask.ts')).askCommand(),
+  classify: async () => (await import('./classify.ts')).classifyCommand(),
+  embed: async () => (await import('./embed.ts')).embedCommand(),
+  score: async () => (await import('./score.ts')).scoreCommand(),
+  inspect: async () => (await import('./inspect.ts')).inspectCommand(),
+  pull: async () => (await import('./pull.ts')).pullCommand(),
+  convert: async () => (await import('./convert.ts')).convertCommand(),
+  state: async () => (await import('./state.ts')).stateCommand(),
+  bench: async () => (await import('./bench.ts')).benchCommand(),
+  train: async () => (await import('./train.ts')).trainCommand(),
+  finetune: async () => (await import('./finetune.ts')).finetuneCommand(),
+  eval: async () => (await import('./evaluate.ts')).evaluateCommand(),
+};
 
 const program = new Command('riverrun')
   .description('Sequence models whose cost grows with the length of the text: run, train, measure and inspect them.')
@@ -38,21 +42,9 @@ Examples:
   riverrun train --data book.txt --out my-model
   riverrun finetune --data intents.csv --label category --out my-classifier
   riverrun eval --model my-model --data held-out.txt`,
-  )
-  .addCommand(generateCommand())
-  .addCommand(chatCommand())
-  .addCommand(askCommand())
-  .addCommand(classifyCommand())
-  .addCommand(embedCommand())
-  .addCommand(scoreCommand())
-  .addCommand(inspectCommand())
-  .addCommand(pullCommand())
-  .addCommand(convertCommand())
-  .addCommand(stateCommand())
-  .addCommand(benchCommand())
-  .addCommand(trainCommand())
-  .addCommand(finetuneCommand())
-  .addCommand(evaluateCommand());
+  );
+const named = Object.hasOwn(commands, process.argv[2] ?? '') ? [process.argv[2]!] : Object.keys(commands);
+for (const command of await Promise.all(named.map((name) => commands[name]!()))) program.addCommand(command);
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
 // Help, too, may be written to a pipe that closes (`| head`).
