@@ -21,7 +21,9 @@ export class Digest {
   #lanes = Int32Array.of(0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344);
   #count = 0;
 
-  words(values: Uint32Array | Int32Array): this {
+  words(given: Uint32Array | Int32Array): this {
+    // One kind of array only, for which the loop below is compiled to plain loads.
+    const values = given instanceof Int32Array ? given : new Int32Array(given.buffer, given.byteOffset, given.length);
     const lanes = this.#lanes;
     let i = 0;
     const one = () => {

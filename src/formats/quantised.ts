@@ -1,5 +1,5 @@
 import { FormatError } from '../core/errors.ts';
-import { float16ToNumber } from '../core/float16.ts';
+import { float16Table } from '../core/float16.ts';
 import { QUANTISATION_GROUP as GROUP, quantiseMatrix } from '../core/quantise.ts';
 import type { Checkpoint, StoredTensor } from './checkpoint.ts';
 import type { WrittenTensor } from './safetensors-writer.ts';
@@ -114,18 +114,19 @@ async function readQuantised(
   await checkpoint.read(scales.name, new Uint8Array(halves.buffer), 2 * first * groups);
   const signed = new Int8Array(bytes.buffer);
   const values = new Float32Array(into.buffer, into.byteOffset, rows * I);
-  for (let group = 0; group < rows * groups; group++) {
-    const scale = float16ToNumber(halves[group]!);
-    const row = Math.floor(group / groups);
-    const start = (group % groups) * GROUP;
-    const end = Math.min(I, start + GROUP);
-    if (format === 'q8') {
-      for (let n = row * I + start; n < row * I + end; n++) values[n] = signed[n]! * scale;
-    } else {
-      for (let i = start; i < end; i += 2) {
-        const byte = bytes[row * width + (i >> 1)]!;
-        values[row * I + i] = ((byte & 15) - 8) * scale;
-        values[row * I + i + 1] = ((byte >> 4) - 8) * scale;
+  const numbers = float16Table();
+  for (let row = 0, group = 0; row < rows; row++) {
+    for (let start = 0; start < I; start += GROUP, group++) {
+      const scale = numbers[halves[group]!]!;
+      const [from, to] = [row * I + start, row * I + Math.min(I, start + GROUP)];
+      if (format === 'q8') for (let n = from; n < to; n++) values[n] = signed[n]! * scale;
+      else {
+        // I is even, so that no byte belongs to two rows.
+        for (let n = from; n < to; n += 2) {
+          const byte = bytes[n >> 1]!;
+          values[n] = ((byte & 15) - 8) * scale;
+          values[n + 1] = ((byte >> 4) - 8) * scale;
+        }
       }
     }
   }

@@ -1,11 +1,8 @@
 import { UnsupportedError } from '../core/errors.ts';
-import { float16ToNumber } from '../core/float16.ts';
+import { float16Table } from '../core/float16.ts';
 import type { Checkpoint, StoredTensor, StoredType } from './checkpoint.ts';
 import { blockFormats, decodeBlocks, isBlockType } from './gguf-blocks.ts';
 import { elementBytes } from './tensor-bytes.ts';
-
-/** f32 of every 16-bit pattern of f16: a look-up is several times faster than the arithmetic. Made on first use. */
-let halves: Float32Array | undefined;
 
 /** Decodes little-endian numbers of a stored type to f32. `bytes` may begin at any address. */
 export function decodeToF32(type: StoredType, bytes: Uint8Array, into: Float32Array): void {
@@ -24,7 +21,7 @@ export function decodeToF32(type: StoredType, bytes: Uint8Array, into: Float32Ar
     const words = new Uint32Array(into.buffer, into.byteOffset, length);
     for (let i = 0; i < length; i++) words[i] = halfWords[i]! << 16;
   } else if (type === 'f16') {
-    const table = (halves ??= Float32Array.from({ length: 65536 }, (_, half) => float16ToNumber(half)));
+    const table = float16Table();
     const halfWords = new Uint16Array(buffer, byteOffset, length);
     for (let i = 0; i < length; i++) into[i] = table[halfWords[i]!]!;
   } else if (type === 'f64') into.set(new Float64Array(buffer, byteOffset, length));
@@ -39,23 +36,28 @@ export function decodeToF32(type: StoredType, bytes: Uint8Array, into: Float32Ar
 }
 
 /**
- * Reads `count` numbers of a tensor from element `start` on (by default all) as f32. In block formats both must be whole
- * blocks, which whole rows are.
+ * Reads `count` numbers of a tensor from element `start` on (by default all) as f32, into `into` where it is given. In block
+ * formats both must be whole blocks, which whole rows are.
  */
 export async function readF32(
   checkpoint: Checkpoint,
   stored: StoredTensor,
   start = 0,
   count?: number,
+  into?: Float32Array,
 ): Promise<Float32Array> {
   const { name, type, shape } = stored;
-  const values = new Float32Array(count ?? shape.reduce((a, b) => a * b, 1) - start);
+  const length = count ?? shape.reduce((a, b) => a * b, 1) - start;
+  const values = into ? into.subarray(0, length) : new Float32Array(length);
   const bytesOf = (elements: number) =>
     isBlockType(type)
       ? (elements / blockFormats[type].elements) * blockFormats[type].bytes
       : elements * elementBytes[type];
   // Plain f32 goes straight from the file into the result.
-  const bytes = type === 'f32' ? new Uint8Array(values.buffer) : new Uint8Array(bytesOf(values.length));
+  const bytes =
+    type === 'f32'
+      ? new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+      : new Uint8Array(bytesOf(values.length));
   await checkpoint.read(name, bytes, bytesOf(start));
   if (type !== 'f32') decodeToF32(type, bytes, values);
   return values;

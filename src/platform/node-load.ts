@@ -66,26 +66,27 @@ const optionNames: readonly (keyof LoadOptions)[] = [
 export async function load(name: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   refuseUnknownOptions(options, optionNames);
   const location = await locate(name, options);
-  const found = await openModelFiles(location, { tokenizer: options.tokenizer, adapter: options.adapter });
-  const { checkpoint, file, config, tokenizer, chatTemplate, endTokens } = found;
+  // Kernels are compiled and threads started while the files are opened.
+  const preparing = makeBackend(options);
+  const opening = openModelFiles(location, { tokenizer: options.tokenizer, adapter: options.adapter });
+  const [prepared, opened] = await Promise.allSettled([preparing, opening]);
   try {
-    const backend = await makeBackend(options);
-    try {
-      const weights = weightFormat(options.weights ?? 'auto', file, backend);
-      const { signal, onProgress } = options;
-      return await assemble({ config, checkpoint, tokenizer, chatTemplate, endTokens }, backend, {
-        weights,
-        signal,
-        onProgress,
-        ownsBackend: true,
-        files: sessionFiles,
-      });
-    } catch (error) {
-      backend.dispose();
-      throw error;
-    }
+    if (opened.status === 'rejected') throw opened.reason;
+    if (prepared.status === 'rejected') throw prepared.reason;
+    const { checkpoint, file, config, tokenizer, chatTemplate, endTokens } = opened.value;
+    const backend = prepared.value;
+    return await assemble({ config, checkpoint, tokenizer, chatTemplate, endTokens }, backend, {
+      weights: weightFormat(options.weights ?? 'auto', file, backend),
+      signal: options.signal,
+      onProgress: options.onProgress,
+      ownsBackend: true,
+      files: sessionFiles,
+    });
+  } catch (error) {
+    if (prepared.status === 'fulfilled') prepared.value.dispose();
+    throw error;
   } finally {
-    await checkpoint.close();
+    if (opened.status === 'fulfilled') await opened.value.checkpoint.close();
   }
 }
 

@@ -63,8 +63,8 @@ export class Memory {
     this.#u8 = new Uint8Array(buffer);
   }
 
-  /** Address of `bytes` zeroed bytes. */
-  allocate(bytes: number): number {
+  /** Address of `bytes` bytes: zeros, unless `isFilled` says that the caller fills them all. */
+  allocate(bytes: number, isFilled = false): number {
     const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
     let index = this.#free.findIndex(([start, end]) => end - start >= size);
     if (index < 0) index = this.#grow(size);
@@ -74,7 +74,7 @@ export class Memory {
     if (stretch[0] === stretch[1]) this.#free.splice(index, 1);
     this.#sizes.set(address, size);
     // What was never handed out is zero as it came from the system, and costs nothing until it is used.
-    if (address < this.#used) this.u8.fill(0, address, Math.min(address + size, this.#used));
+    if (!isFilled && address < this.#used) this.u8.fill(0, address, Math.min(address + size, this.#used));
     this.#used = Math.max(this.#used, address + size);
     return address;
   }

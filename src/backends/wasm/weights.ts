@@ -1,5 +1,6 @@
 import type { WeightDeclaration, Weights } from '../../core/backend.ts';
 import { UnsupportedError, WeightError } from '../../core/errors.ts';
+import { exceeds } from '../../core/magnitude.ts';
 import { kernelIds } from './generated/kernel-ids.ts';
 import type { Memory } from './memory.ts';
 import { formatCodes, isQuantised, packingOf } from './packing.ts';
@@ -91,7 +92,7 @@ export class WasmWeights implements Weights {
     const { O, I } = packingOf(declaration);
     const rows = values.length / (layout === 'linear' ? I : O);
     const memory = this.#memory;
-    const source = memory.allocate(values.byteLength);
+    const source = memory.allocate(values.byteLength, true);
     const plan = memory.allocate(8 + 4 * 10);
     memory.f32.set(values, source / 4);
     const part = layout === 'linear' ? [I, 1, row, rows, 0, I] : [1, O, 0, O, row, rows];
@@ -116,12 +117,9 @@ export class WasmWeights implements Weights {
 
 /** WeightError for numbers that a format has no place for. */
 function checkRange(values: Float32Array, limit: number, { name, format }: WeightDeclaration): void {
-  if (limit === Infinity) return;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!;
-    if (value > limit || value < -limit)
-      throw new WeightError(
-        `${name} holds a number of magnitude ${Math.abs(value)}; ${format} ends at ${limit}: hold it as f32 or bf16`,
-      );
-  }
+  if (limit === Infinity || !exceeds(values, limit)) return;
+  const value = values.find((x) => !(Math.abs(x) <= limit))!;
+  throw new WeightError(
+    `${name} holds a number of magnitude ${Math.abs(value)}; ${format} ends at ${limit}: hold it as f32 or bf16`,
+  );
 }
