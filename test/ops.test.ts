@@ -16,9 +16,10 @@ import { errorRatio, tolerance } from './tolerance.ts';
 const f64 = referenceBackend('f64');
 const backends: [string, Backend][] = [
   ['reference f32', referenceBackend('f32')],
-  ['wasm simd', await wasmBackend({ relaxed: false, poison: true })],
-  ['wasm relaxed', await wasmBackend({ relaxed: true, poison: true })],
-  ['wasm, 2 threads', await wasmBackend({ threads: 2, spawn: spawnThread, poison: true })],
+  ['wasm simd', await wasmBackend({ relaxed: false, guards: true })],
+  ['wasm relaxed', await wasmBackend({ relaxed: true, guards: true })],
+  ['wasm relaxed, places shared', await wasmBackend({ relaxed: true, poison: true })],
+  ['wasm, 2 threads', await wasmBackend({ threads: 2, spawn: spawnThread, guards: true })],
 ];
 afterAll(() => {
   for (const [, backend] of backends) backend.dispose();

@@ -53,6 +53,8 @@ export interface Plan {
   readonly inputs: ReadonlyMap<string, { shape: Shape; dtype: DType }>;
   readonly constants: readonly (readonly number[])[];
   readonly outputs: ReadonlyMap<string, Place>;
+  /** Where each stretch of the arena that nothing may touch begins and ends, in elements: none unless the layout asks for guards. */
+  readonly guards: readonly (readonly [start: number, end: number])[];
 }
 
 /** What a backend's kernels ask of the planner. */
@@ -61,6 +63,8 @@ export interface Layout {
   acceptsStrided(op: Op, input: string, shape: Shape): boolean;
   /** Elements of scratch memory that the kernel for this node needs at the plan's capacity. */
   scratch(node: Node, capacity: Counts): number;
+  /** Elements that are left unused behind every value and all scratch memory, none of which then share a place. For tests. */
+  readonly guard?: number;
 }
 
 /** Rows start on 16-byte boundaries of f32 memory. */
@@ -163,8 +167,11 @@ class Planner {
     for (const node of nodes) this.#visit(node, inPlace);
     for (const tensor of outputs.values()) this.#keep(tensor);
     for (const { previous, next } of replacements) this.#commit(previous, next);
-    const arena = allocate(this.#blocks);
+    const { guard = 0 } = this.layout;
+    const arena = guard > 0 ? spread(this.#blocks, guard) : allocate(this.#blocks);
     return {
+      guards:
+        guard > 0 ? this.#blocks.map(({ offset, size }) => [offset + size, align(offset + size) + align(guard)]) : [],
       steps: this.#drafts.map(finish),
       capacity: this.capacity,
       arena,
@@ -226,7 +233,7 @@ class Planner {
       outputs[name] = value;
     }
     const size = this.layout.scratch(node, this.capacity);
-    const scratch = size > 0 ? this.#reserve(new Block(align(size), index, [size], 'f32')) : undefined;
+    const scratch = size > 0 ? this.#reserve(new Block(size, index, [size], 'f32')) : undefined;
     this.#drafts.push({ op, path: node.path, attributes: node.attributes, inputs, outputs, scratch });
   }
 
@@ -293,7 +300,7 @@ class Planner {
   }
 
   #block(tensor: Tensor, step: number): Block {
-    return this.#reserve(new Block(align(elementCount(tensor.shape, this.capacity)), step, tensor.shape, tensor.dtype));
+    return this.#reserve(new Block(elementCount(tensor.shape, this.capacity), step, tensor.shape, tensor.dtype));
   }
 
   #reserve(block: Block): Block {
@@ -343,18 +350,29 @@ function allocate(blocks: readonly Block[]): number {
   const placed: Block[] = [];
   let length = 0;
   for (const block of [...blocks].sort((a, b) => b.size - a.size || a.first - b.first)) {
+    const end = (start: number) => align(start + block.size);
     let offset = 0;
     for (const other of placed) {
       const together = other.first <= block.last && block.first <= other.last;
-      if (together && other.offset < offset + block.size && offset < other.offset + other.size) {
-        offset = other.offset + other.size;
+      if (together && other.offset < end(offset) && offset < align(other.offset + other.size)) {
+        offset = align(other.offset + other.size);
       }
     }
     block.offset = offset;
-    length = Math.max(length, offset + block.size);
+    length = Math.max(length, end(offset));
     let index = placed.length;
     while (index > 0 && placed[index - 1]!.offset > offset) index--;
     placed.splice(index, 0, block);
+  }
+  return length;
+}
+
+/** Gives every block a place of its own, with `guard` elements behind it. Returns the arena's length. */
+function spread(blocks: readonly Block[], guard: number): number {
+  let length = 0;
+  for (const block of blocks) {
+    block.offset = length;
+    length = align(length + block.size) + align(guard);
   }
   return length;
 }

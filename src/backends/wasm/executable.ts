@@ -6,7 +6,7 @@ import { type Counts, elementCount, resolve, runtimeAxes, type Shape } from '../
 import type { OpName } from '../../ops/index.ts';
 import { Encoder } from './encoder.ts';
 import { kernels } from './kernels.ts';
-import type { Memory } from './memory.ts';
+import { type Memory, POISON } from './memory.ts';
 import type { WasmSlot } from './slot.ts';
 import type { Threads } from './threads.ts';
 import type { WasmWeights } from './weights.ts';
@@ -83,6 +83,22 @@ export class WasmExecutable implements Executable {
       if ('kernels' in section) this.#threads.walk(section.plan, section.kernels.length);
       else this.#reference(section.step, counts, slots as readonly WasmSlot[]);
     }
+    this.#inspectGuards();
+  }
+
+  /** Fails where a kernel wrote behind a value or its scratch memory. */
+  #inspectGuards(): void {
+    const { i32 } = this.#memory;
+    const first = this.#encoder.arena.address / 4;
+    for (const [start, end] of this.#plan.guards) {
+      for (let at = start; at < end; at++) {
+        if (i32[first + at] === POISON) continue;
+        const steps = this.#plan.steps.map(({ op }) => op.name).join(', ');
+        throw new Error(
+          `a kernel wrote ${at - start} elements behind a value or scratch memory at ${start} (of ${steps})`,
+        );
+      }
+    }
   }
 
   /** Runs like `run`, one call after the other, and adds the seconds that each took to `seconds`, by kernel. */
@@ -105,16 +121,16 @@ export class WasmExecutable implements Executable {
   }
 
   #prepare(counts: Counts, slots: readonly Slot[]): void {
-    const { i32, f32 } = this.#memory;
+    const { i32 } = this.#memory;
     for (const axis of runtimeAxes) {
       if (counts[axis] > this.#plan.capacity[axis])
         throw new RangeError(`${counts[axis]} ${axis} in a plan for ${this.#plan.capacity[axis]}`);
     }
     this.#encoder.setCounts(counts);
     for (let b = 0; b < slots.length; b++) i32[this.#encoder.slots / 4 + b] = (slots[b] as WasmSlot).address;
-    if (this.#poison) {
+    if (this.#poison || this.#plan.guards.length > 0) {
       const { address, elements } = this.#encoder.arena;
-      f32.fill(Number.NaN, address / 4, address / 4 + elements);
+      i32.fill(POISON, address / 4, address / 4 + elements);
     }
   }
 

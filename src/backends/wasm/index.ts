@@ -19,13 +19,18 @@ export interface WasmOptions {
   readonly mayWait?: boolean;
   /** Fills working memory with NaN before each run, so that nothing stale can look like a result. For tests. */
   readonly poison?: boolean;
+  /** Leaves poisoned bands behind every block and value, and fails where a kernel writes there. For tests. */
+  readonly guards?: boolean;
 }
+
+/** Elements behind every value of a guarded plan: as far as a tile may reach. */
+const GUARD = 64;
 
 /** The CPU: SIMD kernels in WebAssembly, on one thread or several. */
 export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
-  const { threads = 1, spawn, relaxed = hasRelaxedSimd(), mayWait = true, poison = false } = options;
+  const { threads = 1, spawn, relaxed = hasRelaxedSimd(), mayWait = true, poison = false, guards = false } = options;
   const shared = threads > 1;
-  const memory = new Memory(shared);
+  const memory = new Memory(shared, guards);
   const build = relaxed ? await import('./generated/relaxed.ts') : await import('./generated/simd.ts');
   const module = await WebAssembly.compile(moduleBytes(build.module, shared));
   const instance = await WebAssembly.instantiate(module, { env: { memory: memory.wasm } });
@@ -44,6 +49,7 @@ export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
     name: `wasm-${relaxed ? 'relaxed' : 'simd'}`,
     threads: pool.count,
     layout: (weights) => ({
+      ...(guards && { guard: GUARD }),
       acceptsStrided: (op, input, shape) => {
         const kernel = kernels[op.name as OpName];
         if (kernel === undefined || kernel === 'reference') return true;

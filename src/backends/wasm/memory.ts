@@ -7,6 +7,8 @@ const MAXIMUM = 65536;
 const ALIGNMENT = 64;
 /** The kernels' own constants live below. */
 const FIRST = PAGE;
+/** A NaN that no kernel makes: what it stands in must not be read, and is found changed where it was written over. */
+export const POISON = 0x7fc0beef;
 
 /**
  * One WebAssembly memory handed out in blocks: first fit over a list of free stretches, growing when none fits.
@@ -15,9 +17,13 @@ const FIRST = PAGE;
 export class Memory {
   readonly wasm: WebAssembly.Memory;
   readonly shared: boolean;
+  /** Whether every block is followed by at least a cache line of POISON, which is looked at when the block is released. For tests. */
+  readonly guarded: boolean;
   /** Free stretches by address, adjacent ones joined: [start, end). */
   readonly #free: [number, number][] = [];
   readonly #sizes = new Map<number, number>();
+  /** Where the guards begin, by the blocks' addresses. */
+  readonly #guards = new Map<number, number>();
   /** The end of all that was ever handed out. */
   #used = FIRST;
   #buffer: ArrayBufferLike | undefined;
@@ -25,8 +31,9 @@ export class Memory {
   #i32 = new Int32Array(0);
   #u8 = new Uint8Array(0);
 
-  constructor(shared: boolean) {
+  constructor(shared: boolean, guarded = false) {
     this.shared = shared;
+    this.guarded = guarded;
     this.wasm = new WebAssembly.Memory({ initial: 16, maximum: MAXIMUM, ...(shared && { shared }) });
     this.#free.push([FIRST, this.wasm.buffer.byteLength]);
   }
@@ -65,7 +72,7 @@ export class Memory {
 
   /** Address of `bytes` bytes: zeros, unless `isFilled` says that the caller fills them all. */
   allocate(bytes: number, isFilled = false): number {
-    const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT) + (this.guarded ? ALIGNMENT : 0);
     let index = this.#free.findIndex(([start, end]) => end - start >= size);
     if (index < 0) index = this.#grow(size);
     const stretch = this.#free[index]!;
@@ -76,13 +83,31 @@ export class Memory {
     // What was never handed out is zero as it came from the system, and costs nothing until it is used.
     if (!isFilled && address < this.#used) this.u8.fill(0, address, Math.min(address + size, this.#used));
     this.#used = Math.max(this.#used, address + size);
+    if (this.guarded) {
+      const guard = Math.ceil((address + bytes) / 4);
+      this.#guards.set(address, guard);
+      this.i32.fill(POISON, guard, (address + size) / 4);
+    }
     return address;
+  }
+
+  /** Fails where something was written behind a block. */
+  #inspect(address: number, size: number): void {
+    const guard = this.#guards.get(address);
+    this.#guards.delete(address);
+    for (let at = guard ?? Infinity; at < (address + size) / 4; at++) {
+      if (this.i32[at] !== POISON)
+        throw new Error(
+          `something was written ${4 * (at - guard!)} bytes behind the block at ${address} of ${size} bytes`,
+        );
+    }
   }
 
   release(address: number): void {
     const size = this.#sizes.get(address);
     if (size === undefined) throw new Error(`address ${address} is not a block`);
     this.#sizes.delete(address);
+    this.#inspect(address, size);
     let index = this.#free.findIndex(([start]) => start > address);
     if (index < 0) index = this.#free.length;
     this.#free.splice(index, 0, [address, address + size]);
