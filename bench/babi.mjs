@@ -17,7 +17,7 @@ const { values, positionals } = parseArgs({
 });
 const [task] = positionals;
 /** Steps of learning answers. */
-const steps = { 1: 300, 2: 500, 15: 800, 16: 1500 }[task];
+const steps = { 1: 300, 2: 400, 15: 800, 16: 1500 }[task];
 if (!steps) throw new Error('usage: node bench/babi.mjs 1|2|15|16');
 const work = values.work ?? mkdtempSync(join(tmpdir(), 'babi-'));
 const data = join(work, `babi${task}`);
