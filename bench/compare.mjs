@@ -1,12 +1,14 @@
-// Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds and ratios.
+// Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds, ratios, and how far ours is
+// from what the machine allows: memory's bandwidth for generating, the product kernels' rate for reading.
 //   node bench/compare.mjs [--shapes mamba-130m,…] [--bits q4,q8] [--threads 2] [--prefill 1024] [--decode 32] [--rounds 3]
-//                          [--after 16,4096] [--batch 8] [--folder DIR] [--out FILE]
+//                          [--after 16,4096] [--batch 8] [--folder DIR] [--out FILE]   (FILE keeps what other runs found of other shapes)
 // Needs node bench/peers/install.mjs and npm run build.
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { convert, load } from '../dist/index.js';
+import { measureBandwidth, measureProducts } from '../dist/platform/machine-limits.js';
 import { openLlamaCpp } from './peers/llama-cpp.mjs';
 import { shapes, writeShape } from './shapes.mjs';
 
@@ -17,7 +19,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     prefill: { type: 'string', default: '1024' },
     decode: { type: 'string', default: '32' },
-    after: { type: 'string', default: '16' },
+    after: { type: 'string', default: '16,4096' },
     batch: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '3' },
     folder: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
@@ -43,6 +45,7 @@ async function ours(folder, bits) {
   return {
     loadSeconds,
     bytes: () => model.bytes.weights + model.bytes.working,
+    perToken: model.bytesPerToken,
     async prefill() {
       const session = model.session();
       const time = await seconds(() => session.read(tokens.slice(0, prefill)));
@@ -60,12 +63,14 @@ async function ours(folder, bits) {
     },
     async together() {
       const sessions = Array.from({ length: batch }, () => model.session());
+      const step = (i) =>
+        model.readTogether(
+          sessions,
+          sessions.map((_, n) => [tokens[i + n]]),
+        );
+      for (let i = 0; i < 4; i++) await step(i);
       const time = await seconds(async () => {
-        for (let i = 0; i < decode; i++)
-          await model.readTogether(
-            sessions,
-            sessions.map((_, n) => [tokens[i + n]]),
-          );
+        for (let i = 0; i < decode; i++) await step(i);
       });
       for (const session of sessions) session.dispose();
       return (batch * decode) / time;
@@ -85,6 +90,7 @@ async function theirs(folder, bits) {
   const { sequence } = llama;
   return {
     loadSeconds,
+    bytes: () => llama.bytes.weights + llama.bytes.state,
     async prefill() {
       await sequence.clearHistory();
       return prefill / (await seconds(() => sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(0, prefill))));
@@ -103,15 +109,48 @@ async function theirs(folder, bits) {
   };
 }
 
+/** llama.cpp with as many sequences as are generated together, in a context of their own. */
+async function theirsTogether(folder, bits) {
+  const llama = await openLlamaCpp(`${folder}-${bits}.gguf`, { threads, context: decode + 64, sequences: batch });
+  return {
+    async together() {
+      for (const sequence of llama.sequences) await sequence.clearHistory();
+      let start = 0;
+      let last = 0;
+      let counted = 0;
+      await Promise.all(
+        llama.sequences.map(async (sequence, n) => {
+          let count = 0;
+          for await (const _ of sequence.evaluate(tokens.slice(n, n + 4), { temperature: 0 })) {
+            // The first of each shows that its prompt is read; from then on all generate.
+            if (count === 1 && start === 0) start = performance.now();
+            if (start > 0 && count > 0) counted++;
+            last = performance.now();
+            if (count++ === decode) break;
+          }
+        }),
+      );
+      return (1000 * counted) / (last - start);
+    },
+    close: () => llama.close(),
+  };
+}
+
 const results = [];
+const bandwidth = await measureBandwidth(threads);
+console.log(`memory: ${(bandwidth / 1e9).toFixed(1)} GB/s on ${threads} threads`);
+const rates = new Map();
 for (const name of values.shapes.split(',')) {
   const folder = join(values.folder, name);
   if (!existsSync(join(folder, 'config.json'))) await writeShape(name, folder, values.tokenizers);
   for (const bits of values.bits.split(',')) {
     const [a, b] = [await ours(folder, bits), await theirs(folder, bits)];
+    if (!rates.has(bits)) rates.set(bits, await measureProducts(bits, threads));
     const best = {};
+    const worst = {};
     const note = (key, value) => {
       best[key] = Math.max(best[key] ?? 0, value);
+      worst[key] = Math.min(worst[key] ?? Infinity, value);
     };
     for (let round = 0; round < rounds; round++) {
       // Who goes first changes from round to round.
@@ -124,30 +163,53 @@ for (const name of values.shapes.split(',')) {
       for (const context of contexts)
         for (const [who, engine] of turns) note(`decode after ${context} ${who}`, await engine.decode(context));
     }
-    note(`decode ${batch} together ours`, await a.together());
+    await b.close();
+    const c = await theirsTogether(folder, bits);
+    for (let round = 0; round < rounds; round++) {
+      const turns = [
+        ['ours', a],
+        ['llama.cpp', c],
+      ];
+      if (round % 2 === 1) turns.reverse();
+      for (const [who, engine] of turns) note(`decode ${batch} together ${who}`, await engine.together());
+    }
+    await c.close();
+    const kinds = ['prefill', ...contexts.map((context) => `decode after ${context}`), `decode ${batch} together`];
+    const { weights, state, statePerToken } = a.perToken;
     const row = {
       shape: name,
       bits,
-      ...best,
+      speeds: Object.fromEntries(
+        kinds.map((kind) => [
+          kind,
+          Object.fromEntries(
+            ['ours', 'llama.cpp'].map((who) => [who, { best: best[`${kind} ${who}`], worst: worst[`${kind} ${who}`] }]),
+          ),
+        ]),
+      ),
+      ratios: Object.fromEntries(kinds.map((kind) => [kind, best[`${kind} ours`] / best[`${kind} llama.cpp`]])),
+      limits: {
+        multiplyAddsPerSecond: rates.get(bits),
+        bytesPerToken: weights + state,
+        decodeOfBandwidth:
+          (best[`decode after ${contexts[0]} ours`] * (weights + state + contexts[0] * statePerToken)) / bandwidth,
+      },
       loadSeconds: { ours: a.loadSeconds, 'llama.cpp': b.loadSeconds },
-      bytes: a.bytes(),
+      bytes: { ours: a.bytes(), 'llama.cpp': b.bytes() },
     };
     results.push(row);
-    const ratio = (key) => (best[`${key} ours`] / best[`${key} llama.cpp`]).toFixed(2);
-    const shown = ['prefill', ...contexts.map((context) => `decode after ${context}`)].map(
-      (key) =>
-        `${key} ${best[`${key} ours`].toFixed(0)} : ${best[`${key} llama.cpp`].toFixed(0)} tok/s = ${ratio(key)}×`,
-    );
     console.log(
-      `${name} ${bits}: ${shown.join(' · ')} · ${batch} together ${best[`decode ${batch} together ours`].toFixed(0)} tok/s`,
+      `${name} ${bits}: ${kinds.map((kind) => `${kind} ${best[`${kind} ours`].toFixed(0)} : ${best[`${kind} llama.cpp`].toFixed(0)} tok/s = ${row.ratios[kind].toFixed(2)}×`).join(' · ')} · generating at ${(100 * row.limits.decodeOfBandwidth).toFixed(0)} % of memory's bandwidth`,
     );
-    await b.close();
     a.close();
   }
 }
 if (values.out) {
-  const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version, threads };
+  const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version, threads, bandwidth };
   mkdirSync(join(values.out, '..'), { recursive: true });
-  writeFileSync(values.out, `${JSON.stringify({ machine, results }, null, 2)}\n`);
+  const isOf = ({ shape, bits }) => results.some((row) => row.shape === shape && row.bits === bits);
+  const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')).results : [];
+  const kept = before.filter((row) => row.speeds && !isOf(row));
+  writeFileSync(values.out, `${JSON.stringify({ machine, results: [...kept, ...results] }, null, 2)}\n`);
 }
 process.exit(0);

@@ -11,14 +11,18 @@ const { getLlama, LlamaLogLevel } = await import('node-llama-cpp');
 let engine;
 
 /** Loads a GGUF file on the CPU. */
-export async function openLlamaCpp(path, { threads = 1, context = 2048, batch = 512 } = {}) {
+export async function openLlamaCpp(path, { threads = 1, context = 2048, batch = 512, sequences = 1 } = {}) {
   engine ??= await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error, maxThreads: 0 });
   const model = await engine.loadModel({ modelPath: path, useMmap: true });
-  const state = await model.createContext({ contextSize: context, batchSize: batch, threads, sequences: 1 });
-  const sequence = state.getSequence();
+  const state = await model.createContext({ contextSize: context, batchSize: batch, threads, sequences });
+  const all = Array.from({ length: sequences }, () => state.getSequence());
+  const [sequence] = all;
   return {
     model,
     sequence,
+    sequences: all,
+    /** Bytes of weights, and of what the context holds besides. */
+    bytes: { weights: model.size, state: state.stateSize },
     tokenize: (text) => [...model.tokenize(text)],
     /** `count` tokens after `tokens`, the likeliest each time. */
     async greedy(tokens, count) {

@@ -72,12 +72,14 @@ async function runBench(flags: BenchFlags): Promise<void> {
   if (tasks !== undefined) return await runBenchTasks({ ...flags, tasks });
   if ([architectures, steps, learningRate, seed].some((value) => value !== undefined))
     throw new InputError('--architectures, --steps, --learning-rate and --seed go with --tasks');
-  const { model, weights, threads, prefill, decode, batch, rounds, revision, offline } = flags;
+  const { model, weights, backend, threads, tokenizer, adapter, prefill, decode, batch, rounds, revision, offline } =
+    flags;
   const lengths = flags.lengths ?? (flags.long ? long : flags.curve || flags.svg ? usual : []);
   const line = new ProgressLine(flags.quiet);
   try {
     const result = await bench(model, {
       weights,
+      backend,
       prefill,
       decode,
       batch,
@@ -85,6 +87,8 @@ async function runBench(flags: BenchFlags): Promise<void> {
       lengths,
       signal: interruptSignal(),
       ...(threads !== undefined && { threads }),
+      ...(tokenizer !== undefined && { tokenizer }),
+      ...(adapter !== undefined && { adapter }),
       ...(revision !== undefined && { revision }),
       ...(offline !== undefined && { offline }),
       onProgress: (what) => line.show(what),

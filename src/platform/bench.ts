@@ -1,15 +1,17 @@
 import { availableParallelism, cpus } from 'node:os';
 import type { WeightFormat } from '../core/backend.ts';
 import { InputError, UnsupportedError } from '../core/errors.ts';
-import { plan } from '../core/plan.ts';
 import { Random } from '../core/random.ts';
-import { input, leaf } from '../core/trace.ts';
-import { linear } from '../ops/linear.ts';
 import type { Model } from '../runtime/model.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
-import { type LoadOptions, load, makeBackend } from './node-load.ts';
+import { measureBandwidth } from './machine-limits.ts';
+import { type LoadOptions, load } from './node-load.ts';
 
-export interface BenchOptions extends Pick<LoadOptions, 'threads' | 'weights' | 'signal' | 'revision' | 'offline'> {
+export interface BenchOptions
+  extends Pick<
+    LoadOptions,
+    'threads' | 'weights' | 'backend' | 'tokenizer' | 'adapter' | 'signal' | 'revision' | 'offline'
+  > {
   /** Tokens of the prompt. Default 512. */
   readonly prefill?: number;
   /** Tokens generated. Default 64. */
@@ -60,6 +62,9 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
   refuseUnknownOptions(options, [
     'threads',
     'weights',
+    'backend',
+    'tokenizer',
+    'adapter',
     'signal',
     'revision',
     'offline',
@@ -200,32 +205,4 @@ async function costsAt(
     session.dispose();
   }
   return costs;
-}
-
-/** Rows and columns of a matrix of 128 MB: more than caches hold. */
-const [ROWS, COLUMNS] = [16384, 2048];
-
-/** Bytes a second that products of one row with a large f32 matrix read. */
-async function measureBandwidth(threads: number): Promise<number> {
-  const backend = await makeBackend({ threads });
-  try {
-    const weights = backend.weights([{ name: 'w', shape: [ROWS, COLUMNS], format: 'f32', layout: 'linear' }]);
-    const random = new Random(2);
-    const piece = Float32Array.from({ length: 64 * COLUMNS }, () => random.uniform());
-    for (let row = 0; row < ROWS; row += 64) weights.write('w', piece, row * COLUMNS);
-    const w = leaf({ kind: 'parameter', name: 'w', initial: { kind: 'zeros' } }, [ROWS, COLUMNS]);
-    const y = linear(input('x', ['tokens', COLUMNS]), w);
-    const counts = { tokens: 1, segments: 1, outputs: 1 };
-    const executable = backend.compile(plan(new Map([['y', y]]), [], counts, backend.layout(weights)), weights, []);
-    let best = Infinity;
-    for (let n = 0; n < 12; n++) {
-      executable.input('x').set(piece.subarray(0, COLUMNS));
-      const start = performance.now();
-      await executable.run(counts, []);
-      best = Math.min(best, secondsSince(start));
-    }
-    return (4 * ROWS * COLUMNS) / best;
-  } finally {
-    backend.dispose();
-  }
 }
