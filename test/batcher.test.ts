@@ -8,8 +8,7 @@ import type { GenerateOptions } from '../src/runtime/generate.ts';
 import type { Model } from '../src/runtime/model.ts';
 import type { Session } from '../src/runtime/session.ts';
 import { byteTokenizer } from '../src/tokenizers/bytes.ts';
-import { goldenModel } from './assembled.ts';
-import { errorRatio, tolerance } from './tolerance.ts';
+import { goldenModel, goldenNames } from './assembled.ts';
 
 const wasm = await wasmBackend({ threads: 1, spawn: spawnThread });
 afterAll(() => wasm.dispose());
@@ -32,14 +31,17 @@ async function generate(session: Session, prompt: number[], options: GenerateOpt
   }
 }
 
-async function together(model: Model): Promise<{ sessions: Session[]; tokens: (readonly number[])[]; steps: number }> {
+async function together(
+  model: Model,
+  given = prompts,
+): Promise<{ sessions: Session[]; tokens: (readonly number[])[]; steps: number }> {
   const batcher = model.batcher();
-  const sessions = prompts.map(() => batcher.session());
+  const sessions = given.map(() => batcher.session());
   const tokens = await Promise.all(
     sessions.map(async (session, i) => {
       // Half of them join while the others are at work.
       if (i % 2 === 1) await new Promise((resolve) => setTimeout(resolve, i));
-      return await generate(session, prompts[i]!, optionsOf(i));
+      return await generate(session, given[i]!, optionsOf(i));
     }),
   );
   return { sessions, tokens, steps: batcher.steps };
@@ -59,14 +61,19 @@ describe('batcher', () => {
     expect(steps).toBeLessThan(all / 3);
   });
 
-  test.each(['mamba2', 'rwkv7-fla', 'llama'])('packed kernels give the logits of each alone: %s', async (name) => {
-    const model = await goldenModel(name, wasm, { tokenizer });
-    const { sessions, tokens } = await together(model);
+  test.each([
+    ...goldenNames.map((name) => [name, 'f32' as const] as const),
+    ...['mamba', 'rwkv7-fla', 'llama'].map((name) => [name, 'q8' as const] as const),
+    ['gla', 'q4' as const] as const,
+    ['mamba2', 'bf16' as const] as const,
+  ])('packed kernels give what each gives alone, bit for bit: %s in %s', async (name, weights) => {
+    const model = await goldenModel(name, wasm, { tokenizer, weights });
+    const few = prompts.slice(0, 12).map((prompt) => prompt.slice(0, 40).map((token) => token % model.vocabularySize));
+    const { sessions, tokens } = await together(model, few);
     for (const [i, session] of sessions.entries()) {
       const alone = model.session();
-      const logits = await alone.logitsOf([...prompts[i]!, ...tokens[i]!]);
-      expect(errorRatio(session.logits, logits.slice(-model.vocabularySize))).toBeLessThan(tolerance.model);
-      alone.dispose();
+      expect(tokens[i]).toEqual(await generate(alone, few[i]!, optionsOf(i)));
+      expect(session.state.save()).toEqual(alone.state.save());
     }
     model.dispose();
   });

@@ -60,6 +60,7 @@ export async function readSource(reader: Reader, source: Source, options: ReadOp
   const opened = openSource(source, { model, files, isStart: sequence.position === 0 });
   const checkpoint = readCheckpoint(sequence, files, opened.unit, options);
   const progress = (await checkpoint?.resume()) ?? { place: startOfSource, tokens: 0 };
+  if (progress.tokens > 0) options.onProgress?.(progress.tokens, progress.place.offset);
   const blocks = blocksOf(opened, progress.place);
   try {
     await readBlocks(reader, blocks, progress.tokens, checkpoint, options);
