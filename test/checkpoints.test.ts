@@ -2,10 +2,11 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { wasmBackend } from '../src/backends/wasm/index.ts';
 import { Random } from '../src/core/random.ts';
 import { spawnThread } from '../src/platform/node.ts';
+import { byteTokenizer } from '../src/tokenizers/bytes.ts';
 import { goldenModel } from './assembled.ts';
 
 const wasm = await wasmBackend({ threads: 1, spawn: spawnThread });
-const mamba = await goldenModel('mamba', wasm);
+const mamba = await goldenModel('mamba', wasm, { tokenizer: byteTokenizer() });
 afterAll(() => {
   mamba.dispose();
   wasm.dispose();
@@ -59,6 +60,20 @@ describe('checkpoints', () => {
     expect(fork.checkpoints.rewind('two')).toBe(2);
     await session.state.restore(fork.state.save());
     expect(session.checkpoints.list).toEqual([]);
+  });
+
+  test('turns are kept where generations end', async () => {
+    const session = mamba.session({ checkpoints: { turns: true } });
+    await session.read([1, 2]);
+    for (let turn = 0; turn < 2; turn++)
+      for await (const _ of session.generate([5, 6], { maxTokens: 3, temperature: 0 }));
+    expect(session.checkpoints.list).toEqual([{ position: 7 }, { position: 12 }]);
+    const fork = session.fork();
+    expect(session.checkpoints.rewind(11)).toBe(7);
+    const again: number[] = [];
+    for await (const _ of session.generate([5, 6], { maxTokens: 3, temperature: 0, onToken: (t) => again.push(t) }));
+    expect(session.state.save()).toEqual(fork.state.save());
+    expect(() => mamba.session({ checkpoints: { turn: true } as never })).toThrow(/did you mean turns/);
   });
 
   test.each([[{ every: 0 }], [{ capacity: 0 }], [{ capacity: 1.5 }]])('%j is refused', (checkpoints) => {

@@ -293,7 +293,11 @@ describe('convert', () => {
   });
 });
 
-describe.each(['README.md', 'docs/tasks.md', 'docs/training.md'])('%s', (page) => {
+const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)].filter(
+  (page) => page.endsWith('.md') && readFileSync(join(root, page), 'utf8').includes('<!-- example: '),
+);
+
+describe.each(pages)('%s', (page) => {
   const markdown = readFileSync(join(root, page), 'utf8');
   const examples = [...markdown.matchAll(/<!-- example: (\S+) -->\n```ts\n([\s\S]*?)```/g)].map(
     ([, name, code]) => [name!, code!] as const,

@@ -65,6 +65,28 @@ test('the table of classifiers is that of the results', () => {
   }
 });
 
+test('the table of sessions is that of the results', () => {
+  const result = (name: string) => JSON.parse(readFileSync(join(root, `bench/results/${name}.json`), 'utf8'));
+  const page = readFileSync(join(root, 'docs/sessions.md'), 'utf8');
+  const count = (n: number) => n.toLocaleString('en-US');
+  const endless = result('endless');
+  const all = (name: 'speed' | 'least' | 'most') => endless.tenths.map((tenth: Record<string, number>) => tenth[name]);
+  expect(page).toContain(`| ${count(endless.tokens)} tokens piped`);
+  expect(page).toContain(`${Math.min(...all('least'))} to ${Math.max(...all('most'))} MB resident`);
+  expect(page).toContain(
+    `${count(Math.min(...all('speed')))} to ${count(Math.max(...all('speed')))} tokens a CPU second`,
+  );
+  const { questions, tokens, seconds } = result('ask');
+  expect(page).toContain(`| ${questions} questions about a document of ${count(tokens)} tokens`);
+  expect(page).toContain(`read in ${seconds.reading.toFixed(1)} s, asked in ${seconds.asking.toFixed(2)} s`);
+  const { sessions, same, ratio } = result('batcher');
+  expect(page).toContain(`| ${same} the same as alone; ${ratio.toFixed(2)} times as fast as one at a time`);
+  expect(same).toBe(sessions);
+  const crash = result('crash');
+  expect(page).toContain(`| ${crash.kills} × \`kill -9\``);
+  expect([crash.same, crash.partial]).toEqual([true, 0]);
+});
+
 test('decision records are numbered without gaps', () => {
   const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
   expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));

@@ -26,8 +26,8 @@ interface Request {
  * Packs the steps of many sessions into one, which costs little more than one alone: every weight is read once for all.
  * Its sessions are used like any others, at the same time: whichever wait for a step when one begins take part in it. New
  * ones thus join between steps, and finished or cancelled ones are simply not there any more. Blocks of texts being read
- * take turns with next tokens, so that a long prompt does not hold up the others. Results are those of a session alone, up
- * to rounding: the kernels add in another order for several sequences.
+ * take turns with next tokens, so that a long prompt does not hold up the others. Results are those of a session alone, bit
+ * for bit: a row's products are added up in one order, however many rows there are.
  */
 export class Batcher {
   readonly #runner: Stepper;

@@ -1,4 +1,5 @@
 import { InputError } from '../core/errors.ts';
+import { refuseUnknownOptions } from './sampler.ts';
 import type { Sequence } from './sequence.ts';
 import type { State } from './state.ts';
 
@@ -7,6 +8,8 @@ export interface CheckpointsOptions {
   readonly capacity?: number;
   /** Keeps one every so many tokens; after the block that passes them, while reading. Default: only those marked. */
   readonly every?: number;
+  /** Keeps one where a generation ends. Default false. */
+  readonly turns?: boolean;
 }
 
 /** A place of a text that its session can go back to. */
@@ -21,13 +24,16 @@ export interface Checkpoint {
 export class Checkpoints {
   readonly capacity: number;
   readonly every: number;
+  readonly turns: boolean;
   readonly #sequence: Sequence;
   readonly #idle: () => void;
   #kept: { readonly label: string | undefined; readonly state: State }[] = [];
   #next: number;
 
   /** @param idle throws where the session is at work or disposed */
-  constructor(sequence: Sequence, idle: () => void, { capacity = 8, every = Infinity }: CheckpointsOptions = {}) {
+  constructor(sequence: Sequence, idle: () => void, options: CheckpointsOptions = {}) {
+    refuseUnknownOptions(options, ['capacity', 'every', 'turns']);
+    const { capacity = 8, every = Infinity, turns = false } = options;
     if (!Number.isInteger(capacity) || capacity < 1)
       throw new InputError(`checkpoints.capacity is ${capacity}: it must be a whole number from 1`);
     if (every !== Infinity && (!Number.isInteger(every) || every < 1))
@@ -36,6 +42,7 @@ export class Checkpoints {
     this.#idle = idle;
     this.capacity = capacity;
     this.every = every;
+    this.turns = turns;
     this.#next = every;
   }
 
@@ -85,6 +92,11 @@ export class Checkpoints {
   /** Tells that the session has moved on. */
   passed(): void {
     if (this.#sequence.position >= this.#next) this.#keep(undefined);
+  }
+
+  /** Tells that a generation has ended. */
+  turnEnded(): void {
+    if (this.turns && this.#kept.at(-1)?.state.position !== this.#sequence.position) this.#keep(undefined);
   }
 
   /** Keeps what another session kept: states never change, so both may have them. */

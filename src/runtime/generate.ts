@@ -129,6 +129,7 @@ async function* run(
   if (finishReason === 'length' && constraint?.isComplete && !constraint.canContinue) finishReason = 'complete';
   const rest = stops.found ? '' : stops.push(decoder.end()) + stops.end();
   if (stops.found) finishReason = 'stop';
+  session.checkpoints.turnEnded();
   if (rest) yield rest;
   return { finishReason, text: text + rest, tokens, ...(likeliest !== undefined && { logprobs }) };
 }

@@ -1,6 +1,6 @@
 import { widened } from './half';
-import { panelTimesRowBf16, panelTimesRowHalf, panelTimesRows, TILE } from './linear-tiles';
-import { partStart, partsOf, putTile, tileOf } from './product';
+import { panelsTimesRow, panelTimesRows, TILE } from './linear-tiles';
+import { partStart, partsOf, tileOf } from './product';
 import { share } from './rows';
 
 /** Bytes of x that may stay in the second-level cache while the panels pass. */
@@ -21,6 +21,12 @@ export function linear(args: usize, thread: i32, threads: i32): void {
   const tile = tileOf(thread);
   const parts = partsOf(rows, panels, threads, TILE, max(TILE, (CACHE / 4 / max(I, 1) / TILE) * TILE));
   const last = share(parts * panels, thread + 1, threads);
+  if (rows == 1 || (rows == 2 && format != 0)) {
+    const from = share(panels, thread, threads);
+    const to = share(panels, thread + 1, threads);
+    for (let r = 0; r < rows; r++) panelsTimesRow(args, r, <usize>load<u32>(args, 16), from, to, I, format, tile);
+    return;
+  }
   for (let unit = share(parts * panels, thread, threads); unit < last; unit++) {
     const p = unit % panels;
     const first = partStart(rows, unit / panels, parts, TILE);
@@ -28,15 +34,9 @@ export function linear(args: usize, thread: i32, threads: i32): void {
     const panel = <usize>load<u32>(args, 16) + ((<usize>(p * I)) << shift);
     if (format == 0) {
       panelTimesRows(args, first, end, panel, I, p << 3, tile);
-    } else if (end - first > 2) {
+    } else {
       expand(panel, scratch, I, format);
       panelTimesRows(args, first, end, scratch, I, p << 3, tile);
-    } else {
-      for (let r = first; r < end; r++) {
-        if (format == 1) panelTimesRowBf16(args, r, panel, I, tile);
-        else panelTimesRowHalf(args, r, panel, I, tile);
-        putTile(args, tile, r, r + 1, p << 3);
-      }
     }
   }
 }
