@@ -55,6 +55,16 @@ const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions =
 const losses = (records: readonly TrainRecord[]) => records.map(({ loss }) => loss);
 
 describe('train', () => {
+  test('a signal that is raised from outside ends it after the step in hand', async () => {
+    const controller = new AbortController();
+    const running = trainModel(small('ended', { steps: 300, checkpointEvery: 1000, signal: controller.signal }));
+    await running.next();
+    setTimeout(() => controller.abort(), 1);
+    const { records, result } = await run(running);
+    expect(result.interrupted).toBe(true);
+    expect(records.length).toBeLessThan(200);
+  });
+
   test('learns, writes a folder that loads, and logs every step', async () => {
     const { records, result } = await run(
       trainModel(small('first', { validation: [text], evaluateEvery: 4, steps: 40 })),

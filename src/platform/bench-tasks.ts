@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Backend } from '../core/backend.ts';
 import { InputError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
@@ -125,6 +126,7 @@ async function solve(
       const examples = Array.from({ length: batch }, () => task.make(random, least + random.integer(most - least + 1)));
       const { loss } = await learner.step(exampleParts(examples, together, batch), rate(step), ++step);
       onStep?.({ task: task.name, architecture: name, step, loss });
+      await setImmediate();
       const last = task.measured.at(-1)!;
       if (step % LOOK === 0 && (await accuracyAt(task.measured[0]!)) >= SOLVED && (await accuracyAt(last)) >= SOLVED)
         break;

@@ -1,5 +1,6 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { openSafetensors } from '../formats/safetensors.ts';
 import { type Progress, restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
 import type { Batches } from '../train/corpus.ts';
@@ -97,6 +98,8 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     if (record.evaluation?.isBest) await run.save();
     if (record.step % checkpointEvery === 0) await checkpoint();
     yield record;
+    // On one thread nothing else lets signals and timers through: Ctrl-C would wait for the next checkpoint.
+    await setImmediate();
   }
   await checkpoint();
   await writeCurves(output);
