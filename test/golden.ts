@@ -34,4 +34,7 @@ export function readTensors(path: string): Map<string, GoldenTensor> {
   return tensors;
 }
 
-export const goldenFolder = (name: string): string => new URL(`./goldens/${name}/`, import.meta.url).pathname;
+/** Where the fixtures are: RIVERRUN_GOLDENS names another folder of the same kind. */
+const goldens = process.env['RIVERRUN_GOLDENS'] ?? new URL('./goldens', import.meta.url).pathname;
+
+export const goldenFolder = (name: string): string => `${goldens}/${name}/`;

@@ -3,10 +3,11 @@ import type { Scope } from '../core/trace.ts';
 import { expr } from '../ops/expr.ts';
 import { linear } from '../ops/linear.ts';
 
-/** SwiGLU: W_down (silu(W_gate x) ⊙ W_up x), with inner width I. Shazeer 2020, arXiv 2002.05202. */
-export function gatedMlp(p: Scope, x: Tensor, D: number, I: number): Tensor {
+/** SwiGLU: W_down (silu(W_gate x) ⊙ W_up x), with inner width I; with biases where `bias`. Shazeer 2020, arXiv 2002.05202. */
+export function gatedMlp(p: Scope, x: Tensor, D: number, I: number, bias = false): Tensor {
   const normal = { kind: 'normal', std: 0.02 } as const;
-  const gate = linear(x, p('gate_proj.weight', [I, D], normal));
-  const up = linear(x, p('up_proj.weight', [I, D], normal));
-  return linear(expr`silu(${gate}) * ${up}`, p('down_proj.weight', [D, I], normal));
+  const project = (name: string, x: Tensor, outputs: number, inputs: number) =>
+    linear(x, p(`${name}.weight`, [outputs, inputs], normal), bias ? p(`${name}.bias`, [outputs]) : undefined);
+  const hidden = expr`silu(${project('gate_proj', x, I, D)}) * ${project('up_proj', x, I, D)}`;
+  return project('down_proj', hidden, D, I);
 }

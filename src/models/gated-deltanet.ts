@@ -27,13 +27,15 @@ export interface GatedDeltaNetConfig extends FlaConfig {
   readonly taps: number;
   /** Largest β: 2 lets the state's eigenvalues be negative (Grazzi et al. 2024). */
   readonly strength: number;
+  /** Whether the output is gated. */
+  readonly gated: boolean;
 }
 
 const normal = { kind: 'normal', std: 0.02 } as const;
 
 function mixer(
   p: Scope,
-  { D, H, G, K, Vh, taps, strength, epsilon }: GatedDeltaNetConfig,
+  { D, H, G, K, Vh, taps, strength, gated, epsilon }: GatedDeltaNetConfig,
   x: Tensor,
   { ends }: StepInputs,
 ): Tensor {
@@ -63,9 +65,10 @@ function mixer(
       ends,
     }),
   );
-  const z = reshape(linear(x, p('g_proj.weight', [H * Vh, D], normal)), ['tokens', H, Vh]);
-  const gated = expr`${rmsNorm(o, p('o_norm.weight', [Vh], { kind: 'ones' }), epsilon)} * silu(${z})`;
-  return linear(reshape(gated, ['tokens', H * Vh]), p('o_proj.weight', [D, H * Vh], normal));
+  const normed = rmsNorm(o, p('o_norm.weight', [Vh], { kind: 'ones' }), epsilon);
+  const gate = () => reshape(linear(x, p('g_proj.weight', [H * Vh, D], normal)), ['tokens', H, Vh]);
+  const y = gated ? expr`${normed} * silu(${gate()})` : normed;
+  return linear(reshape(y, ['tokens', H * Vh]), p('o_proj.weight', [D, H * Vh], normal));
 }
 
 export const gatedDeltaNet: Architecture<GatedDeltaNetConfig> = {
@@ -75,7 +78,6 @@ export const gatedDeltaNet: Architecture<GatedDeltaNetConfig> = {
   config(json) {
     const { reader: c, common } = readFlaConfig(json);
     c.only('use_short_conv', [true], 'q, k and v are convolved');
-    c.only('use_gate', [true], 'the output is gated');
     const G = c.integer('num_heads', 6);
     const K = c.integer('head_dim', 256);
     return {
@@ -86,6 +88,7 @@ export const gatedDeltaNet: Architecture<GatedDeltaNetConfig> = {
       Vh: Math.floor(K * c.number('expand_v', 2)),
       taps: c.integer('conv_size', 4),
       strength: c.boolean('allow_neg_eigval', false) ? 2 : 1,
+      gated: c.boolean('use_gate', true),
     };
   },
   vocabulary: ({ V }) => V,

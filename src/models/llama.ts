@@ -28,8 +28,8 @@ export interface LlamaConfig {
   readonly V: number;
   readonly epsilon: number;
   readonly frequencies: readonly number[];
-  /** Biases of q, k and v, and of the output. */
-  readonly bias: { readonly qkv: boolean; readonly out: boolean };
+  /** Biases of q, k and v, of the output, and of the MLP. */
+  readonly bias: { readonly qkv: boolean; readonly out: boolean; readonly mlp: boolean };
   /** Tokens that attention looks back, 0 for all. */
   readonly window: number;
   readonly tied: boolean;
@@ -50,7 +50,7 @@ function body(p: Scope, c: LlamaConfig, step: StepInputs): Tensor {
       const y = rmsNorm(mixed, p('post_attention_layernorm.weight', [c.D], ones), c.epsilon);
       return add(
         mixed,
-        p.in('mlp', (p) => gatedMlp(p, y, c.D, c.I)),
+        p.in('mlp', (p) => gatedMlp(p, y, c.D, c.I, c.bias.mlp)),
       );
     });
   }
@@ -71,7 +71,6 @@ export function llamaAttention(p: Scope, c: LlamaConfig, x: Tensor, step: StepIn
 /** Fields of the configuration that Llama's relatives share. */
 export function llamaConfig(c: ConfigReader): LlamaConfig {
   c.only('hidden_act', ['silu'], 'the MLP is SwiGLU');
-  c.only('mlp_bias', [false], 'the MLP has no biases');
   const D = c.integer('hidden_size');
   const H = c.integer('num_attention_heads');
   const K = c.integer('head_dim', D / H);
@@ -86,7 +85,7 @@ export function llamaConfig(c: ConfigReader): LlamaConfig {
     V: c.integer('vocab_size'),
     epsilon: c.positive('rms_norm_eps', 1e-6),
     frequencies: readRope(c, K),
-    bias: { qkv: bias, out: bias },
+    bias: { qkv: bias, out: bias, mlp: c.boolean('mlp_bias', false) },
     window: 0,
     tied: c.boolean('tie_word_embeddings', false),
   };

@@ -17,6 +17,6 @@ export const qwen2: Architecture<LlamaConfig> = {
     const windowed =
       c.boolean('use_sliding_window', false) && c.integer('max_window_layers', 0, 0) < c.integer('num_hidden_layers');
     if (windowed) c.only('use_sliding_window', [false], 'a window in some layers only is not built');
-    return { ...llamaConfig(c), bias: { qkv: true, out: false } };
+    return { ...llamaConfig(c), bias: { qkv: true, out: false, mlp: false } };
   },
 };

@@ -9,14 +9,16 @@ import { wkv4 } from '../ops/wkv4.ts';
 import type { Architecture } from './architecture.ts';
 import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
-import { type RwkvSizes, rwkvSizes } from './rwkv-shapes.ts';
+import { type RwkvSizes, rwkvSizes, shapeOf } from './rwkv-shapes.ts';
 
 /**
  * RWKV-4: an attention-free Transformer that runs as an RNN. Peng et al. 2023, arXiv 2305.13048, §3.
  *
- * T tokens · D width · F inner width of the channel mixing · V vocabulary
+ * T tokens · D width · A width of the time mixing · F inner width of the channel mixing · V vocabulary
  */
 export interface Rwkv4Config extends RwkvSizes {
+  /** Width of the time mixing: D, but for some of Hugging Face's configurations. */
+  readonly A: number;
   readonly epsilon: number;
   readonly tied: boolean;
   /** rwkv.cpp's files hold the decay as −e^w, already in the form that the recurrence takes. */
@@ -32,7 +34,7 @@ function body(p: Scope, c: Rwkv4Config, { tokens, ends }: StepInputs): Tensor {
       const y = normed(p, 'ln1', h, c.epsilon);
       const mixed = add(
         h,
-        p.in('attention', (p) => timeMix(p, y, ends)),
+        p.in('attention', (p) => timeMix(p, y, c.A, ends)),
       );
       const z = normed(p, 'ln2', mixed, c.epsilon);
       return add(
@@ -41,7 +43,8 @@ function body(p: Scope, c: Rwkv4Config, { tokens, ends }: StepInputs): Tensor {
       );
     });
   }
-  return normed(p, 'rwkv.ln_out', x, c.epsilon);
+  // The last norm keeps the default epsilon whatever the configuration says, as in Hugging Face's model.
+  return normed(p, 'rwkv.ln_out', x);
 }
 
 /** x μ + x_{t−1} (1 − μ). */
@@ -50,19 +53,19 @@ const lerp = (p: Scope, name: string, x: Tensor, before: Tensor): Tensor => {
   return expr`${x} * ${μ} + ${before} * (1 - ${μ})`;
 };
 
-function timeMix(p: Scope, x: Tensor, ends: Tensor): Tensor {
+function timeMix(p: Scope, x: Tensor, A: number, ends: Tensor): Tensor {
   const D = x.shape[1] as number;
   const before = previousToken(p, 'att_shift', x, ends);
-  const k = project(p, 'key', lerp(p, 'key', x, before), D);
-  const v = project(p, 'value', lerp(p, 'value', x, before), D);
-  const r = project(p, 'receptance', lerp(p, 'receptance', x, before), D);
-  const w = expr`-exp(${p('time_decay', [D], { kind: 'formula', value: ([i]) => -5 + 8 * (i! / Math.max(1, D - 1)) })})`;
-  const u = p('time_first', [D], { kind: 'formula', value: ([i]) => Math.log(0.3) + 0.5 * (((i! + 1) % 3) - 1) });
-  const wkv = p.carry('num', [D], (num) =>
-    p.carry('den', [D], (den) =>
+  const k = project(p, 'key', lerp(p, 'key', x, before), A);
+  const v = project(p, 'value', lerp(p, 'value', x, before), A);
+  const r = project(p, 'receptance', lerp(p, 'receptance', x, before), A);
+  const w = expr`-exp(${p('time_decay', [A], { kind: 'formula', value: ([i]) => -5 + 8 * (i! / Math.max(1, A - 1)) })})`;
+  const u = p('time_first', [A], { kind: 'formula', value: ([i]) => Math.log(0.3) + 0.5 * (((i! + 1) % 3) - 1) });
+  const wkv = p.carry('num', [A], (num) =>
+    p.carry('den', [A], (den) =>
       p.carry(
         'max',
-        [D],
+        [A],
         (max) => {
           const [y, nextNum, nextDen, nextMax] = wkv4({ k, v, w, u, num, den, max, ends });
           return [[[y, nextNum] as const, nextDen] as const, nextMax] as const;
@@ -90,6 +93,7 @@ export const rwkv4: Architecture<Rwkv4Config> = {
     const c = new ConfigReader(json);
     return {
       ...rwkvSizes(tensors),
+      A: shapeOf(tensors, /(^|\.)0\.(att|attention)\.key\.weight$/)[0]!,
       epsilon: c.positive('layer_norm_epsilon', 1e-5),
       tied: c.boolean('tie_word_embeddings', false),
       bakedDecay: json['format'] === 'rwkv.cpp',

@@ -9,6 +9,8 @@ const cases = [
   { axes: { I: 3, O: 63 }, segments: [2] },
   { axes: { I: 65, O: 3 }, segments: [3], optional: { bias: true } },
   { axes: { I: 64, O: 96 }, segments: [17], optional: { bias: true } },
+  // Rests of six columns, which are whole groups of one kind and not of the other.
+  { axes: { I: 70, O: 14 }, segments: [9] },
 ];
 
 /** y = W x + b, with W stored as rows of outputs [O, I] (PyTorch's Linear). */
@@ -88,6 +90,8 @@ export const outerSumOp: Op = {
     { axes: { I: 3, O: 63 }, segments: [5], patterns: { a: 'T O', b: 'T I' } },
     { axes: { I: 65, O: 1 }, segments: [1], patterns: { a: 'T O', b: 'T I' } },
     { axes: { I: 64, O: 48 }, segments: [33], patterns: { a: 'T O', b: 'T I' } },
+    { axes: { I: 6, O: 14 }, segments: [9], patterns: { a: 'T O', b: 'T I' } },
+    { axes: { I: 70, O: 22 }, segments: [9], patterns: { a: 'T O', b: 'T I' } },
   ],
 };
 

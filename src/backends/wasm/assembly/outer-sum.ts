@@ -28,7 +28,7 @@ export function groupColumns(args: usize, thread: i32, threads: i32): void {
         x += step;
         y += 32;
       }
-    } else if (width == 24) {
+    } else if (width == 24 && bytes == 24) {
       for (let t = 0; t < rows; t++) {
         v128.store(y, v128.load(x));
         store<u64>(y, load<u64>(x, 16), 16);
