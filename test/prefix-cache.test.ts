@@ -210,6 +210,12 @@ describe('states on disk', () => {
     expect((await read(new PrefixCache({ store }), first)).known).toBe(first.length);
   });
 
+  test('refuse options that there are not', () => {
+    expect(() => diskStates('states', { maxbytes: 1 } as never)).toThrow(
+      /unknown option maxbytes: did you mean maxBytes/,
+    );
+  });
+
   test('say so when the folder can not be made', async () => {
     const folder = newFolder();
     writeFileSync(join(folder, 'file'), '');

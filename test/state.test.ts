@@ -12,6 +12,7 @@ import { Random } from '../src/core/random.ts';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import { openSafetensors } from '../src/formats/safetensors.ts';
 import { load } from '../src/index.ts';
+import { architectures } from '../src/models/index.ts';
 import { spawnThread } from '../src/platform/node.ts';
 import { assemble, type Model } from '../src/runtime/model.ts';
 import type { Session } from '../src/runtime/session.ts';
@@ -267,6 +268,7 @@ describe('state', () => {
 test('a new process goes on as if nothing had been: every architecture, both backends', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'riverrun-continue-'));
   const expected: Record<string, { tokens: number[]; digest: string }> = {};
+  const types = new Set<string>();
   for (const name of goldenNames) {
     for (const [kind, backend] of [
       ['wasm', wasm],
@@ -275,6 +277,7 @@ test('a new process goes on as if nothing had been: every architecture, both bac
       const model = await goldenModel(name, backend);
       const session = model.session();
       await session.read(tokensOf(33, model.vocabularySize));
+      types.add(model.type);
       const file = `${name}@${kind}.state`;
       writeFileSync(join(folder, file), session.state.save());
       const tokens = await greedy(session, 10);
@@ -285,6 +288,8 @@ test('a new process goes on as if nothing had been: every architecture, both bac
   const program = new URL('./continuing.mjs', import.meta.url).pathname;
   const out = execFileSync(process.execPath, [program, folder, '10'], { encoding: 'utf8' });
   expect(JSON.parse(out)).toEqual(expected);
+  // The fixtures are of every architecture that there is.
+  for (const { type } of Object.values(architectures)) expect([...types]).toContain(type);
   rmSync(folder, { recursive: true });
 });
 

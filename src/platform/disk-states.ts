@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import type { StateKey, StateStore } from '../runtime/prefix-cache.ts';
+import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { explain, writeFileAtomically } from './node-file.ts';
 
 const fileName = ({ model, length, text }: StateKey): string => `${model}-${length}-${text}.state`;
@@ -11,7 +12,9 @@ const namePattern = /^([0-9a-f]{32})-(\d+)-[0-9a-f]{32}\.state$/;
  * States in a folder, for a `PrefixCache`: one file each, of `maxBytes` in all (default 1 GB), of which the longest unused
  * go first. Several processes may share it.
  */
-export function diskStates(folder: string, { maxBytes = 1e9 }: { maxBytes?: number } = {}): StateStore {
+export function diskStates(folder: string, options: { maxBytes?: number } = {}): StateStore {
+  refuseUnknownOptions(options, ['maxBytes']);
+  const { maxBytes = 1e9 } = options;
   if (!(maxBytes >= 0)) throw new InputError(`maxBytes is ${maxBytes}: it must be a number of bytes`);
   const pathOf = (key: StateKey) => join(folder, fileName(key));
   return {

@@ -1,6 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import { logSumExp } from '../ops/cross-entropy.ts';
 import type { Model } from '../runtime/model.ts';
+import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import type { Session } from '../runtime/session.ts';
 
 /** A question to a model whose answer is known. */
@@ -32,8 +33,10 @@ export interface EvaluateOptions {
 export async function evaluate(
   model: Model,
   questions: AsyncIterable<Question> | Iterable<Question>,
-  { signal, onProgress }: EvaluateOptions = {},
+  options: EvaluateOptions = {},
 ): Promise<Accuracy> {
+  refuseUnknownOptions(options, ['signal', 'onProgress']);
+  const { signal, onProgress } = options;
   let [asked, right, surprise, endings] = [0, 0, 0, 0];
   for await (const question of questions) {
     signal?.throwIfAborted();

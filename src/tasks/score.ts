@@ -1,6 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import { logSumExp } from '../ops/cross-entropy.ts';
 import { Pace } from '../runtime/pause.ts';
+import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import type { Session } from '../runtime/session.ts';
 
 /** Tokens whose logits are held at a time. */
@@ -31,6 +32,7 @@ export async function score(
   source: Iterable<ArrayLike<number>> | AsyncIterable<ArrayLike<number>>,
   options: ScoreOptions = {},
 ): Promise<Score> {
+  refuseUnknownOptions(options, ['signal', 'onToken', 'onLogits']);
   session.model.expectTokens();
   const V = session.model.vocabularySize;
   const pace = new Pace();
