@@ -202,47 +202,57 @@ function bonus4(S: usize, row: i32): void {
 function delta2(S: usize, row: i32): void {
   const width = (<usize>K) << 2;
   const S0 = S + <usize>row * width;
-  const S1 = S0 + width;
   const at = (<usize>row) << 2;
-  let removed0 = dot(S0, a, K);
-  let removed1 = dot(S1, a, K);
-  for (let i = 0; i < tokens; i++) {
-    const kt = k + <usize>i * kStep;
-    const rt = r + <usize>i * rStep;
-    const wt = w + <usize>i * wStep;
-    const bt = b + <usize>i * bStep;
-    // Of the last token its own, whose sums nobody reads.
-    const next = a + <usize>min(i + 1, tokens - 1) * aStep;
-    const value = v + <usize>i * vStep + at;
-    const x0 = v128.load32_splat(value);
-    const x1 = v128.load32_splat(value, 4);
-    const z0 = f32x4.splat(removed0);
-    const z1 = f32x4.splat(removed1);
-    let y0 = f32x4.splat(0);
-    let y1 = y0;
-    let n0 = y0;
-    let n1 = y0;
-    for (let j: usize = 0; j < width; j += 16) {
-      const kj = v128.load(kt + j);
-      const bj = v128.load(bt + j);
-      const wj = v128.load(wt + j);
-      const s0 = madd(z0, bj, madd(x0, kj, f32x4.mul(v128.load(S0 + j), wj)));
-      const s1 = madd(z1, bj, madd(x1, kj, f32x4.mul(v128.load(S1 + j), wj)));
-      v128.store(S0 + j, s0);
-      v128.store(S1 + j, s1);
-      const rj = v128.load(rt + j);
-      y0 = madd(s0, rj, y0);
-      y1 = madd(s1, rj, y1);
-      const aj = v128.load(next + j);
-      n0 = madd(s0, aj, n0);
-      n1 = madd(s1, aj, n1);
-    }
-    const sums = sumRows(y0, y1, n0, n1);
-    store<f32>(y + <usize>i * yStep + at, f32x4.extract_lane(sums, 0));
-    store<f32>(y + <usize>i * yStep + at, f32x4.extract_lane(sums, 1), 4);
-    removed0 = f32x4.extract_lane(sums, 2);
-    removed1 = f32x4.extract_lane(sums, 3);
+  let removed = v128.shuffle<f32>(f32x4.splat(dot(S0, a, K)), f32x4.splat(dot(S0 + width, a, K)), 0, 4, 0, 4);
+  // Called from two places the inner loop stays a function: inside this one V8 would unroll it, and spill.
+  const final = tokens - 1;
+  for (let i = 0; i < final; i++) removed = deltaToken(S0, width, i, i + 1, at, removed);
+  deltaToken(S0, width, final, final, at, removed);
+}
+
+/** One token of two rows; returns what `next` removes in the first two lanes. */
+function deltaToken(S0: usize, width: usize, i: i32, next: i32, at: usize, removed: v128): v128 {
+  let kt = k + <usize>i * kStep;
+  let rt = r + <usize>i * rStep;
+  let wt = w + <usize>i * wStep;
+  let bt = b + <usize>i * bStep;
+  let an = a + <usize>next * aStep;
+  const value = v + <usize>i * vStep + at;
+  const x0 = v128.load32_splat(value);
+  const x1 = v128.load32_splat(value, 4);
+  const z0 = v128.shuffle<f32>(removed, removed, 0, 0, 0, 0);
+  const z1 = v128.shuffle<f32>(removed, removed, 1, 1, 1, 1);
+  let S1 = S0 + width;
+  let y0 = f32x4.splat(0);
+  let y1 = f32x4.splat(0);
+  let n0 = f32x4.splat(0);
+  let n1 = f32x4.splat(0);
+  for (const end = S1; S0 < end; S0 += 16) {
+    const kj = v128.load(kt);
+    const bj = v128.load(bt);
+    const wj = v128.load(wt);
+    const s0 = madd(z0, bj, madd(x0, kj, f32x4.mul(v128.load(S0), wj)));
+    v128.store(S0, s0);
+    const s1 = madd(z1, bj, madd(x1, kj, f32x4.mul(v128.load(S1), wj)));
+    v128.store(S1, s1);
+    const rj = v128.load(rt);
+    y0 = madd(s0, rj, y0);
+    y1 = madd(s1, rj, y1);
+    const aj = v128.load(an);
+    n0 = madd(s0, aj, n0);
+    n1 = madd(s1, aj, n1);
+    S1 += 16;
+    kt += 16;
+    rt += 16;
+    wt += 16;
+    bt += 16;
+    an += 16;
   }
+  const sums = sumRows(y0, y1, n0, n1);
+  const result = y + <usize>i * yStep + at;
+  store<f32>(result, f32x4.extract_lane(sums, 0));
+  store<f32>(result, f32x4.extract_lane(sums, 1), 4);
+  return v128.shuffle<f32>(sums, sums, 2, 3, 2, 3);
 }
 
 /**
