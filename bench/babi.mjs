@@ -17,7 +17,7 @@ const { values, positionals } = parseArgs({
 });
 const [task] = positionals;
 /** Steps of learning answers. */
-const steps = { 1: 300, 2: 400, 15: 800, 16: 1500 }[task];
+const steps = { 1: 800, 2: 1000, 15: 1600, 16: 1500 }[task];
 if (!steps) throw new Error('usage: node bench/babi.mjs 1|2|15|16');
 const work = values.work ?? mkdtempSync(join(tmpdir(), 'babi-'));
 const data = join(work, `babi${task}`);
@@ -41,7 +41,7 @@ cli(
   'train',
   ...flags({ ...sizes, data: join(data, 'train.txt'), steps: 10, batch: 8, length: 64, threads: 1, out: untaught }),
 );
-const settings = { steps, batch: 32, length: 384, 'learning-rate': 0.003, 'evaluate-every': 50, threads: 1 };
+const settings = { steps, batch: 32, length: 704, 'learning-rate': 0.003, 'evaluate-every': 100, threads: 1 };
 const end = cli(
   'finetune',
   ...flags({ model: untaught, data: join(data, 'train.jsonl'), ...settings, out: taught }),

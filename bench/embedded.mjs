@@ -1,5 +1,5 @@
 // The embedded models of one size beside each other, and the trained models of --models: held-out loss, parameters, speed and memory.
-// Speeds are the best of three rounds, in which the models take turns. Run it while nothing else runs.
+// Speeds are the best of two rounds, in which the models take turns. Run it while nothing else runs.
 //   node bench/embedded.mjs [--models ../shared/models] [--text ../shared/data/books/held-out.txt] [--out bench/results/embedded.json]
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const { values } = parseArgs({
   },
 });
 /** As in the trainings: windows, and tokens of each. */
-const [WINDOWS, LENGTH, ROUNDS] = [48, 512, 3];
+const [WINDOWS, LENGTH, ROUNDS] = [48, 512, 2];
 const text = readFileSync(values.text, 'utf8');
 const own = readdirSync('models').filter((name) => name.startsWith('books-'));
 const others = readdirSync(values.models).filter((name) => /^tiny-books-[a-z0-9]+$/.test(name));

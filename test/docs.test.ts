@@ -87,6 +87,18 @@ test('the table of sessions is that of the results', () => {
   expect([crash.same, crash.partial]).toEqual([true, 0]);
 });
 
+test('the table of embedded models is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/embedded.json'), 'utf8'));
+  const base = rows.find(({ model }: { model: string }) => model === 'books-mamba');
+  for (const { model, parameters, loss, prefill, decode, stateBytes } of rows) {
+    const [size, state] = [(parameters / 1e6).toFixed(2), (stateBytes / 1024).toFixed(0)];
+    const [reading, writing] = [(prefill / base.prefill).toFixed(2), (decode / base.decode).toFixed(2)];
+    expect(page).toContain(`| ${model} | ${size} | ${loss.toFixed(3)} |`);
+    expect(page).toContain(`| ${reading} | ${writing} | ${state} |`);
+  }
+});
+
 test('decision records are numbered without gaps', () => {
   const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
   expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));
