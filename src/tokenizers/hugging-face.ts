@@ -2,6 +2,7 @@ import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { FormatError, RiverrunError } from '../core/errors.ts';
 import { byteStream, checkToken, decodeBytes, type StreamDecoder, type Tokenizer } from './tokenizer.ts';
 import { type TokenizerFile, validateTokenizer } from './tokenizer-json.ts';
+import { unicodeWhiteSpace } from './white-space.ts';
 
 /** The fields of `tokenizer_config.json` that say how texts begin and end. */
 export interface TokenizerSettings {
@@ -27,7 +28,8 @@ export function huggingFaceTokenizer(
 ): Tokenizer {
   const file = validateTokenizer(json, name);
   try {
-    const tokenizer = new HuggingFaceTokenizer(new Library(file, settings), file, settings);
+    const library = new Library({ ...file, pre_tokenizer: unicodeWhiteSpace(file['pre_tokenizer']) }, settings);
+    const tokenizer = new HuggingFaceTokenizer(library, file, settings);
     // What the library only finds out when it works, such as a pattern that is no regular expression.
     tokenizer.decode(tokenizer.encode('A text, 123.'));
     return tokenizer;

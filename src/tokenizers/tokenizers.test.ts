@@ -40,6 +40,14 @@ describe.runIf(available).each(['gpt-neox-20b', 'gpt2'])('%s', (name) => {
     },
   );
 
+  test("white space is Unicode's, not JavaScript's: U+0085 is, U+FEFF is not", () => {
+    const expected = {
+      'gpt-neox-20b': [89, 41497, 340, 16643, 1182, 35762, 41497, 88, 16643, 16643, 87],
+      gpt2: [87, 171, 119, 123, 331, 126, 227, 1976, 27332, 119, 123, 171, 119, 123, 86, 126, 227, 126, 227, 85],
+    }[name];
+    expect(tokenizer.encode('x\ufeff y\u0085 z \ufeff\ufeffw\u0085\u0085v')).toEqual(expected);
+  });
+
   test('ends texts with <|endoftext|>', () => {
     expect(tokenizer.decode([tokenizer.endOfText!])).toBe('<|endoftext|>');
     expect(tokenizer.isSpecial(tokenizer.endOfText!)).toBe(true);
