@@ -22,4 +22,4 @@ export function unicodeWhiteSpace(preTokenizer: unknown): unknown {
 
 /** A pattern with `\s` and `\S` spelled out. */
 const spelled = (regex: string): string =>
-  regex.replace(/\\[\s\S]/g, (escape) => ({ '\\s': '\\p{White_Space}', '\\S': '\\P{White_Space}' })[escape] ?? escape);
+  regex.replace(/\\[\s\S]/g, (one) => ({ '\\s': '\\p{White_Space}', '\\S': '\\P{White_Space}' })[one] ?? one);
