@@ -315,3 +315,24 @@ describe.each(pages)('%s', (page) => {
     expect(output.length).toBeGreaterThan(40);
   });
 });
+
+test('every command line of the README and the docs has options that there are', () => {
+  const helps = new Map<string, string>();
+  const lines = pages.flatMap((page) =>
+    [...readFileSync(join(root, page), 'utf8').matchAll(/^\s*npx riverrun (.*)$/gm)].map(([, line]) => line!),
+  );
+  expect(lines.length).toBeGreaterThan(20);
+  for (const line of lines) {
+    // What is quoted or a remark is no option.
+    const words = line
+      .replace(/'[^']*'|"[^"]*"/g, '…')
+      .replace(/\s#.*$/, '')
+      .split(/\s+/);
+    const command = words[0] === 'state' ? words.slice(0, 2) : words.slice(0, 1);
+    const name = command.join(' ');
+    if (!helps.has(name)) helps.set(name, riverrun([...command, '--help']).stdout);
+    const help = helps.get(name)!;
+    expect(help, name).toMatch(`Usage: riverrun ${name} `);
+    for (const flag of words.filter((word) => /^--?[a-z]/.test(word))) expect(help, line).toContain(flag);
+  }
+});
