@@ -204,6 +204,7 @@ describe('what a configuration changes goes through GGUF', () => {
     );
     const path = join(folder, `${Object.keys(keys)[0]}.gguf`);
     writeFileSync(path, await bytes(encodeGguf({ ...metadata, ...more }, tensors)));
+    await checkpoint.close();
     const scaled = variant('llama', `scaled ${Object.keys(keys)[0]}`, linear);
     expect(errorRatio(await logitsOf(path, 'llama'), await logitsOf(scaled, 'llama'))).toBeLessThan(1e-6);
   });
