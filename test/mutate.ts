@@ -42,3 +42,18 @@ const faults: readonly Fault[] = [
     return Uint8Array.of(...bytes.subarray(0, at + 1 + random.integer(16)), ...bytes.subarray(at));
   },
 ];
+
+/** Bytes of the heap and of buffers, with what was not collected yet. */
+const heldBytes = (): number => {
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+};
+
+/** What reading a file may take: four times its length and 64 MB. Returns a check to be made after reading. */
+export function memoryLimit(length: number): () => void {
+  const before = heldBytes();
+  return () => {
+    const taken = heldBytes() - before;
+    if (taken > 4 * length + 64e6) throw new Error(`${taken} bytes were allocated for a file of ${length}`);
+  };
+}

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { mutate } from '../../test/mutate.ts';
+import { memoryLimit, mutate } from '../../test/mutate.ts';
 import { FormatError, InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { bytesSource } from './byte-source.ts';
@@ -280,14 +280,17 @@ test('10,000 damaged files are read or refused', async () => {
   const base = await written();
   const outcomes = { read: 0, refused: 0 };
   for (let i = 0; i < 10_000; i++) {
+    const damaged = mutate(base, random);
+    const checkMemory = memoryLimit(damaged.length);
     try {
-      const checkpoint = await open(mutate(base, random));
+      const checkpoint = await open(damaged);
       for (const name of checkpoint.tensors.keys()) await readTensor(checkpoint, name);
       outcomes.read++;
     } catch (error) {
       if (!(error instanceof FormatError || error instanceof UnsupportedError)) throw error;
       outcomes.refused++;
     }
+    checkMemory();
   }
   expect(outcomes.read).toBeGreaterThan(500);
   expect(outcomes.refused).toBeGreaterThan(3000);

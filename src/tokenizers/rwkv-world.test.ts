@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { memoryLimit } from '../../test/mutate.ts';
 import { FormatError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { byteTokenizer } from './bytes.ts';
@@ -112,12 +113,14 @@ test('10,000 damaged vocabularies give a tokenizer or a FormatError', () => {
       const at = random.integer(text.length);
       text = text.slice(0, at) + String.fromCharCode(random.integer(128)) + text.slice(at + random.integer(3));
     }
+    const checkMemory = memoryLimit(text.length);
     try {
       worldTokenizer(`${small.split('\n').slice(0, 250).join('\n')}\n${text}`);
       worked++;
     } catch (error) {
       expect(error).toBeInstanceOf(FormatError);
     }
+    checkMemory();
   }
   expect(worked).toBeGreaterThan(0);
 });

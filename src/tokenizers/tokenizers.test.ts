@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { memoryLimit } from '../../test/mutate.ts';
 import { FormatError, InputError, RiverrunError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { encodeStream } from './encode-stream.ts';
@@ -243,6 +244,7 @@ test('10,000 damaged tokenizer.json files give a tokenizer or one of our errors'
     } catch {
       continue;
     }
+    const checkMemory = memoryLimit(text.length);
     try {
       const tokenizer = huggingFaceTokenizer(json);
       tokenizer.decode(tokenizer.encode('abc de<s>'));
@@ -250,6 +252,7 @@ test('10,000 damaged tokenizer.json files give a tokenizer or one of our errors'
     } catch (error) {
       expect(error, `${text}\n${(error as Error).stack}`).toBeInstanceOf(RiverrunError);
     }
+    checkMemory();
   }
   expect(worked).toBeGreaterThan(100);
 });
