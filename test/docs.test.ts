@@ -87,6 +87,16 @@ test('the table of sessions is that of the results', () => {
   expect([crash.same, crash.partial]).toEqual([true, 0]);
 });
 
+test('the table of bAbI is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  for (const line of readFileSync(join(root, 'bench/results/babi.jsonl'), 'utf8').trim().split('\n')) {
+    const { task, steps, validation, test: found, seconds } = JSON.parse(line);
+    const [chosen, told] = [validation, found].map(({ accuracy }) => `${(100 * accuracy).toFixed(1)} %`);
+    const right = `${found.right} of ${found.questions}`;
+    expect(page).toContain(`| ${task} | ${steps} | ${chosen} | ${told} (${right}) | ${seconds} |`);
+  }
+});
+
 test('the table of embedded models is that of the results', () => {
   const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
   const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/embedded.json'), 'utf8'));

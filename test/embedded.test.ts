@@ -31,6 +31,21 @@ test.each([
   model.dispose();
 });
 
+test('babi-1 tells where somebody is', async () => {
+  const model = await load('babi-1', { threads: 1 });
+  const story = 'John went to the hallway.\nMary moved to the garden.\nJohn travelled to the kitchen.\nWhere is';
+  for (const [name, place] of [
+    ['John', ' kitchen'],
+    ['Mary', ' garden'],
+  ]) {
+    const pieces: string[] = [];
+    for await (const piece of model.session().generate(`${story} ${name}?`, { temperature: 0, maxTokens: 1 }))
+      pieces.push(piece);
+    expect(pieces.join('')).toBe(place);
+  }
+  model.dispose();
+});
+
 test.each(named(/^(?!tiny-)/))('%s is small, and says how it was made', (name) => {
   const folder = new URL(`${name}/`, models);
   const bytes = readdirSync(folder).reduce((sum, file) => sum + statSync(new URL(file, folder)).size, 0);
