@@ -54,7 +54,7 @@ const settings = {
   steps,
   batch: 32,
   length: 704,
-  'learning-rate': task === '15' ? 0.006 : 0.003,
+  'learning-rate': 0.003,
   'evaluate-every': 100,
   threads: 1,
 };
