@@ -103,96 +103,108 @@ function decays(args: usize, h: i32, t: i32, scratch: usize): void {
  * Four rows along the block: S ← S·w + v·k, y = S·r. K is a multiple of 4.
  */
 function rows4(S: usize, row: i32): void {
-  const width = (<usize>K) << 2;
-  const S0 = S + <usize>row * width;
-  const S1 = S0 + width;
-  const S2 = S1 + width;
-  const S3 = S2 + width;
   const at = (<usize>row) << 2;
-  for (let i = 0; i < tokens; i++) {
-    const kt = k + <usize>i * kStep;
-    const rt = r + <usize>i * rStep;
-    const wt = w + <usize>i * wStep;
-    const x = v128.load(v + <usize>i * vStep + at);
-    const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
-    const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
-    const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2);
-    const x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
-    let y0 = f32x4.splat(0);
-    let y1 = y0;
-    let y2 = y0;
-    let y3 = y0;
-    for (let j: usize = 0; j < width; j += 16) {
-      const kj = v128.load(kt + j);
-      const rj = v128.load(rt + j);
-      const wj = v128.load(wt + j);
-      let s = v128.load(S0 + j);
-      s = madd(x0, kj, f32x4.mul(s, wj));
-      v128.store(S0 + j, s);
-      y0 = madd(s, rj, y0);
-      s = v128.load(S1 + j);
-      s = madd(x1, kj, f32x4.mul(s, wj));
-      v128.store(S1 + j, s);
-      y1 = madd(s, rj, y1);
-      s = v128.load(S2 + j);
-      s = madd(x2, kj, f32x4.mul(s, wj));
-      v128.store(S2 + j, s);
-      y2 = madd(s, rj, y2);
-      s = v128.load(S3 + j);
-      s = madd(x3, kj, f32x4.mul(s, wj));
-      v128.store(S3 + j, s);
-      y3 = madd(s, rj, y3);
-    }
-    const sums = sumRows(y0, y1, y2, y3);
-    v128.store(y + <usize>i * yStep + at, sums);
+  const from = S + <usize>row * ((<usize>K) << 2);
+  // Called from two places the inner loop stays a function: inside this one V8 would unroll it, and spill.
+  rowsToken(from, 0, at);
+  for (let i = 1; i < tokens; i++) rowsToken(from, i, at);
+}
+
+/** One token of four rows. */
+function rowsToken(S0: usize, i: i32, at: usize): void {
+  const width = (<usize>K) << 2;
+  let kt = k + <usize>i * kStep;
+  let rt = r + <usize>i * rStep;
+  let wt = w + <usize>i * wStep;
+  let S1 = S0 + width;
+  let S2 = S1 + width;
+  let S3 = S2 + width;
+  const value = v + <usize>i * vStep + at;
+  const x0 = v128.load32_splat(value);
+  const x1 = v128.load32_splat(value, 4);
+  const x2 = v128.load32_splat(value, 8);
+  const x3 = v128.load32_splat(value, 12);
+  let y0 = f32x4.splat(0);
+  let y1 = f32x4.splat(0);
+  let y2 = f32x4.splat(0);
+  let y3 = f32x4.splat(0);
+  for (const end = S1; S0 < end; S0 += 16) {
+    const kj = v128.load(kt);
+    const wj = v128.load(wt);
+    const rj = v128.load(rt);
+    let s = madd(x0, kj, f32x4.mul(v128.load(S0), wj));
+    v128.store(S0, s);
+    y0 = madd(s, rj, y0);
+    s = madd(x1, kj, f32x4.mul(v128.load(S1), wj));
+    v128.store(S1, s);
+    y1 = madd(s, rj, y1);
+    s = madd(x2, kj, f32x4.mul(v128.load(S2), wj));
+    v128.store(S2, s);
+    y2 = madd(s, rj, y2);
+    s = madd(x3, kj, f32x4.mul(v128.load(S3), wj));
+    v128.store(S3, s);
+    y3 = madd(s, rj, y3);
+    S1 += 16;
+    S2 += 16;
+    S3 += 16;
+    kt += 16;
+    rt += 16;
+    wt += 16;
   }
+  v128.store(y + <usize>i * yStep + at, sumRows(y0, y1, y2, y3));
 }
 
 /** The same, read before the writing and with the bonus. */
 function bonus4(S: usize, row: i32): void {
-  const width = (<usize>K) << 2;
-  const S0 = S + <usize>row * width;
-  const S1 = S0 + width;
-  const S2 = S1 + width;
-  const S3 = S2 + width;
   const at = (<usize>row) << 2;
-  for (let i = 0; i < tokens; i++) {
-    const kt = k + <usize>i * kStep;
-    const rt = r + <usize>i * rStep;
-    const wt = w + <usize>i * wStep;
-    const x = v128.load(v + <usize>i * vStep + at);
-    const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
-    const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
-    const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2);
-    const x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
-    let y0 = f32x4.splat(0);
-    let y1 = y0;
-    let y2 = y0;
-    let y3 = y0;
-    for (let j: usize = 0; j < width; j += 16) {
-      const kj = v128.load(kt + j);
-      const rj = v128.load(rt + j);
-      const wj = v128.load(wt + j);
-      let s = v128.load(S0 + j);
-      y0 = madd(s, rj, y0);
-      s = madd(x0, kj, f32x4.mul(s, wj));
-      v128.store(S0 + j, s);
-      s = v128.load(S1 + j);
-      y1 = madd(s, rj, y1);
-      s = madd(x1, kj, f32x4.mul(s, wj));
-      v128.store(S1 + j, s);
-      s = v128.load(S2 + j);
-      y2 = madd(s, rj, y2);
-      s = madd(x2, kj, f32x4.mul(s, wj));
-      v128.store(S2 + j, s);
-      s = v128.load(S3 + j);
-      y3 = madd(s, rj, y3);
-      s = madd(x3, kj, f32x4.mul(s, wj));
-      v128.store(S3 + j, s);
-    }
-    const once = v128.load32_splat(bonus + ((<usize>i) << 2));
-    v128.store(y + <usize>i * yStep + at, madd(once, x, sumRows(y0, y1, y2, y3)));
+  const from = S + <usize>row * ((<usize>K) << 2);
+  bonusToken(from, 0, at);
+  for (let i = 1; i < tokens; i++) bonusToken(from, i, at);
+}
+
+/** One token of four rows. */
+function bonusToken(S0: usize, i: i32, at: usize): void {
+  const width = (<usize>K) << 2;
+  let kt = k + <usize>i * kStep;
+  let rt = r + <usize>i * rStep;
+  let wt = w + <usize>i * wStep;
+  let S1 = S0 + width;
+  let S2 = S1 + width;
+  let S3 = S2 + width;
+  const value = v + <usize>i * vStep + at;
+  const x0 = v128.load32_splat(value);
+  const x1 = v128.load32_splat(value, 4);
+  const x2 = v128.load32_splat(value, 8);
+  const x3 = v128.load32_splat(value, 12);
+  let y0 = f32x4.splat(0);
+  let y1 = f32x4.splat(0);
+  let y2 = f32x4.splat(0);
+  let y3 = f32x4.splat(0);
+  for (const end = S1; S0 < end; S0 += 16) {
+    const kj = v128.load(kt);
+    const wj = v128.load(wt);
+    const rj = v128.load(rt);
+    let s = v128.load(S0);
+    y0 = madd(s, rj, y0);
+    v128.store(S0, madd(x0, kj, f32x4.mul(s, wj)));
+    s = v128.load(S1);
+    y1 = madd(s, rj, y1);
+    v128.store(S1, madd(x1, kj, f32x4.mul(s, wj)));
+    s = v128.load(S2);
+    y2 = madd(s, rj, y2);
+    v128.store(S2, madd(x2, kj, f32x4.mul(s, wj)));
+    s = v128.load(S3);
+    y3 = madd(s, rj, y3);
+    v128.store(S3, madd(x3, kj, f32x4.mul(s, wj)));
+    S1 += 16;
+    S2 += 16;
+    S3 += 16;
+    kt += 16;
+    rt += 16;
+    wt += 16;
   }
+  const once = v128.load32_splat(bonus + ((<usize>i) << 2));
+  v128.store(y + <usize>i * yStep + at, madd(once, v128.load(value), sumRows(y0, y1, y2, y3)));
 }
 
 /**
