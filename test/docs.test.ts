@@ -109,6 +109,19 @@ test('the table of embedded models is that of the results', () => {
   }
 });
 
+test('the table of speeds beside llama.cpp is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { results } = JSON.parse(readFileSync(join(root, 'bench/results/llama-cpp.json'), 'utf8'));
+  for (const { shape, bits, speeds, ratios, limits } of results) {
+    const cells = Object.keys(speeds).map(
+      (kind) =>
+        `${speeds[kind].ours.best.toFixed(0)} : ${speeds[kind]['llama.cpp'].best.toFixed(0)} = ${ratios[kind].toFixed(2)}×`,
+    );
+    const share = `${(100 * limits.decodeOfBandwidth).toFixed(0)} %`;
+    expect(page).toContain(`| ${[shape, bits, ...cells, share].join(' | ')} |`);
+  }
+});
+
 test('decision records are numbered without gaps', () => {
   const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
   expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));
