@@ -1,6 +1,7 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { InputError } from '../core/errors.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import { type Progress, restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
 import type { Batches } from '../train/corpus.ts';
@@ -8,7 +9,7 @@ import type { Learner } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
 import type { ScheduleOptions } from '../train/schedule.ts';
 import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
-import { openFile, writeFileAtomically } from './node-file.ts';
+import { explain, openFile, writeFileAtomically } from './node-file.ts';
 
 /** What all trainings have to say about their steps. */
 export interface RunOptions extends Omit<ScheduleOptions, 'learningRate'> {
@@ -163,6 +164,10 @@ class Log {
       tokensPerSecond: Math.round(tokensPerSecond),
       evaluation,
     };
-    appendFileSync(this.#path, `${JSON.stringify(line)}\n`);
+    try {
+      appendFileSync(this.#path, `${JSON.stringify(line)}\n`);
+    } catch (cause) {
+      throw new InputError(explain(cause as NodeJS.ErrnoException, this.#path), { cause });
+    }
   }
 }

@@ -65,10 +65,11 @@ export async function* train(
     throw new InputError(`steps is ${steps}: it must be a whole number above 0`);
   const rate = makeSchedule(options, steps);
   let best = options.best;
-  let worse = 0;
+  // A training that goes on has had as many evaluations since its best as one that never ended.
+  let worse = best ? Math.floor(done / evaluateEvery) - Math.floor(best.step / evaluateEvery) : 0;
   let speed = 0;
   for (let step = done; step < steps; step++) {
-    if (signal?.aborted) return;
+    if (signal?.aborted || worse >= patience) return;
     const start = performance.now();
     const { loss, gradientNorm } = await learner.step(batches.parts(step), rate(step), step + 1);
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
@@ -98,7 +99,6 @@ export async function* train(
       ...(evaluated && { evaluation: evaluated }),
       best,
     };
-    if (worse >= patience) return;
   }
 }
 
