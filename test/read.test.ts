@@ -172,9 +172,11 @@ describe('a checkpoint file', () => {
     expect(seen[0]).toBeGreaterThan(20_000);
     expect(seen.at(-1)).toBe(bytes.length);
     expect(session.state.save()).toEqual(expected);
-    // Once more, there is nothing left to read.
+    // Once more, there is nothing left to read: only the place is told.
     const again = model.session();
-    await again.read(source(), { checkpointFile, onProgress: () => expect.unreachable() });
+    const told: number[] = [];
+    await again.read(source(), { checkpointFile, onProgress: (tokens) => told.push(tokens) });
+    expect(told).toEqual([bytes.length]);
     expect(again.state.save()).toEqual(expected);
   });
 
