@@ -190,6 +190,7 @@ for (const name of values.shapes.split(',')) {
       ratios: Object.fromEntries(kinds.map((kind) => [kind, best[`${kind} ours`] / best[`${kind} llama.cpp`]])),
       limits: {
         multiplyAddsPerSecond: rates.get(bits),
+        bandwidth,
         bytesPerToken: weights + state,
         decodeOfBandwidth:
           (best[`decode after ${contexts[0]} ours`] * (weights + state + contexts[0] * statePerToken)) / bandwidth,

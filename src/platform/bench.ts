@@ -1,4 +1,4 @@
-import { availableParallelism, cpus } from 'node:os';
+import { cpus } from 'node:os';
 import type { WeightFormat } from '../core/backend.ts';
 import { InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
@@ -79,8 +79,6 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
   for (const [option, value] of Object.entries({ prefill, decode, batch, rounds }))
     if (!Number.isSafeInteger(value) || value < 1)
       throw new InputError(`${option} is ${value}: it must be a whole number of at least 1`);
-  onProgress?.('measuring memory');
-  const bandwidth = await measureBandwidth(options.threads ?? Math.min(8, availableParallelism()));
   onProgress?.('loading');
   const start = performance.now();
   const model = await load(name, loading);
@@ -96,6 +94,10 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       decodeBest = Math.max(decodeBest, await decodeSpeed(model, tokens, decode, batch, options.signal));
     }
     const costs = await costsAt(model, lengths, random, options);
+    const peakBytes = 1024 * process.resourceUsage().maxRSS;
+    // Last, for the matrices that it takes are larger than many models.
+    onProgress?.('measuring memory');
+    const bandwidth = await measureBandwidth(model.threads);
     const bytes = model.bytesPerToken;
     const context = Math.min(prefill, CONTEXT) + decode / 2;
     const bytesPerToken = bytes.weights / batch + bytes.state + context * bytes.statePerToken;
@@ -110,7 +112,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       prefillTokensPerSecond: prefillBest,
       decodeTokensPerSecond: decodeBest,
       loadSeconds,
-      peakBytes: 1024 * process.resourceUsage().maxRSS,
+      peakBytes,
       bytesPerToken,
       bandwidth,
       bandwidthBound: bandwidth / bytesPerToken,
