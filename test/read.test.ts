@@ -222,6 +222,33 @@ describe('a checkpoint file', () => {
     await expect(model.session().read({ file }, { checkpointFile: plain })).rejects.toThrow(/\.state: /);
   });
 
+  test('of a document that was read to its end is refused for another, shorter or longer', async () => {
+    const [first, second] = [join(folder, 'first.txt'), join(folder, 'second.txt')];
+    const document = 'The old king had three sons.';
+    writeFileSync(first, document);
+    for (const other of [
+      'Another.',
+      'Another document altogether, and a longer one than the first.',
+      document.slice(0, 9),
+    ]) {
+      const [ofFile, ofText, ofTokens] = [newPath(), newPath(), newPath()];
+      writeFileSync(second, other);
+      const [ids, otherIds] = [document, other].map((one) => [...Buffer.from(one)]) as [number[], number[]];
+      await model.session().read({ file: first }, { checkpointFile: ofFile });
+      await model.session().read(document, { checkpointFile: ofText });
+      await model.session().read(ids, { checkpointFile: ofTokens });
+      for (const [source, checkpointFile] of [
+        [{ file: second }, ofFile],
+        [other, ofText],
+        [otherIds, ofTokens],
+      ] as const) {
+        const session = model.session();
+        await expect(session.read(source, { checkpointFile })).rejects.toThrow(/another/);
+        expect(session.position).toBe(0);
+      }
+    }
+  });
+
   test('survives the death of its process at any moment, ten times', { timeout: 120_000 }, async () => {
     const seeded = new Random(77);
     const { whole, digest, killed, left, partial } = await crash(10, 60_000, () => seeded.uniform());

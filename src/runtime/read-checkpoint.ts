@@ -1,7 +1,7 @@
 import { FormatError, InputError, UnsupportedError } from '../core/errors.ts';
 import { type Block, type SourcePlace, startOfSource } from './blocks.ts';
 import type { Sequence } from './sequence.ts';
-import type { Files, SourceUnit } from './source.ts';
+import type { Files, OpenSource } from './source.ts';
 import { checkState, State } from './state.ts';
 
 interface CheckpointOptions {
@@ -20,20 +20,20 @@ export interface ReadProgress {
 export function readCheckpoint(
   sequence: Sequence,
   files: Files | undefined,
-  unit: SourceUnit,
+  source: OpenSource,
   { checkpointFile, checkpointEvery = 8192 }: CheckpointOptions,
 ): ReadCheckpoint | undefined {
   if (!(checkpointEvery >= 1)) throw new InputError(`checkpointEvery is ${checkpointEvery}: it must be at least 1`);
   if (checkpointFile === undefined) return undefined;
   if (!files) throw new UnsupportedError(`there are no files here to keep ${checkpointFile} in: save session.state`);
-  return new ReadCheckpoint(sequence, files, unit, checkpointFile, checkpointEvery);
+  return new ReadCheckpoint(sequence, files, source, checkpointFile, checkpointEvery);
 }
 
 /** Keeps a file with the state of a session that is reading, and the place in the source that goes with it. */
 export class ReadCheckpoint {
   readonly #sequence: Sequence;
   readonly #files: Files;
-  readonly #unit: SourceUnit;
+  readonly #source: OpenSource;
   readonly #path: string;
   readonly #every: number;
   /** Tokens that the session held when it began with the source. */
@@ -41,10 +41,10 @@ export class ReadCheckpoint {
   #saved = 0;
   #last: { block: Block; tokens: number } | undefined;
 
-  constructor(sequence: Sequence, files: Files, unit: SourceUnit, path: string, every: number) {
+  constructor(sequence: Sequence, files: Files, source: OpenSource, path: string, every: number) {
     this.#sequence = sequence;
     this.#files = files;
-    this.#unit = unit;
+    this.#source = source;
     this.#path = path;
     this.#every = every;
     this.#start = sequence.position;
@@ -59,13 +59,21 @@ export class ReadCheckpoint {
     const { 'source.unit': unit, 'source.start': start, 'source.digest': digest } = state.notes;
     if (unit === undefined || digest === undefined)
       throw new FormatError(`${this.#path} is a state, but no checkpoint of reading: it names no place in a source`);
-    if (unit !== this.#unit)
-      throw new InputError(`${this.#path} is of a source read in ${unit}, and this one is read in ${this.#unit}`);
+    if (unit !== this.#source.unit)
+      throw new InputError(
+        `${this.#path} is of a source read in ${unit}, and this one is read in ${this.#source.unit}`,
+      );
     if (Number(start) !== this.#start)
       throw new InputError(
         `${this.#path} is of a reading begun after ${start} tokens, and this session has read ${this.#start}`,
       );
     const [offset, skip, tokens] = ['offset', 'skip', 'tokens'].map((name) => this.#count(state, name));
+    const { 'source.beginning': beginning } = state.notes;
+    const found = await this.#source.beginning(offset!);
+    if (beginning !== undefined && found !== undefined && found !== beginning)
+      throw new InputError(
+        `${this.#path} is of another source: this one begins with something else. Give the one that it was made of, or another checkpoint file`,
+      );
     this.#sequence.put(state);
     this.#saved = tokens!;
     return { place: { ...startOfSource, offset: offset!, skip: skip!, digest }, tokens: tokens! };
@@ -88,14 +96,16 @@ export class ReadCheckpoint {
     if (!this.#last) return;
     const { block, tokens } = this.#last;
     const { offset, skip, digest } = block.place();
-    const notes = {
-      'source.unit': this.#unit,
+    const notes: Record<string, string> = {
+      'source.unit': this.#source.unit,
       'source.start': String(this.#start),
       'source.offset': String(offset),
       'source.skip': String(skip),
       'source.digest': digest,
       'source.tokens': String(tokens),
     };
+    const beginning = await this.#source.beginning(offset);
+    if (beginning !== undefined) notes['source.beginning'] = beginning;
     await this.#files.write(this.#path, this.#sequence.snapshot().save({ notes }));
     this.#saved = tokens;
     this.#last = undefined;

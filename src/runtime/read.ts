@@ -58,7 +58,7 @@ export async function readSource(reader: Reader, source: Source, options: ReadOp
   if (isTokens(source)) for (let i = 0; i < source.length; i++) reader.check(source[i]!);
   if (options.cache) return await readThrough(options.cache, reader, source, options);
   const opened = openSource(source, { model, files, isStart: sequence.position === 0 });
-  const checkpoint = readCheckpoint(sequence, files, opened.unit, options);
+  const checkpoint = readCheckpoint(sequence, files, opened, options);
   const progress = (await checkpoint?.resume()) ?? { place: startOfSource, tokens: 0 };
   if (progress.tokens > 0) options.onProgress?.(progress.tokens, progress.place.offset);
   const blocks = blocksOf(opened, progress.place);

@@ -1,3 +1,4 @@
+import { Digest } from '../core/digest.ts';
 import { InputError, UnsupportedError } from '../core/errors.ts';
 import { type EncodedPiece, encodePieces } from '../tokenizers/encode-stream.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizers/tokenizer.ts';
@@ -47,7 +48,15 @@ export interface OpenSource {
   readonly unit: SourceUnit;
   /** Its pieces from a place between two pieces on. */
   from(offset: number): AsyncGenerator<Piece>;
+  /**
+   * Digest of its first units, BEGINNING at most, by which it is known again; nothing of a stream, which can be read only once.
+   * InputError when it ends before `offset` units.
+   */
+  beginning(offset: number): Promise<string | undefined>;
 }
+
+/** Units by which a source is known again. */
+const BEGINNING = 4096;
 
 /** What reading text needs of its surroundings. */
 export interface Surroundings {
@@ -65,16 +74,58 @@ export function isTokens(source: Source): source is ArrayLike<number> {
 
 /** Finds out what kind of source it is; nothing is read yet. */
 export function openSource(source: Source, surroundings: Surroundings): OpenSource {
-  if (isTokens(source)) return { unit: 'tokens', from: (offset) => tokensFrom(source, offset) };
+  if (isTokens(source))
+    return {
+      unit: 'tokens',
+      from: (offset) => tokensFrom(source, offset),
+      beginning: async (offset) => {
+        if (offset > source.length) throw tooShort(offset - source.length);
+        return new Digest().words(Int32Array.from(tokensBefore(source, Math.min(offset, BEGINNING)))).hex();
+      },
+    };
   const { model, files, isStart } = surroundings;
   const { tokenizer } = model;
   const encode: Encode = (text, offset) => encoded(tokenizer, text, { addSpecialTokens: isStart && offset === 0 });
   if (typeof source === 'object' && 'file' in source) {
     if (!files) throw new UnsupportedError(`there are no files here to read ${source.file} from: read a stream`);
-    return { unit: 'bytes', from: (offset) => fileFrom(source.file, offset, files, encode) };
+    return {
+      unit: 'bytes',
+      from: (offset) => fileFrom(source.file, offset, files, encode),
+      beginning: (offset) => fileBeginning(source.file, offset, files),
+    };
   }
   const chunks = typeof source === 'string' || source instanceof Uint8Array ? [source] : source;
-  return { unit: 'characters', from: (offset) => textFrom(chunksOf(chunks), offset, encode) };
+  return {
+    unit: 'characters',
+    from: (offset) => textFrom(chunksOf(chunks), offset, encode),
+    beginning: async (offset) => {
+      if (typeof source !== 'string') return undefined;
+      if (offset > source.length) throw tooShort(offset - source.length);
+      return new Digest().text(source.slice(0, Math.min(offset, BEGINNING))).hex();
+    },
+  };
+}
+
+const tokensBefore = (source: ArrayLike<number>, end: number): number[] =>
+  Array.prototype.slice.call(source, 0, end) as number[];
+
+async function fileBeginning(path: string, offset: number, files: Files): Promise<string> {
+  const first = await bytesOf(path, 0, Math.min(offset, BEGINNING), files);
+  if (offset > 0 && (await bytesOf(path, offset - 1, 1, files)).length === 0)
+    throw new InputError(
+      `${path} ends before byte ${offset}, where reading is to go on: it is another file, or it changed`,
+    );
+  return new Digest().words(Int32Array.from(first)).hex();
+}
+
+/** Up to `count` bytes of a file. */
+async function bytesOf(path: string, offset: number, count: number, files: Files): Promise<number[]> {
+  const bytes: number[] = [];
+  for await (const chunk of files.open(path, offset)) {
+    for (let i = 0; i < chunk.length && bytes.length < count; i++) bytes.push(chunk[i]!);
+    if (bytes.length >= count) break;
+  }
+  return bytes;
 }
 
 type Encode = (text: AsyncIterable<string>, offset: number) => AsyncGenerator<EncodedPiece>;
