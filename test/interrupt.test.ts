@@ -116,12 +116,17 @@ test.each([
 
 test('state save and load: a text goes on as if it had not been broken off', () => {
   const run = (...args: string[]) =>
-    spawnSync(process.execPath, [main, ...args, '--model', 'books-mamba', '--threads', '1'], { encoding: 'utf8' });
+    spawnSync(process.execPath, [main, ...args, '--model', 'books-mamba', '--threads', '1'], {
+      encoding: 'utf8',
+      input: '',
+    });
   const out = join(folder, 'whole.state');
   const whole = run('generate', 'Once upon a time there was', '-t', '0', '-n', '12').stdout;
   expect(run('state', 'save', out, 'Once upon a time there was').stdout).toMatch(/KB after \d+ tokens/);
   expect(`Once upon a time there was${run('state', 'load', out, '-t', '0', '-n', '12').stdout}`).toBe(whole);
   const half = join(folder, 'half.state');
+  const empty = join(folder, 'empty.txt');
+  writeFileSync(empty, '');
   expect(run('state', 'save', half, 'Once', '--precision', 'f16', '--json').status).toBe(0);
   const refusals: readonly [string[], RegExp][] = [
     [['state', 'save', out, ''], /the text is empty/],
@@ -130,6 +135,11 @@ test('state save and load: a text goes on as if it had not been broken off', () 
     [['state', 'save', out, 'x', '--file', book], /a text or --file, not both/],
     [['state', 'save', out, '--file', book], /is a state, but no checkpoint of reading/],
     [['state', 'load', book], /its header would be/],
+    [['state', 'save', out], /the text is empty/],
+    [['state', 'save', out, '--file', empty], /is empty: there is nothing to read/],
+    [['inspect', '--text', ''], /the text is empty/],
+    [['classify', '--labels', 'a,b'], /there is no text/],
+    [['embed'], /there is no text/],
     [['generate', 'x', '--save', join(folder, 'none', 'x.state')], /there is no such file or folder/],
     [['chat', '--template', 'world', '--session', join(folder, 'none', 'x')], /there is no such file or folder/],
   ];

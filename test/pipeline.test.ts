@@ -113,7 +113,8 @@ describe('text-generation', () => {
     [{ length_penalty: 2 }, /only with num_beams/],
     [{ num_beams: 2, stop_strings: 'x' }, /stop_strings does not go together/],
     [{ max_length: 3, max_new_tokens: 3 }, /give one of them/],
-    [{ num_beams: 2, streamer: {} }, /a streamer is told of one text/],
+    [{ streamer: {} }, /the streamer has no function put/],
+    [{ num_beams: 2, streamer: { put: () => {}, end: () => {} } }, /a streamer is told of one text/],
     [{ do_sample: true, top_p: 2 }, /topP is 2/],
   ])('%j is refused', async (options, message) => {
     await expect(write(prompt, options as never)).rejects.toThrow(message);

@@ -90,14 +90,18 @@ async function fineTuned(name: string): Promise<Model> {
   return await assemble({ config, checkpoint: await openSafetensors(bytesSource(bytes, name)) }, wasm);
 }
 
-/** The state of a mamba that has read ten tokens, as a file whose header is changed. */
-async function changed(change: (header: Record<string, never>) => void): Promise<Uint8Array> {
+/** The state of a mamba that has read ten tokens, as a file whose header is changed, its digest left out or kept. */
+async function changed(
+  change: (header: Record<string, Record<string, string>>) => void,
+  { keepsDigest = false } = {},
+): Promise<Uint8Array> {
   const session = mamba.session();
   await session.read(tokensOf(10, mamba.vocabularySize));
   const bytes = session.state.save();
   const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
   change(header);
+  if (!keepsDigest) delete header['__metadata__']?.digest;
   const text = new TextEncoder().encode(JSON.stringify(header));
   const result = new Uint8Array(8 + text.length + bytes.length - 8 - length);
   new DataView(result.buffer).setBigUint64(0, BigInt(text.length), true);
@@ -150,7 +154,7 @@ describe('refused is', () => {
     ['a position that is none', (h) => (h['__metadata__']!['position'] = '-1'), /position is "-1"/],
     ['an empty text with logits', (h) => (h['__metadata__']!['position'] = '0'), /has logits of a next token/],
   ])('%s', async (_, change, message) => {
-    await expect(State.load(await changed(change as never))).rejects.toThrow(message);
+    await expect(State.load(await changed(change))).rejects.toThrow(message);
   });
 
   test("a state whose tensors are not the model's", async () => {
@@ -168,6 +172,25 @@ describe('refused is', () => {
     await expect(State.load(bytes)).rejects.toThrow(/holds NaN at element \d+: the file is damaged/);
     for (const length of [0, 7, 100, bytes.length - 1])
       await expect(State.load(bytes.subarray(0, length))).rejects.toThrow(FormatError);
+  });
+
+  test.each(['f32', 'f16'] as const)('numbers that changed, anywhere, saved as %s', async (precision) => {
+    const session = mamba.session();
+    await session.read([1, 2, 3, 4]);
+    const bytes = session.state.save({ precision });
+    const header = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    const random = new Random(5);
+    for (let i = 0; i < 50; i++) {
+      const damaged = bytes.slice();
+      damaged[header + random.integer(bytes.length - header)]! ^= 1 << random.integer(8);
+      await expect(State.load(damaged)).rejects.toThrow(/damaged/);
+    }
+  });
+
+  test('a position that changed, unless who changed it left out the digest', async () => {
+    const change = (header: Record<string, Record<string, string>>) => (header['__metadata__']!['position'] = '5');
+    await expect(State.load(await changed(change, { keepsDigest: true }))).rejects.toThrow(/damaged/);
+    expect((await State.load(await changed(change))).position).toBe(5);
   });
 
   test('and the session that refused is as it was', async () => {

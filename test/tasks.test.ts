@@ -145,6 +145,19 @@ describe('documents', () => {
         .text,
     );
   });
+
+  test('are summarised, also where the model begins with a line break', async () => {
+    const base = await load('books-mamba2', { threads: 1 });
+    const text =
+      'Once upon a time there was a king who had three sons. The eldest went into the wide world to seek his fortune, and he came to a great forest.';
+    const prompt = '\n\nTL;DR:';
+    const plain = (await complete(base.session().generate(text + prompt, { temperature: 0, maxTokens: 20 }))).text;
+    expect(plain).toMatch(/^\n+\s*\S/);
+    const summary = await complete(summarize(base, text, { maxTokens: 20 }));
+    expect(summary.text).toBe(plain.replace(/^\n+/, '').split('\n')[0]);
+    expect(summary.finishReason).toBe('length');
+    base.dispose();
+  });
 });
 
 describe('labels', () => {

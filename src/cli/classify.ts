@@ -84,5 +84,14 @@ export function textsOf(given: readonly string[], signal: AbortSignal): readonly
   if (given.some((text) => text.trim() === '')) throw new InputError('a text is empty');
   if (given.length > 0) return given;
   if (process.stdin.isTTY) throw new InputError('there is no text: give some as arguments, or on standard input');
-  return standardInputLines(signal);
+  return givenLines(signal);
+}
+
+async function* givenLines(signal: AbortSignal): AsyncGenerator<string> {
+  let isEmpty = true;
+  for await (const line of standardInputLines(signal)) {
+    isEmpty = false;
+    yield line;
+  }
+  if (isEmpty) throw new InputError('there is no text: standard input has no line that is not empty');
 }

@@ -86,11 +86,13 @@ async function runSave(path: string, text: string | undefined, flags: SaveFlags)
     throw new InputError('there is no text: give one as an argument, with --file, or on standard input');
   await expectWritable(path);
   const size = file === undefined ? undefined : await sizeOf(file);
+  if (size === 0) throw new InputError(`${file} is empty: there is nothing to read`);
   const model = await loadModel(flags, signal);
   const line = new ProgressLine(quiet);
   try {
     const session = model.session();
     if (from !== undefined) await session.state.restore(await loadState(from, model));
+    const begin = session.position === 0 && model.hasTokenizer ? model.tokenizer.encode('').length : session.position;
     const source: Source = text ?? (file === undefined ? standardInput(signal) : { file });
     const onProgress: ReadOptions['onProgress'] = (tokens, place) =>
       line.show(`reading: ${tokens.toLocaleString('en-US')} tokens`, place, size);
@@ -104,7 +106,7 @@ async function runSave(path: string, text: string | undefined, flags: SaveFlags)
       failure = error;
     }
     line.clear();
-    if (session.position === 0) throw failure ?? new InputError('the text is empty: there is nothing to read');
+    if (session.position <= begin) throw failure ?? new InputError('the text is empty: there is nothing to read');
     if (checkpointFile === undefined) await saveState(path, session.state.save({ precision }));
     const { position } = session;
     const bytes = await sizeOf(path);

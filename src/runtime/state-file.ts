@@ -1,5 +1,6 @@
+import { Digest } from '../core/digest.ts';
 import { FormatError, UnsupportedError } from '../core/errors.ts';
-import { numberToFloat16 } from '../core/float16.ts';
+import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
 import { bytesSource } from '../formats/byte-source.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
@@ -13,6 +14,9 @@ const VERSION = 1;
 
 /** The tensor of the next token's logits, beside those named after the carried states. */
 const LOGITS = 'logits';
+
+/** The field by which damage is found. Who changes a state in another program may leave it out: then nothing is compared. */
+const DIGEST = 'digest';
 
 /** Notes of the caller are told from the format's own fields by this. */
 const NOTE = 'note.';
@@ -43,7 +47,8 @@ export function encodeState(contents: StateContents, precision: StatePrecision):
   const { model, position, logits, tensors, notes } = contents;
   const all = [...tensors].map(([name, { shape, values }]) => ({ name, shape, values }));
   if (logits) all.push({ name: LOGITS, shape: [logits.length], values: logits });
-  const metadata = {
+  const stored = all.map(({ name, shape, values }) => ({ name, shape, ...encodeNumbers(values, precision) }));
+  const metadata: Record<string, string> = {
     format: FORMAT,
     version: String(VERSION),
     'model.type': model.type,
@@ -54,19 +59,37 @@ export function encodeState(contents: StateContents, precision: StatePrecision):
     precision,
     ...Object.fromEntries(Object.entries(notes).map(([name, text]) => [`${NOTE}${name}`, text])),
   };
-  return safetensorsOf(
-    all.map(({ name, shape, values }) => ({ name, shape, ...encodeNumbers(values, precision) })),
-    metadata,
-  );
+  metadata[DIGEST] = digestOf(metadata, new Map(stored.map((tensor) => [tensor.name, tensor])));
+  return safetensorsOf(stored, metadata);
+}
+
+/** Digest of all that a state's file tells, in whatever order it does. */
+function digestOf(metadata: Readonly<Record<string, string>>, tensors: ReadonlyMap<string, StateTensor>): string {
+  const digest = new Digest();
+  const byName = <T>([a]: readonly [string, T], [b]: readonly [string, T]) => (a < b ? -1 : 1);
+  for (const [key, text] of Object.entries(metadata).sort(byName)) if (key !== DIGEST) digest.text(key).text(text);
+  for (const [name, { shape, values }] of [...tensors].sort(byName))
+    digest
+      .text(name)
+      .words(Int32Array.of(shape.length, ...shape))
+      .words(new Int32Array(values.buffer, values.byteOffset, values.length));
+  return digest.hex();
 }
 
 /** Numbers too large for f16 stay f32, tensor by tensor: infinity would ruin all that follows. */
-function encodeNumbers(values: Float32Array, precision: StatePrecision): { type: StatePrecision; data: Uint8Array } {
+function encodeNumbers(values: Float32Array, precision: StatePrecision): EncodedNumbers {
   if (precision === 'f16' && values.every((value) => Math.abs(value) < 65520)) {
     const halves = Uint16Array.from(values, numberToFloat16);
-    return { type: 'f16', data: new Uint8Array(halves.buffer) };
+    return { type: 'f16', data: new Uint8Array(halves.buffer), values: Float32Array.from(halves, float16ToNumber) };
   }
-  return { type: 'f32', data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+  return { type: 'f32', data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), values };
+}
+
+interface EncodedNumbers {
+  readonly type: StatePrecision;
+  readonly data: Uint8Array;
+  /** The numbers that `data` stands for. */
+  readonly values: Float32Array;
 }
 
 /** Reads a state's file: FormatError when it is damaged or none, UnsupportedError when it is of a newer version. */
@@ -81,7 +104,10 @@ export async function decodeState(bytes: Uint8Array, name: string): Promise<Stat
       `${name} is a state of format version ${version}; this riverrun reads up to ${VERSION}: update it`,
     );
   const position = wholeNumber(metadata, 'position', name);
-  const { [LOGITS]: logits, ...tensors } = Object.fromEntries(await readTensors(file));
+  const stored = await readTensors(file);
+  if (metadata[DIGEST] !== undefined && metadata[DIGEST] !== digestOf(metadata, stored))
+    throw new FormatError(`${name} is damaged: what it holds has another digest than the one that was saved with it`);
+  const { [LOGITS]: logits, ...tensors } = Object.fromEntries(stored);
   if (!logits === position > 0)
     throw new FormatError(
       `${name}: a state of ${position} tokens ${position > 0 ? 'has no logits' : 'has logits of a next token'}`,

@@ -17,13 +17,20 @@ export async function* summarize(
   source: Source,
   options: SummarizeOptions = {},
 ): AsyncGenerator<string, Generation, void> {
-  const { prompt = '\n\nTL;DR:', onProgress, ...given } = options;
+  const { prompt = '\n\nTL;DR:', onProgress, maxTokens = 256, ...given } = options;
   const session = model.session();
   try {
-    const generation = session.generate(prompt, { temperature: 0, stop: '\n', ...given });
+    let generation = session.generate(prompt, { temperature: 0, stop: '\n', maxTokens, ...given });
     await session.read(source, { signal: given.signal, onProgress });
     refuseEmpty(session, 'the text');
-    return yield* generation;
+    for (let left = maxTokens; ; ) {
+      const part = yield* generation;
+      left -= part.tokens.length;
+      // A line break before the first word ends nothing.
+      const isBlank = part.finishReason === 'stop' && given.stop === undefined && part.text.trim() === '';
+      if (!isBlank || left <= 0) return part;
+      generation = session.generate(undefined, { temperature: 0, stop: '\n', ...given, maxTokens: left });
+    }
   } finally {
     session.dispose();
   }

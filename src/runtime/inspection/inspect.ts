@@ -120,7 +120,9 @@ async function readAll(target: Inspected, source: Source, { signal }: InspectOpt
       );
     if (tokens.length > 0) blocks.push(tokens);
   }
-  if (total === 0) throw new InputError('there is nothing to inspect: the text is empty');
+  // A mark that begins every text is none of its own.
+  const begin = opened.unit !== 'tokens' && sequence.position === 0 ? model.tokenizer.encode('').length : 0;
+  if (total <= begin) throw new InputError('there is nothing to inspect: the text is empty');
   return blocks;
 }
 

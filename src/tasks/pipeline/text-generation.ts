@@ -42,6 +42,7 @@ export function textGenerator(model: Model): TextGenerator {
     options: TextGenerationOptions = {},
   ): Promise<unknown> => {
     checkGenerationOptions(options, ['return_full_text', 'add_special_tokens', 'streamer']);
+    checkStreamer(options.streamer);
     const { return_full_text: isFull = true } = options;
     if (typeof input === 'string')
       return (await continuations(model, input, options)).map((text) => ({
@@ -60,6 +61,14 @@ export function textGenerator(model: Model): TextGenerator {
     return all;
   };
   return generate as TextGenerator;
+}
+
+function checkStreamer(streamer: Streamer | undefined): void {
+  for (const method of ['put', 'end'] as const)
+    if (streamer && typeof streamer[method] !== 'function')
+      throw new InputError(
+        `the streamer has no function ${method}: it must have put(tokens) and end(), as TextStreamer has`,
+      );
 }
 
 const isChat = (input: readonly unknown[]): input is readonly Message[] =>
