@@ -22,6 +22,7 @@ export {
 export { type BenchOptions, type BenchResult, bench } from './platform/bench.ts';
 export { type BenchTasksOptions, benchTasks, type TaskResult } from './platform/bench-tasks.ts';
 export { type Converted, type ConvertOptions, convert } from './platform/convert.ts';
+export { type Device, device } from './platform/device.ts';
 export { diskStates } from './platform/disk-states.ts';
 export { type FinetuneOptions, finetune } from './platform/finetune.ts';
 export { embeddedModel, inspect, type LoadOptions, load } from './platform/node-load.ts';

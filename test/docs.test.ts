@@ -122,6 +122,14 @@ test('the table of speeds beside llama.cpp is that of the results', () => {
   }
 });
 
+test('the table of revectorized kernels is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { machine, rows } = JSON.parse(readFileSync(join(root, 'bench/results/revectorized.json'), 'utf8'));
+  expect(page).toContain(`in turns on Node ${machine.node.slice(1)}`);
+  for (const { shape, weights, reading, generating } of rows)
+    expect(page).toContain(`| ${shape} | ${weights} | ${reading.toFixed(2)} | ${generating.toFixed(2)} |`);
+});
+
 test('decision records are numbered without gaps', () => {
   const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
   expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));

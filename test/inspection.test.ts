@@ -12,8 +12,8 @@ import type { ProbedBlock } from '../src/runtime/inspection/probe.ts';
 import { probes } from '../src/runtime/inspection/probes.ts';
 import { RecurrenceProbe } from '../src/runtime/inspection/recurrence-probe.ts';
 import { score } from '../src/tasks/score.ts';
+import { setting } from '../src/verification/op-cases.ts';
 import { goldenModel, goldenNames } from './assembled.ts';
-import { setting } from './op-cases.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
 const wasm = await wasmBackend({ threads: 1 });

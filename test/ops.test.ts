@@ -10,7 +10,7 @@ import { expr, sumTo } from '../src/ops/expr.ts';
 import { gradients } from '../src/ops/gradients.ts';
 import { ops } from '../src/ops/index.ts';
 import { spawnThread } from '../src/platform/node.ts';
-import { evaluate, runSetting, setting } from './op-cases.ts';
+import { evaluate, runSetting, setting } from '../src/verification/op-cases.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
 const f64 = referenceBackend('f64');

@@ -5,7 +5,7 @@ import { Random } from '../src/core/random.ts';
 import { elementCount } from '../src/core/shape.ts';
 import { type Carry, input, leaf } from '../src/core/trace.ts';
 import { recurrence } from '../src/ops/recurrence.ts';
-import { evaluate } from './op-cases.ts';
+import { evaluate } from '../src/verification/op-cases.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
 const [T, H, K, V] = [7, 2, 4, 3];

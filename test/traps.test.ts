@@ -17,9 +17,9 @@ import { expr } from '../src/ops/expr.ts';
 import { recurrence } from '../src/ops/recurrence.ts';
 import { traceModel } from '../src/runtime/graph.ts';
 import { assemble, type Model } from '../src/runtime/model.ts';
+import { evaluate } from '../src/verification/op-cases.ts';
 import { goldenModel } from './assembled.ts';
 import { type GoldenTensor, goldenFolder, readTensors } from './golden.ts';
-import { evaluate } from './op-cases.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
 /*

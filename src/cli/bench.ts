@@ -72,14 +72,15 @@ async function runBench(flags: BenchFlags): Promise<void> {
   if (tasks !== undefined) return await runBenchTasks({ ...flags, tasks });
   if ([architectures, steps, learningRate, seed].some((value) => value !== undefined))
     throw new InputError('--architectures, --steps, --learning-rate and --seed go with --tasks');
-  const { model, weights, backend, threads, tokenizer, adapter, prefill, decode, batch, rounds, revision, offline } =
-    flags;
+  const { model, weights, backend, revectorize, threads, tokenizer, adapter, revision, offline } = flags;
+  const { prefill, decode, batch, rounds } = flags;
   const lengths = flags.lengths ?? (flags.long ? long : flags.curve || flags.svg ? usual : []);
   const line = new ProgressLine(flags.quiet);
   try {
     const result = await bench(model, {
       weights,
       backend,
+      revectorize,
       prefill,
       decode,
       batch,
@@ -104,7 +105,7 @@ async function runBench(flags: BenchFlags): Promise<void> {
 function report(result: BenchResult): string {
   const { decodeTokensPerSecond: decode, bandwidthBound: bound, costs } = result;
   const lines = [
-    `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.backend}, ${result.threads} threads`,
+    `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.backend}${result.machine.isRevectorized ? ', revectorized' : ''}, ${result.threads} threads`,
     `prefill    ${result.prefillTokensPerSecond.toFixed(0)} tokens/s`,
     `decode     ${decode.toFixed(1)} tokens/s: ${((100 * decode) / bound).toFixed(0)} % of what memory allows (${bound.toFixed(0)}: ${formatBytes(result.bytesPerToken)} a token at ${formatBytes(result.bandwidth)}/s)`,
     `load       ${result.loadSeconds.toFixed(2)} s`,

@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { InputError } from '../core/errors.ts';
+import { device } from '../platform/device.ts';
 import { openFile, writeFileAtomically } from '../platform/node-file.ts';
 import { inspect } from '../platform/node-load.ts';
 import type { InspectOptions } from '../runtime/inspection/inspect.ts';
@@ -12,6 +13,7 @@ import { interruptSignal, loadModel, ProgressLine, print, standardInput } from '
 
 interface InspectFlags extends ModelFlags {
   readonly tensors?: boolean;
+  readonly device?: boolean;
   readonly text?: string;
   readonly file?: string;
   readonly html?: string;
@@ -28,6 +30,7 @@ export function inspectCommand(): Command {
     )
     .argument('[model]', 'folder, checkpoint file, hub id (org/name) or embedded model; also as --model')
     .option('--tensors', 'list every tensor')
+    .option('--device', 'instead, say what models compute with on this machine')
     .option('--text <text>', 'show what the model does with this text')
     .option('--file <path>', 'the same with a UTF-8 text file; - for standard input')
     .option('--html <file>', 'with a text: write a page of heat maps that any browser opens')
@@ -59,9 +62,23 @@ async function runInspect(given: string | undefined, flags: InspectFlags, comman
   if (given !== undefined && isNamed) throw new InputError(`two models are named: ${given} and ${flags.model}`);
   const model = given ?? flags.model;
   const hasText = flags.text !== undefined || flags.file !== undefined;
-  const ofTexts = ['html', 'layer', 'heads', 'maps', 'weights', 'threads', 'backend', 'tokenizer', 'adapter'].find(
-    (name) => command.getOptionValueSource(name) === 'cli',
-  );
+  const ofTexts = [
+    'html',
+    'layer',
+    'heads',
+    'maps',
+    'weights',
+    'threads',
+    'backend',
+    'revectorize',
+    'tokenizer',
+    'adapter',
+  ].find((name) => command.getOptionValueSource(name) === 'cli');
+  if (flags.device) {
+    if (given !== undefined || isNamed || hasText || ofTexts || flags.tensors)
+      throw new InputError('--device is of the machine: of the other options only --json goes with it');
+    return await inspectDevice(flags.json);
+  }
   if (!hasText && ofTexts) throw new InputError(`--${ofTexts} is for texts: give --text or --file`);
   if (hasText && flags.tensors)
     throw new InputError('--tensors is of models, --text and --file are of texts: one at a time');
@@ -75,6 +92,23 @@ async function runInspect(given: string | undefined, flags: InspectFlags, comman
     ...(revision !== undefined && { revision }),
   });
   await print(flags.json ? `${JSON.stringify(sizes)}\n` : report(sizes, flags.tensors === true));
+}
+
+async function inspectDevice(asJson = false): Promise<void> {
+  const found = await device();
+  if (asJson) {
+    await print(`${JSON.stringify(found)}\n`);
+    return;
+  }
+  const { cpu, arch, cores, memoryBytes, node, v8, threads, kernels, revectorization } = found;
+  const lines = [
+    `processor    ${cpu}, ${arch}, ${cores} cores`,
+    `memory       ${formatBytes(memoryBytes)}`,
+    `engine       Node ${node}, V8 ${v8}`,
+    `kernels      WebAssembly SIMD${kernels === 'relaxed' ? ', relaxed' : ''}, ${threads} threads unless told otherwise`,
+    `256 bits     ${revectorization.on ? 'on' : 'off'}: ${revectorization.reason}`,
+  ];
+  await print(`${lines.join('\n')}\n`);
 }
 
 /** Shows what a model does with a text: as a page, as JSON, or in the terminal. */

@@ -27,6 +27,7 @@ export interface ModelFlags {
   readonly weights: NonNullable<LoadOptions['weights']>;
   readonly threads?: number;
   readonly backend: NonNullable<LoadOptions['backend']>;
+  readonly revectorize: boolean;
   readonly tokenizer?: string;
   readonly adapter?: string;
   readonly revision?: string;
@@ -47,6 +48,7 @@ export const withModel = (command: Command): Command =>
     .addOption(
       new Option('--backend <name>', 'what computes').choices(['wasm', 'reference', 'reference-f64']).default('wasm'),
     )
+    .option('--no-revectorize', 'keep kernels to 128-bit operations: see inspect --device')
     .option(
       '--tokenizer <name>',
       "in the place of the model's own: bytes, a tokenizer.json, an rwkv_vocab.txt, or a folder",

@@ -85,12 +85,13 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
 /** Loads the model that the options name, with progress on standard error. */
 export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise<Model> {
-  const { model, weights, threads, backend, tokenizer, adapter, revision, offline, quiet } = flags;
+  const { model, weights, threads, backend, revectorize, tokenizer, adapter, revision, offline, quiet } = flags;
   const line = new ProgressLine(quiet);
   try {
     return await load(model, {
       weights,
       backend,
+      revectorize,
       signal,
       ...(threads !== undefined && { threads }),
       ...(tokenizer !== undefined && { tokenizer }),

@@ -6,11 +6,12 @@ import type { Model } from '../runtime/model.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { measureBandwidth } from './machine-limits.ts';
 import { type LoadOptions, load } from './node-load.ts';
+import { setRevectorization } from './revectorization.ts';
 
 export interface BenchOptions
   extends Pick<
     LoadOptions,
-    'threads' | 'weights' | 'backend' | 'tokenizer' | 'adapter' | 'signal' | 'revision' | 'offline'
+    'threads' | 'weights' | 'backend' | 'revectorize' | 'tokenizer' | 'adapter' | 'signal' | 'revision' | 'offline'
   > {
   /** Tokens of the prompt. Default 512. */
   readonly prefill?: number;
@@ -41,7 +42,13 @@ export interface BenchResult {
   readonly backend: string;
   readonly threads: number;
   readonly weights: WeightFormat | 'auto';
-  readonly machine: { readonly cpu: string; readonly cores: number; readonly node: string };
+  readonly machine: {
+    readonly cpu: string;
+    readonly cores: number;
+    readonly node: string;
+    /** Whether kernels were compiled to 256-bit operations: see `device`. */
+    readonly isRevectorized: boolean;
+  };
   readonly prefillTokensPerSecond: number;
   /** All sequences of the batch together. */
   readonly decodeTokensPerSecond: number;
@@ -63,6 +70,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
     'threads',
     'weights',
     'backend',
+    'revectorize',
     'tokenizer',
     'adapter',
     'signal',
@@ -108,7 +116,12 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       backend: model.backend,
       threads: model.threads,
       weights: options.weights ?? 'auto',
-      machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, node: process.version },
+      machine: {
+        cpu: cpus()[0]?.model ?? 'unknown',
+        cores: cpus().length,
+        node: process.version,
+        isRevectorized: model.backend.startsWith('wasm') && (await setRevectorization(undefined)),
+      },
       prefillTokensPerSecond: prefillBest,
       decodeTokensPerSecond: decodeBest,
       loadSeconds,

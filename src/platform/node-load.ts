@@ -13,6 +13,7 @@ import { type ModelSizes, modelSizes } from '../runtime/sizes.ts';
 import { type FetchProgress, fetchModel } from './hub.ts';
 import { openModelFiles } from './model-files.ts';
 import { enableWasmFeatures, spawnThread } from './node.ts';
+import { setRevectorization } from './revectorization.ts';
 import { sessionFiles } from './session-files.ts';
 
 /** The model that is used when none is named: it comes with the package. */
@@ -25,6 +26,11 @@ export interface LoadOptions {
   readonly threads?: number;
   /** What computes: `wasm` (default), or the slow and exact `reference`. */
   readonly backend?: 'wasm' | 'reference' | 'reference-f64';
+  /**
+   * Whether kernels may be compiled to 256-bit operations where Node can and they were found to compute the same (default).
+   * It holds for the whole process, from this model on until another says otherwise. Also off by RIVERRUN_REVECTORIZE=0.
+   */
+  readonly revectorize?: boolean;
   /** In the place of the model's own tokenizer: `bytes`, a tokenizer.json, a vocabulary of RWKV World, or a folder with either. */
   readonly tokenizer?: string;
   /** A folder with a low-rank adapter (`adapter_config.json`, `adapter_model.safetensors`), which is merged into the model. */
@@ -53,6 +59,7 @@ const optionNames: readonly (keyof LoadOptions)[] = [
   'weights',
   'threads',
   'backend',
+  'revectorize',
   'tokenizer',
   'adapter',
   'onProgress',
@@ -118,17 +125,22 @@ export async function locate(name: string, options: LocateOptions): Promise<stri
   );
 }
 
+/** Threads that models get when none are asked for. */
+export const defaultThreads = (): number => Math.min(8, availableParallelism());
+
 /** What computes, as the options have it. */
 export async function makeBackend({
   backend = 'wasm',
-  threads = Math.min(8, availableParallelism()),
-}: Pick<LoadOptions, 'backend' | 'threads'> = {}): Promise<Backend> {
+  threads = defaultThreads(),
+  revectorize,
+}: Pick<LoadOptions, 'backend' | 'threads' | 'revectorize'> = {}): Promise<Backend> {
   if (!Number.isInteger(threads) || threads < 1 || threads > 256)
     throw new InputError(`threads is ${threads}: it must be a whole number from 1 to 256`);
   if (backend === 'reference') return referenceBackend('f32');
   if (backend === 'reference-f64') return referenceBackend('f64');
   if (backend !== 'wasm') throw new InputError(`backend is ${String(backend)}; known: wasm, reference, reference-f64`);
   enableWasmFeatures();
+  await setRevectorization(revectorize);
   return await wasmBackend({ threads, spawn: spawnThread });
 }
 

@@ -1,4 +1,5 @@
 import type { Backend } from '../../core/backend.ts';
+import { Digest } from '../../core/digest.ts';
 import type { OpName } from '../../ops/index.ts';
 import { WasmExecutable } from './executable.ts';
 import { kernels } from './kernels.ts';
@@ -21,6 +22,14 @@ export interface WasmOptions {
   readonly poison?: boolean;
   /** Leaves poisoned bands behind every block and value, and fails where a kernel writes there. For tests. */
   readonly guards?: boolean;
+}
+
+export { hasRelaxedSimd };
+
+/** A digest of the build of the kernels that this engine takes. */
+export async function moduleDigest(): Promise<string> {
+  const build = hasRelaxedSimd() ? await import('./generated/relaxed.ts') : await import('./generated/simd.ts');
+  return new Digest().text(build.module).hex();
 }
 
 /** Elements behind every value of a guarded plan: as far as a tile may reach. */

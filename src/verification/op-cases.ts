@@ -1,10 +1,10 @@
-import type { Backend, StateDeclaration } from '../src/core/backend.ts';
-import type { Case, Fill, Op } from '../src/core/op.ts';
-import { plan } from '../src/core/plan.ts';
-import { Random } from '../src/core/random.ts';
-import { type Counts, type Dim, elementCount, type Shape } from '../src/core/shape.ts';
-import type { Tensor } from '../src/core/tensor.ts';
-import { apply, type Carry, input, leaf } from '../src/core/trace.ts';
+import type { Backend, StateDeclaration, WeightDeclaration } from '../core/backend.ts';
+import type { Case, Fill, Op } from '../core/op.ts';
+import { plan } from '../core/plan.ts';
+import { Random } from '../core/random.ts';
+import { type Counts, type Dim, elementCount, type Shape } from '../core/shape.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { apply, type Carry, input, leaf } from '../core/trace.ts';
 
 /** A case of an op made concrete: leaves of the right shapes, and data for them. */
 export interface Setting {
@@ -98,6 +98,11 @@ export function runSetting(
   return evaluate(wanted, carries, counts, data, backend);
 }
 
+/** A parameter that a graph reads, with its numbers. */
+export interface GivenParameter extends WeightDeclaration {
+  readonly values: Float32Array;
+}
+
 /** Plans and runs a graph on data, with a capacity a little above the counts, and reads everything back. */
 export function evaluate(
   outputs: ReadonlyMap<string, Tensor>,
@@ -105,10 +110,12 @@ export function evaluate(
   counts: Counts,
   data: Readonly<Record<string, ArrayLike<number>>>,
   backend: Backend,
+  parameters: readonly GivenParameter[] = [],
 ): Record<string, number[]> {
   const capacity = { tokens: counts.tokens + 2, segments: counts.segments + 1, outputs: counts.outputs + 2 };
-  const made = plan(outputs, carries, capacity, backend.layout());
-  const weights = backend.weights([]);
+  const weights = backend.weights(parameters);
+  for (const { name, values } of parameters) weights.write(name, values);
+  const made = plan(outputs, carries, capacity, backend.layout(weights));
   const executable = backend.compile(made, weights, carries);
   const declarations: readonly StateDeclaration[] = carries;
   const slots = Array.from({ length: counts.segments }, () => backend.slot(declarations));

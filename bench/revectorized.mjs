@@ -1,0 +1,47 @@
+// How much faster kernels are when V8 fuses them to 256 bits, on Node 24 or newer: processes with and without take turns.
+//   node bench/revectorized.mjs [--shapes DIR] [--rounds 2] [--out bench/results/revectorized.json]
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { device } from '../dist/index.js';
+
+const { values } = parseArgs({
+  options: {
+    shapes: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
+    rounds: { type: 'string', default: '2' },
+    out: { type: 'string' },
+  },
+});
+const { cpu, cores, node, revectorization } = await device();
+if (!revectorization.on) throw new Error(`there is nothing to compare here: ${revectorization.reason}`);
+const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+
+function measure(shape, weights, isOn) {
+  const args = ['bench', '--model', join(values.shapes, shape), '--weights', weights, '--threads', '2'];
+  const sizes = ['--prefill', '512', '--decode', '16', '--rounds', '2', '--json', '-q'];
+  const result = JSON.parse(
+    execFileSync(process.execPath, [main, ...args, ...sizes, ...(isOn ? [] : ['--no-revectorize'])], {
+      encoding: 'utf8',
+    }),
+  );
+  if (result.machine.isRevectorized !== isOn) throw new Error('the switch was not heard');
+  return [result.prefillTokensPerSecond, result.decodeTokensPerSecond];
+}
+
+const rows = [];
+for (const shape of ['mamba-130m', 'mamba2-130m', 'rwkv7-0.19b', 'llama-160m'])
+  for (const weights of ['f32', 'q8', 'q4']) {
+    const best = { true: [0, 0], false: [0, 0] };
+    for (let round = 0; round < Number(values.rounds); round++)
+      for (const isOn of round % 2 === 0 ? [true, false] : [false, true])
+        best[isOn] = measure(shape, weights, isOn).map((speed, i) => Math.max(speed, best[isOn][i]));
+    const [reading, generating] = best.true.map((speed, i) => speed / best.false[i]);
+    rows.push({ shape, weights, reading, generating });
+    console.log(`| ${shape} | ${weights} | ${reading.toFixed(2)} | ${generating.toFixed(2)} |`);
+    if (!values.out) continue;
+    mkdirSync(dirname(values.out), { recursive: true });
+    writeFileSync(values.out, `${JSON.stringify({ machine: { cpu, cores, node }, rows }, null, 2)}\n`);
+  }

@@ -1,0 +1,119 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { cpus, homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { moduleDigest } from '../backends/wasm/index.ts';
+import { Digest } from '../core/digest.ts';
+import { writeFileAtomically } from './node-file.ts';
+
+/** The pass of V8 that fuses pairs of 128-bit operations into 256-bit ones. Before Node 24 the flag is there and does nothing. */
+const FLAG = '--experimental-wasm-revectorize';
+const OLDEST_NODE = 24;
+
+/** Whether kernels may be compiled to 256-bit operations, and why not. */
+export interface Revectorization {
+  readonly on: boolean;
+  /** What the verdict is from: how many kernels were compared, or what stands against it. */
+  readonly reason: string;
+}
+
+/** What a verdict is drawn from: `digests` runs the kernels in a process with these flags. */
+export interface Surroundings {
+  readonly node: string;
+  readonly arch: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly digests: (flags: readonly string[]) => Promise<ReadonlyMap<string, string>>;
+  /** Where verdicts are kept between processes. */
+  readonly cacheFile: string;
+}
+
+/**
+ * Finds out whether the kernels may be revectorized: where Node can, nothing turned it off (RIVERRUN_REVECTORIZE=0), and
+ * every kernel computes the same to the last bit with the flag as without. Kernels are compared once for every version of Node,
+ * processor and build, in processes of their own, and the verdict is kept in the cache folder.
+ */
+export async function judgeRevectorization(given: Surroundings): Promise<Revectorization> {
+  const { node, arch, env, digests, cacheFile } = given;
+  if (/^(0|off|false|no)$/i.test(env['RIVERRUN_REVECTORIZE'] ?? ''))
+    return { on: false, reason: `RIVERRUN_REVECTORIZE is ${env['RIVERRUN_REVECTORIZE']}` };
+  if (arch !== 'x64') return { on: false, reason: `for x64 processors only, and this is ${arch}` };
+  if (Number(node.replace(/^v/, '').split('.')[0]) < OLDEST_NODE)
+    return { on: false, reason: `Node ${OLDEST_NODE} or newer can, and this is ${node}` };
+  const kept = keptVerdict(cacheFile);
+  if (kept) return kept;
+  let verdict: Revectorization;
+  try {
+    // Compiled at once by the compiler that has the pass, as hot kernels are.
+    const [plain, wide] = await Promise.all([digests(['--no-liftoff']), digests(['--no-liftoff', FLAG])]);
+    const differing = [...plain].filter(([kernel, digest]) => wide.get(kernel) !== digest).map(([kernel]) => kernel);
+    verdict =
+      differing.length === 0
+        ? { on: true, reason: `${plain.size} results of kernels are the same bit for bit` }
+        : { on: false, reason: `${differing.length} results of kernels differ: ${differing.slice(0, 3).join(', ')} …` };
+  } catch (error) {
+    // Not kept: a machine without memory for a moment is no reason for ever.
+    return { on: false, reason: `kernels could not be compared: ${(error as Error).message.split('\n')[0]}` };
+  }
+  try {
+    mkdirSync(dirname(cacheFile), { recursive: true });
+    await writeFileAtomically(cacheFile, [new TextEncoder().encode(JSON.stringify(verdict))]);
+  } catch {
+    // Without a cache folder they are compared by every process.
+  }
+  return verdict;
+}
+
+function keptVerdict(path: string): Revectorization | undefined {
+  try {
+    const { on, reason } = JSON.parse(readFileSync(path, 'utf8')) as Revectorization;
+    return typeof on === 'boolean' && typeof reason === 'string' ? { on, reason } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What was last decided for this process; nothing before the first model. */
+let decided: boolean | undefined;
+
+/**
+ * Turns the pass on, where the verdict allows it, or off, for kernels that are compiled from now on in this process.
+ *
+ * @param isWanted undefined: as it was last decided, and on at first
+ */
+export async function setRevectorization(isWanted: boolean | undefined): Promise<boolean> {
+  if (isWanted === undefined && decided !== undefined) return decided;
+  const on = isWanted !== false && (await revectorization()).on;
+  if (on !== (decided ?? false)) setFlagsFromString(on ? FLAG : FLAG.replace('--', '--no-'));
+  decided = on;
+  return on;
+}
+
+let verdict: Promise<Revectorization> | undefined;
+
+/** The verdict for this process. */
+export function revectorization(): Promise<Revectorization> {
+  verdict ??= (async () => {
+    const { env, version, arch } = process;
+    const key = new Digest().text([version, process.versions.v8, cpus()[0]?.model, await moduleDigest()].join('\n'));
+    const root = env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+    const cacheFile = join(root, 'riverrun', 'kernels', `${key.hex()}.json`);
+    return await judgeRevectorization({ node: version, arch, env, digests: digestsWith, cacheFile });
+  })();
+  return verdict;
+}
+
+/** Digests of the kernels, computed in a new process. */
+async function digestsWith(flags: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  // From the sources, newer Nodes run TypeScript as it is.
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const script = fileURLToPath(new URL(`./kernel-check-main.${extension}`, import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [...flags, script], {
+    timeout: 30_000,
+    maxBuffer: 1 << 24,
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  return new Map(JSON.parse(stdout) as [string, string][]);
+}

@@ -1,0 +1,71 @@
+import type { Backend, WeightFormat, WeightLayout } from '../core/backend.ts';
+import { Digest } from '../core/digest.ts';
+import { Random } from '../core/random.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { input, leaf } from '../core/trace.ts';
+import { embed } from '../ops/embed.ts';
+import { ops } from '../ops/index.ts';
+import { linear, linearTransposed } from '../ops/linear.ts';
+import { evaluate, runSetting, setting } from './op-cases.ts';
+
+const formats: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'q8', 'q4'];
+
+/** Outputs and inputs of matrices, with rests of every kind. */
+const shapes: readonly (readonly [number, number])[] = [
+  [65, 63],
+  [19, 96],
+  [128, 160],
+];
+
+/** Rows that are multiplied together: a token, a few sequences, a block. */
+const rowCounts = [1, 2, 3, 5, 17, 66];
+
+/**
+ * A digest of what each kernel computes, by the kernel's name and case: of every case of every op, and of products with
+ * matrices in every format. Two builds of the kernels whose digests are the same compute the same to the last bit.
+ */
+export function kernelDigests(backend: Backend): Map<string, string> {
+  const digests = new Map<string, string>();
+  for (const op of Object.values(ops))
+    for (const [n, one] of op.cases.entries())
+      digests.set(`${op.name} ${n}`, digestOf(runSetting(setting(op, one), backend)));
+  for (const format of formats)
+    for (const shape of shapes)
+      for (const rows of rowCounts)
+        digests.set(`${format} [${shape.join(', ')}] × ${rows}`, digestOf(products(backend, format, shape, rows)));
+  return digests;
+}
+
+/** What products of `rows` rows with a matrix and with a transposed one are, and rows of the matrix. */
+function products(
+  backend: Backend,
+  format: WeightFormat,
+  [O, I]: readonly [number, number],
+  rows: number,
+): Record<string, number[]> {
+  const random = new Random(rows);
+  const normal = (length: number) => Float32Array.from({ length }, () => random.normal());
+  const declare = (name: string, shape: readonly number[], layout: WeightLayout) => ({ name, shape, format, layout });
+  const parameters = [
+    { ...declare('w', [O, I], 'linear'), values: normal(O * I) },
+    { ...declare('turned', [I, O], 'linearTransposed'), values: normal(O * I) },
+  ];
+  const [w, turned] = parameters.map(({ name, shape }) =>
+    leaf({ kind: 'parameter', name, initial: { kind: 'zeros' } }, [...shape]),
+  );
+  const x = input('x', ['tokens', I]);
+  const outputs = new Map<string, Tensor>([
+    ['linear', linear(x, w!)],
+    ['linearTransposed', linearTransposed(x, turned!)],
+    ['embed', embed(input('ids', ['tokens'], 'i32'), w!)],
+  ]);
+  const data = { x: normal(rows * I), ids: Int32Array.from({ length: rows }, () => random.integer(O)) };
+  return evaluate(outputs, [], { tokens: rows, segments: 1, outputs: rows }, data, backend, parameters);
+}
+
+function digestOf(result: Readonly<Record<string, readonly number[]>>): string {
+  const digest = new Digest();
+  for (const [name, values] of Object.entries(result))
+    digest.text(name).words(new Int32Array(Float32Array.from(values).buffer));
+  return digest.hex();
+}

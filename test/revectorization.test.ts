@@ -1,0 +1,95 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { wasmBackend } from '../src/backends/wasm/index.ts';
+import { device } from '../src/platform/device.ts';
+import { judgeRevectorization } from '../src/platform/revectorization.ts';
+import { kernelDigests } from '../src/verification/kernel-digests.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'riverrun-revectorization-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+let files = 0;
+const newPath = () => join(folder, 'kernels', `${files++}.json`);
+
+const FLAG = '--experimental-wasm-revectorize';
+/** Kernels of which one may differ with the flag. */
+const kernels = (differs: boolean) => async (flags: readonly string[]) =>
+  new Map([
+    ['linear 0', 'a'],
+    ['scan 1', differs && flags.includes(FLAG) ? 'c' : 'b'],
+  ]);
+const given = (differs = false) => ({
+  node: 'v24.0.0',
+  arch: 'x64',
+  env: {} as Record<string, string>,
+  digests: kernels(differs),
+  cacheFile: newPath(),
+});
+
+describe('256-bit kernels are', () => {
+  test('on where every kernel computes the same with the flag', async () => {
+    expect(await judgeRevectorization(given())).toEqual({
+      on: true,
+      reason: '2 results of kernels are the same bit for bit',
+    });
+  });
+
+  test('off where one differs, and it is named', async () => {
+    const { on, reason } = await judgeRevectorization(given(true));
+    expect(on).toBe(false);
+    expect(reason).toMatch(/1 results of kernels differ: scan 1/);
+  });
+
+  test.each([
+    ['an old Node', { node: 'v22.9.0' }, /Node 24 or newer can, and this is v22.9.0/],
+    ['another processor', { arch: 'arm64' }, /for x64 processors only/],
+    ['the switch', { env: { RIVERRUN_REVECTORIZE: '0' } }, /RIVERRUN_REVECTORIZE is 0/],
+  ])('off by %s, without comparing', async (_, changed, reason) => {
+    const digests = () => Promise.reject(new Error('compared'));
+    const verdict = await judgeRevectorization({ ...given(), digests, ...changed });
+    expect(verdict.on).toBe(false);
+    expect(verdict.reason).toMatch(reason);
+  });
+
+  test('compared once: the verdict is kept, also where it is that they differ', async () => {
+    for (const differs of [false, true]) {
+      const { cacheFile, ...rest } = given(differs);
+      const first = await judgeRevectorization({ ...rest, cacheFile });
+      const digests = () => Promise.reject(new Error('compared again'));
+      expect(await judgeRevectorization({ ...rest, digests, cacheFile })).toEqual(first);
+      writeFileSync(cacheFile, '{"on": "yes"');
+      expect((await judgeRevectorization({ ...rest, digests, cacheFile })).reason).toMatch(/compared again/);
+    }
+  });
+
+  test('off, for now, where they could not be compared', async () => {
+    const { cacheFile, ...rest } = given();
+    const digests = () => Promise.reject(new Error('spawn ENOMEM'));
+    const verdict = await judgeRevectorization({ ...rest, digests, cacheFile });
+    expect(verdict).toEqual({ on: false, reason: 'kernels could not be compared: spawn ENOMEM' });
+    expect(existsSync(cacheFile)).toBe(false);
+    expect((await judgeRevectorization({ ...rest, cacheFile })).on).toBe(true);
+    expect(JSON.parse(readFileSync(cacheFile, 'utf8')).on).toBe(true);
+  });
+});
+
+test('digests of kernels are repeatable, and tell builds apart that round differently', async () => {
+  const digests: Map<string, string>[] = [];
+  for (const relaxed of [true, true, false]) {
+    const backend = await wasmBackend({ relaxed });
+    digests.push(kernelDigests(backend));
+    backend.dispose();
+  }
+  const [first, again, plain] = digests as [Map<string, string>, Map<string, string>, Map<string, string>];
+  expect(again).toEqual(first);
+  expect(plain.get('linear 4')).not.toBe(first.get('linear 4'));
+  expect(plain.get('q4 [65, 63] × 3')).toBe(first.get('q4 [65, 63] × 3'));
+});
+
+test('here they are what this Node allows', { timeout: 60_000 }, async () => {
+  const { revectorization, arch } = await device();
+  const isAble = Number(process.versions.node.split('.')[0]) >= 24 && arch === 'x64';
+  expect(revectorization.on).toBe(isAble && !process.env['RIVERRUN_REVECTORIZE']);
+  expect(revectorization.reason).not.toMatch(/could not be compared/);
+});
