@@ -122,6 +122,35 @@ test('the table of speeds beside llama.cpp is that of the results', () => {
   }
 });
 
+test('the tables of costs by length are those of the results, and linear is linear', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { groups } = JSON.parse(readFileSync(join(root, 'bench/results/linear.json'), 'utf8'));
+  const us = (milliseconds: number) => (1000 * milliseconds).toFixed(0);
+  const from = (length: number) => (length > 64 ? String(length) : '64 or less');
+  for (const { model, isLinear, points, passes } of Object.values(groups).flat() as CostsByLength[]) {
+    if (!isLinear) {
+      const cells = points.map(({ generating, reading }) => `${us(generating)} · ${us(reading)}`);
+      expect(page).toContain(`| ${model} | ${cells.join(' | ')} |`);
+      continue;
+    }
+    const [short, long] = points as [CostsByLength['points'][0], CostsByLength['points'][0]];
+    const [generating, reading] = [long.generating / short.generating, long.reading / short.reading];
+    expect(Math.max(generating, reading), model).toBeLessThan(1.03);
+    expect([short.length, long.length, long.stateBytes]).toEqual([1024, 262_144, short.stateBytes]);
+    const costs = [us(short.generating), generating.toFixed(3), us(short.reading), reading.toFixed(3)];
+    expect(page).toContain(
+      `| ${[model, ...costs, short.stateBytes, from(passes.generating), from(passes.reading)].join(' | ')} |`,
+    );
+  }
+});
+
+interface CostsByLength {
+  readonly model: string;
+  readonly isLinear: boolean;
+  readonly points: readonly { length: number; generating: number; reading: number; stateBytes: number }[];
+  readonly passes: { readonly generating: number; readonly reading: number };
+}
+
 test('the table of revectorized kernels is that of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const { machine, rows } = JSON.parse(readFileSync(join(root, 'bench/results/revectorized.json'), 'utf8'));
