@@ -141,7 +141,6 @@ test.each<[string, (json: Record<string, unknown>) => void, RegExp]>([
     (json) => void (json['hidden_size'] = 'big'),
     /hidden_size is "big", not a whole number/,
   ],
-  ['a missing size', (json) => void delete json['num_hidden_layers'], /num_hidden_layers or n_layer is missing/],
   ['a negative size', (json) => void (json['state_size'] = -1), /state_size is -1/],
   ['another activation', (json) => void (json['hidden_act'] = 'gelu'), /hidden_act is "gelu"/],
 ])('a configuration with %s', async (_, edit, message) => {

@@ -29,8 +29,8 @@ export const gpt2: Dialect<Gpt2Config> = {
     'token_embd.weight': 'transformer.wte.weight',
     'position_embd.weight': 'transformer.wpe.weight',
     ...withBias('output_norm', 'transformer.ln_f'),
-    // The head is the embedding; files have it twice.
-    'output.weight': null,
+    // Where the head is the embedding, files may have it twice.
+    'output.weight': 'lm_head.weight',
     ...withBias('blk.#.attn_norm', `${layer}ln_1`),
     ...withBias('blk.#.ffn_norm', `${layer}ln_2`),
     ...matrix('blk.#.attn_qkv', `${layer}attn.c_attn`),

@@ -6,10 +6,11 @@ import { embed } from '../ops/embed.ts';
 import { add } from '../ops/expr.ts';
 import { linear } from '../ops/linear.ts';
 import { rmsNorm } from '../ops/norm.ts';
-import type { Architecture } from './architecture.ts';
+import type { Architecture, TensorShapes } from './architecture.ts';
 import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
 import { type LlamaConfig, llamaAttention, llamaConfig } from './llama.ts';
+import { mamba2Sizes } from './mamba-config.ts';
 import { type Mamba2Config, mamba2Mixer } from './mamba2.ts';
 import { readRope } from './rope-config.ts';
 
@@ -48,31 +49,30 @@ function body(p: Scope, { attention: c, mamba, attentionLayers }: BambaConfig, s
   return rmsNorm(h, p('model.final_layernorm.weight', [c.D], ones), c.epsilon);
 }
 
+/** Numbers of the layers that have a tensor whose name ends so. */
+const layersOf = (tensors: TensorShapes, ending: string): number[] =>
+  [...tensors.keys()].filter((name) => name.endsWith(ending)).map((name) => Number(/\.(\d+)\./.exec(name)?.[1]));
+
 export const bamba: Architecture<BambaConfig> = {
   type: 'bamba',
   title: 'Bamba (2024), Mamba-2 with attention among its layers',
   detect: (tensors) =>
     hasTensors(tensors, ['.mamba.dt_bias', '.feed_forward.gate_proj.weight', '.pre_ff_layernorm.weight']),
-  config(json) {
-    const c = new ConfigReader(json);
+  config(json, tensors) {
+    // Heads as wide as the inner width makes them may be written "auto".
+    const { mamba_d_head: width, ...rest } = json;
+    const c = new ConfigReader(width === 'auto' ? rest : json, tensors);
     const attention = llamaConfig(c);
     const { layers, D, V, epsilon, tied } = attention;
-    const H = c.integer('mamba_n_heads', 128);
-    const P =
-      c.has('mamba_d_head') && json['mamba_d_head'] !== 'auto'
-        ? c.integer('mamba_d_head')
-        : (c.integer('mamba_expand', 2) * D) / H;
+    const fields = { heads: 'mamba_n_heads', width: 'mamba_d_head', state: 'mamba_d_state', groups: 'mamba_n_groups' };
     const [low = 0, high = Infinity] = c.numbers('time_step_limit', [0, Infinity]);
     return {
       attention: { ...attention, frequencies: readRope(c, attention.K, 0.5) },
       mamba: {
         layers,
         D,
-        H,
-        P,
-        N: c.integer('mamba_d_state', 256),
-        G: c.integer('mamba_n_groups', 1),
-        K: c.integer('mamba_d_conv', 4),
+        ...mamba2Sizes(c, 'mamba', fields, { E: c.integer('mamba_expand', 2) * D, H: 128, N: 256 }),
+        K: c.integer('mamba_d_conv', c.axis('mamba.conv1d.weight', 2) ?? 4),
         V,
         epsilon,
         bias: c.boolean('mamba_proj_bias', false),
@@ -80,12 +80,11 @@ export const bamba: Architecture<BambaConfig> = {
         tied,
         limit: [low, high],
       },
-      attentionLayers: new Set(c.numbers('attn_layer_indices', [])),
+      attentionLayers: new Set(c.numbers('attn_layer_indices', layersOf(tensors, '.self_attn.q_proj.weight'))),
     };
   },
   vocabulary: ({ attention }) => attention.V,
   body,
   head: (p, { attention: c }, hidden) =>
     linear(hidden, p(c.tied ? 'model.embed_tokens.weight' : 'lm_head.weight', [c.V, c.D], normal)),
-  rename: (name, { attention }) => (name === 'lm_head.weight' && attention.tied ? null : name),
 };

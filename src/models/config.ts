@@ -1,17 +1,46 @@
 import { ConfigError, nearest } from '../core/errors.ts';
+import type { TensorShapes } from './architecture.ts';
 
 /** A model's configuration as its author wrote it: `config.json`, or the same facts from another format. */
 export type Json = Readonly<Record<string, unknown>>;
 
 /**
  * Reads fields of a configuration by name and type. Several names may be given for one field (dialects differ); the first
- * that is present counts. A missing field without a default, or one of another type, is a ConfigError that names it.
+ * that is present counts. A missing field without a default, or one of another type, is a ConfigError that names it. Sizes that
+ * a configuration lacks are read from the checkpoint's tensors where their shapes tell them.
  */
 export class ConfigReader {
   readonly #json: Json;
+  readonly #tensors: TensorShapes;
 
-  constructor(json: Json) {
+  constructor(json: Json, tensors: TensorShapes = new Map()) {
     this.#json = json;
+    this.#tensors = tensors;
+  }
+
+  /** Length of an axis of the first tensor whose name ends so (after a dot or as a whole); undefined where there is none. */
+  axis(ending: string | readonly string[], axis: number): number | undefined {
+    const endings = [ending].flat();
+    for (const [name, { shape }] of this.#tensors)
+      if (endings.some((end) => name === end || name.endsWith(`.${end}`))) return shape[axis];
+    return undefined;
+  }
+
+  /** Number of layers: a field, or one more than the highest number in the tensors' names. */
+  layers(names: string | readonly string[]): number {
+    let count = 0;
+    for (const name of this.#tensors.keys())
+      count = Math.max(count, 1 + Number(/(?:^|\.)(?:layers|blocks|h)\.(\d+)\./.exec(name)?.[1] ?? -1));
+    return this.integer(names, count > 0 ? count : undefined);
+  }
+
+  /**
+   * Whether the head is the embedding: never where the checkpoint holds a head of its own, whatever the field says; where it
+   * holds none, unless the field denies it.
+   */
+  tied(names: string | readonly string[], fallback: boolean): boolean {
+    const hasHead = [...this.#tensors.keys()].some((name) => headNames.test(name));
+    return !hasHead && this.boolean(names, fallback || this.#tensors.size > 0);
   }
 
   has(name: string): boolean {
@@ -97,6 +126,9 @@ export class ConfigReader {
     return value;
   }
 }
+
+/** Names of heads that map hidden states to logits. */
+export const headNames = /^(model\.)?(lm_head|head|embed_out)\.weight$/;
 
 const show = (value: unknown): string => JSON.stringify(value) ?? String(value);
 

@@ -10,7 +10,7 @@ import { rmsNorm } from '../ops/norm.ts';
 import { recurrence } from '../ops/recurrence.ts';
 import { reshape } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
-import { hasTensors, readFlaConfig } from './fla-config.ts';
+import { flaHeads, hasTensors, readFlaConfig } from './fla-config.ts';
 
 /**
  * DeltaNet: linear attention that corrects what it holds instead of adding to it (the delta rule of Widrow & Hoff). Schlag,
@@ -58,20 +58,17 @@ export const deltaNet: Architecture<DeltaNetConfig> = {
   type: 'delta_net',
   title: 'DeltaNet (Schlag et al. 2021, Yang et al. 2024)',
   detect: (tensors) => hasTensors(tensors, ['.attn.b_proj.weight'], ['.attn.a_proj.weight']),
-  config(json) {
-    const { reader: c, common } = readFlaConfig(json);
+  config(json, tensors) {
+    const { reader: c, common } = readFlaConfig(json, tensors);
     c.only('use_short_conv', [true], 'q, k and v are convolved');
     c.only('use_beta', [true], 'β is learned');
     c.only('use_output_norm', [true], 'the output is normalised');
     c.only('qk_norm', ['l2'], 'queries and keys have length 1');
     c.only('qk_activation', ['silu'], 'queries and keys pass a SiLU');
-    const H = c.integer('num_heads', 16);
     return {
       ...common,
-      H,
-      K: Math.floor((common.D * c.number('expand_k', 1)) / H),
-      Vh: Math.floor((common.D * c.number('expand_v', 1)) / H),
-      taps: c.integer('conv_size', 4),
+      ...flaHeads(c, common.D, 'o_norm.weight', { H: 16, k: 1, v: 1 }),
+      taps: c.integer('conv_size', c.axis('q_conv1d.weight', 2) ?? 4),
       gated: c.boolean('use_gate', false),
       strength: c.boolean('allow_neg_eigval', false) ? 2 : 1,
     };
@@ -79,5 +76,4 @@ export const deltaNet: Architecture<DeltaNetConfig> = {
   vocabulary: ({ V }) => V,
   body: flaBody(mixer),
   head: flaHead,
-  rename: (name, { tied }) => (name === 'lm_head.weight' && tied ? null : name),
 };

@@ -75,18 +75,25 @@ export const gatedDeltaNet: Architecture<GatedDeltaNetConfig> = {
   type: 'gated_deltanet',
   title: 'Gated DeltaNet (Yang, Kautz & Hatamizadeh 2024)',
   detect: (tensors) => hasTensors(tensors, ['.attn.b_proj.weight', '.attn.a_proj.weight']),
-  config(json) {
-    const { reader: c, common } = readFlaConfig(json);
+  config(json, tensors) {
+    const { reader: c, common } = readFlaConfig(json, tensors);
     c.only('use_short_conv', [true], 'q, k and v are convolved');
-    const G = c.integer('num_heads', 6);
-    const K = c.integer('head_dim', 256);
+    const [keys, width] = [c.axis('attn.k_proj.weight', 0), c.axis('attn.o_norm.weight', 0)];
+    const channels = c.has('head_dim')
+      ? c.integer('head_dim')
+      : c.has('expand_v') && width
+        ? width / c.number('expand_v')
+        : 0;
+    // Of the number of key heads and their width, the tensors tell the product alone.
+    const G = c.integer('num_heads', keys === undefined ? 6 : channels > 0 ? keys / channels : undefined);
+    const K = c.integer('head_dim', keys === undefined ? 256 : keys / G);
     return {
       ...common,
-      H: c.integer('num_v_heads', G),
+      H: c.integer('num_v_heads', c.axis('attn.A_log', 0) ?? G),
       G,
       K,
-      Vh: Math.floor(K * c.number('expand_v', 2)),
-      taps: c.integer('conv_size', 4),
+      Vh: c.has('expand_v') || width === undefined ? Math.floor(K * c.number('expand_v', 2)) : width,
+      taps: c.integer('conv_size', c.axis('q_conv1d.weight', 2) ?? 4),
       strength: c.boolean('allow_neg_eigval', false) ? 2 : 1,
       gated: c.boolean('use_gate', true),
     };
@@ -94,5 +101,4 @@ export const gatedDeltaNet: Architecture<GatedDeltaNetConfig> = {
   vocabulary: ({ V }) => V,
   body: flaBody(mixer),
   head: flaHead,
-  rename: (name, { tied }) => (name === 'lm_head.weight' && tied ? null : name),
 };

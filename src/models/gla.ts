@@ -8,7 +8,7 @@ import { rmsNorm } from '../ops/norm.ts';
 import { recurrence } from '../ops/recurrence.ts';
 import { reshape } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
-import { hasTensors, readFlaConfig } from './fla-config.ts';
+import { flaHeads, gatedNorm, hasTensors, readFlaConfig } from './fla-config.ts';
 
 /**
  * Gated linear attention: linear attention in which every key channel fades at a rate that the input sets. Yang et al. 2023,
@@ -49,29 +49,24 @@ export const gla: Architecture<GlaConfig> = {
   title: 'Gated linear attention (Yang et al. 2023)',
   detect: (tensors) => hasTensors(tensors, ['.attn.gk_proj.0.weight']),
   config(json, tensors) {
-    const { reader: c, common } = readFlaConfig(json);
+    const { reader: c, common } = readFlaConfig(json, tensors);
     c.only('use_short_conv', [false], 'short convolutions are not built');
     c.only('use_gk', [true], 'the gate is on keys');
     c.only('use_gv', [false], 'the gate is on keys');
     c.only('use_output_gate', [true], 'the output is gated');
     c.only('clamp_min', [null], 'gates are not clamped');
     c.only('feature_map', [null], 'queries and keys are used as they are');
-    const H = c.integer('num_heads', 4);
-    c.only('num_kv_heads', [null, H], 'every head has keys of its own');
+    const norm = gatedNorm(tensors);
+    const heads = flaHeads(c, common.D, norm, { H: 4, k: 0.5, v: 1 });
+    c.only('num_kv_heads', [null, heads.H], 'every head has keys of its own');
     return {
       ...common,
-      H,
-      K: Math.floor((common.D * c.number('expand_k', 0.5)) / H),
-      Vh: Math.floor((common.D * c.number('expand_v', 1)) / H),
+      ...heads,
       R: [...tensors].find(([name]) => name.endsWith('.gk_proj.0.weight'))?.[1].shape[0] ?? 16,
-      norm:
-        tensors.size > 0 && !hasTensors(tensors, ['g_norm_swish_gate.weight'])
-          ? 'g_norm.weight'
-          : 'g_norm_swish_gate.weight',
+      norm,
     };
   },
   vocabulary: ({ V }) => V,
   body: flaBody(mixer),
   head: flaHead,
-  rename: (name, { tied }) => (name === 'lm_head.weight' && tied ? null : name),
 };

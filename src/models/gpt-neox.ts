@@ -72,32 +72,31 @@ export const gptNeox: Architecture<GptNeoxConfig> = {
   title: 'GPT-NeoX (Black et al. 2022)',
   aliases: [],
   detect: (tensors) => hasTensors(tensors, ['.attention.query_key_value.weight', '.mlp.dense_h_to_4h.weight']),
-  config(json) {
-    const c = new ConfigReader(json);
+  config(json, tensors) {
+    const c = new ConfigReader(json, tensors);
     c.only('hidden_act', ['gelu'], 'the MLP has the exact GELU');
-    const D = c.integer('hidden_size');
+    const D = c.integer('hidden_size', c.axis('embed_in.weight', 1));
     const H = c.integer('num_attention_heads');
     return {
-      layers: c.integer('num_hidden_layers'),
+      layers: c.layers('num_hidden_layers'),
       D,
       H,
       K: D / H,
-      I: c.integer('intermediate_size'),
-      V: c.integer('vocab_size'),
+      I: c.integer('intermediate_size', c.axis('mlp.dense_h_to_4h.weight', 0)),
+      V: c.integer('vocab_size', c.axis('embed_in.weight', 0)),
       epsilon: c.positive('layer_norm_eps', 1e-5),
       frequencies: readRope(c, D / H, 0.25),
       parallel: c.boolean('use_parallel_residual', true),
       bias: c.boolean('attention_bias', true),
-      tied: c.boolean('tie_word_embeddings', false),
+      tied: c.tied('tie_word_embeddings', false),
     };
   },
   vocabulary: ({ V }) => V,
   body,
   head: (p, c, hidden) => linear(hidden, p(c.tied ? 'gpt_neox.embed_in.weight' : 'lm_head.weight', [c.V, c.D], normal)),
-  rename(name, { tied }) {
+  rename(name) {
     // Masks and frequencies that older files hold as if they were parameters.
     if (/\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/.test(name)) return null;
-    const canonical = name === 'embed_out.weight' ? 'lm_head.weight' : name;
-    return canonical === 'lm_head.weight' && tied ? null : canonical;
+    return name === 'embed_out.weight' ? 'lm_head.weight' : name;
   },
 };

@@ -25,6 +25,7 @@ export interface Gpt2Config {
   readonly P: number;
   readonly V: number;
   readonly epsilon: number;
+  readonly tied: boolean;
 }
 
 const normal = { kind: 'normal', std: 0.02 } as const;
@@ -63,29 +64,29 @@ export const gpt2: Architecture<Gpt2Config> = {
   title: 'GPT-2 (Radford et al. 2019)',
   aliases: [],
   detect: (tensors) => hasTensors(tensors, ['.attn.c_attn.weight', 'wpe.weight']),
-  config(json) {
-    const c = new ConfigReader(json);
+  config(json, tensors) {
+    const c = new ConfigReader(json, tensors);
     c.only('activation_function', ['gelu_new', 'gelu_pytorch_tanh'], 'the MLP has the tanh form of GELU');
     c.only('scale_attn_weights', [true], 'scores are divided by √K');
     c.only('scale_attn_by_inverse_layer_idx', [false], 'scores do not depend on the layer');
-    c.only('tie_word_embeddings', [true], 'the head is the embedding');
-    const D = c.integer(['n_embd', 'hidden_size']);
+    const D = c.integer(['n_embd', 'hidden_size'], c.axis('wte.weight', 1));
     return {
-      layers: c.integer(['n_layer', 'num_hidden_layers']),
+      layers: c.layers(['n_layer', 'num_hidden_layers']),
       D,
       H: c.integer(['n_head', 'num_attention_heads']),
-      I: c.integer('n_inner', 4 * D),
-      P: c.integer(['n_positions', 'max_position_embeddings'], 1024),
-      V: c.integer('vocab_size'),
+      I: c.integer('n_inner', c.axis('mlp.c_fc.weight', 1) ?? 4 * D),
+      P: c.integer(['n_positions', 'max_position_embeddings'], c.axis('wpe.weight', 0) ?? 1024),
+      V: c.integer('vocab_size', c.axis('wte.weight', 0)),
       epsilon: c.positive('layer_norm_epsilon', 1e-5),
+      tied: c.tied('tie_word_embeddings', true),
     };
   },
   vocabulary: ({ V }) => V,
   longest: ({ P }) => P,
   body,
-  head: (p, c, hidden) => linear(hidden, p('transformer.wte.weight', [c.V, c.D], normal)),
+  head: (p, c, hidden) => linear(hidden, p(c.tied ? 'transformer.wte.weight' : 'lm_head.weight', [c.V, c.D], normal)),
   rename(name) {
-    if (name === 'lm_head.weight' || /\.attn\.(bias|masked_bias)$/.test(name)) return null;
-    return name.startsWith('transformer.') ? name : `transformer.${name}`;
+    if (/\.attn\.(bias|masked_bias)$/.test(name)) return null;
+    return name === 'lm_head.weight' || name.startsWith('transformer.') ? name : `transformer.${name}`;
   },
 };

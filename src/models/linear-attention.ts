@@ -8,7 +8,7 @@ import { rmsNorm } from '../ops/norm.ts';
 import { recurrence } from '../ops/recurrence.ts';
 import { reshape } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
-import { hasTensors, readFlaConfig } from './fla-config.ts';
+import { flaHeads, hasTensors, readFlaConfig } from './fla-config.ts';
 
 /**
  * Linear attention: the softmax of attention replaced by a feature map φ, so that it becomes a recurrence. Katharopoulos et
@@ -46,23 +46,17 @@ export const linearAttention: Architecture<LinearAttentionConfig> = {
   type: 'linear_attn',
   title: 'Linear attention (Katharopoulos et al. 2020)',
   detect: (tensors) => hasTensors(tensors, ['.attn.feature_map_q.layer1.weight']),
-  config(json) {
-    const { reader: c, common } = readFlaConfig(json);
+  config(json, tensors) {
+    const { reader: c, common } = readFlaConfig(json, tensors);
     c.only('feature_map', ['elementwise_product'], 'the feature map is the learned product');
     c.only('tie_feature_map_qk', [false], 'queries and keys have maps of their own');
     for (const option of ['norm_q', 'norm_k', 'norm_feature_map'])
       c.only(option, [false], 'features are not normalised');
-    const H = c.integer('num_heads', 4);
-    c.only('num_kv_heads', [null, H], 'every head has keys of its own');
-    return {
-      ...common,
-      H,
-      K: Math.floor((common.D * c.number('expand_k', 1)) / H),
-      Vh: Math.floor((common.D * c.number('expand_v', 1)) / H),
-    };
+    const heads = flaHeads(c, common.D, 'norm.weight', { H: 4, k: 1, v: 1 });
+    c.only('num_kv_heads', [null, heads.H], 'every head has keys of its own');
+    return { ...common, ...heads };
   },
   vocabulary: ({ V }) => V,
   body: flaBody(mixer),
   head: flaHead,
-  rename: (name, { tied }) => (name === 'lm_head.weight' && tied ? null : name),
 };

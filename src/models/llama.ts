@@ -71,23 +71,26 @@ export function llamaAttention(p: Scope, c: LlamaConfig, x: Tensor, step: StepIn
 /** Fields of the configuration that Llama's relatives share. */
 export function llamaConfig(c: ConfigReader): LlamaConfig {
   c.only('hidden_act', ['silu'], 'the MLP is SwiGLU');
-  const D = c.integer('hidden_size');
-  const H = c.integer('num_attention_heads');
-  const K = c.integer('head_dim', D / H);
+  const D = c.integer('hidden_size', c.axis('embed_tokens.weight', 1));
+  const rows = c.axis('q_proj.weight', 0);
+  // How many heads share the rows of a matrix no shape tells, but where their width is given.
+  const H = c.integer('num_attention_heads', rows && c.has('head_dim') ? rows / c.integer('head_dim') : undefined);
+  const K = c.integer('head_dim', (rows ?? D) / H);
+  const keys = c.axis('k_proj.weight', 0);
   const bias = c.boolean('attention_bias', false);
   return {
-    layers: c.integer('num_hidden_layers'),
+    layers: c.layers('num_hidden_layers'),
     D,
     H,
-    G: c.integer('num_key_value_heads', H),
+    G: c.integer('num_key_value_heads', keys ? keys / K : H),
     K,
-    I: c.integer('intermediate_size'),
-    V: c.integer('vocab_size'),
+    I: c.integer('intermediate_size', c.axis(['mlp.gate_proj.weight', 'feed_forward.gate_proj.weight'], 0)),
+    V: c.integer('vocab_size', c.axis('embed_tokens.weight', 0)),
     epsilon: c.positive('rms_norm_eps', 1e-6),
     frequencies: readRope(c, K),
     bias: { qkv: bias, out: bias, mlp: c.boolean('mlp_bias', false) },
     window: 0,
-    tied: c.boolean('tie_word_embeddings', false),
+    tied: c.tied('tie_word_embeddings', false),
   };
 }
 
@@ -98,8 +101,8 @@ export const llama: Architecture<LlamaConfig> = {
   detect: (tensors) =>
     hasTensors(tensors, ['.self_attn.q_proj.weight', '.mlp.gate_proj.weight']) &&
     hasTensors(tensors, ['.self_attn.q_proj.bias']) === hasTensors(tensors, ['.self_attn.o_proj.bias']),
-  config(json) {
-    const c = new ConfigReader(json);
+  config(json, tensors) {
+    const c = new ConfigReader(json, tensors);
     return { ...llamaConfig(c), window: c.integer('sliding_window', 0) };
   },
   vocabulary: ({ V }) => V,
@@ -107,8 +110,5 @@ export const llama: Architecture<LlamaConfig> = {
   head: (p, c, hidden) =>
     linear(hidden, p(c.tied ? 'model.embed_tokens.weight' : 'lm_head.weight', [c.V, c.D], normal)),
   // Hugging Face's models that answer with spans call the body `transformer`.
-  rename: (name, { tied }) =>
-    (name === 'lm_head.weight' && tied) || name.endsWith('.rotary_emb.inv_freq')
-      ? null
-      : name.replace(/^transformer\./, 'model.'),
+  rename: (name) => (name.endsWith('.rotary_emb.inv_freq') ? null : name.replace(/^transformer\./, 'model.')),
 };

@@ -10,7 +10,7 @@ import { rmsNorm } from '../ops/norm.ts';
 import { recurrence } from '../ops/recurrence.ts';
 import { reshape, split } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
-import { ConfigReader } from './config.ts';
+import { readMambaConfig } from './mamba-config.ts';
 
 /**
  * Mamba: a state space model whose parameters depend on the input ("selection"). Gu & Dao 2023, arXiv 2312.00752,
@@ -95,37 +95,23 @@ function initial(R: number, layers: number, E: number, D: number): Record<string
 }
 
 /** The original's and Codestral's names of the embeddings and of all that is below them. */
-export const mambaNames = (name: string, tied: boolean): string | null =>
-  name === 'lm_head.weight' && tied
-    ? null
-    : name.replace(/^model\.backbone\./, 'backbone.').replace('backbone.embedding.', 'backbone.embeddings.');
+export const mambaNames = (name: string): string =>
+  name.replace(/^model\.(backbone|lm_head)\./, '$1.').replace('backbone.embedding.', 'backbone.embeddings.');
 
 export const mamba: Architecture<MambaConfig> = {
   type: 'mamba',
   title: 'Mamba (Gu & Dao 2023)',
   detect: (tensors) => [...tensors.keys()].some((name) => name.endsWith('.mixer.x_proj.weight')),
-  config(json) {
-    const c = new ConfigReader(json);
-    c.only('hidden_act', ['silu'], 'the gate is SiLU');
-    const ssm = c.object('ssm_cfg');
-    const D = c.integer(['hidden_size', 'd_model']);
-    const expand = c.integer('expand', ssm.integer('expand', 2));
-    const rank = (reader: ConfigReader, name: string) =>
-      reader.has(name) && !reader.is(name, 'auto') ? reader.integer(name) : Math.ceil(D / 16);
-    // The state-spaces dialect pads the vocabulary; the padded size is that of the stored matrix.
-    const multiple = c.integer('pad_vocab_size_multiple', c.has('d_model') ? 8 : 1);
+  config(json, tensors) {
+    const { c, common } = readMambaConfig(json, tensors);
+    const { D } = common;
+    const E = c.has('expand') ? c.integer('expand') * D : (c.axis('mixer.out_proj.weight', 1) ?? 2 * D);
     return {
-      layers: c.integer(['num_hidden_layers', 'n_layer']),
-      D,
-      E: c.integer('intermediate_size', expand * D),
-      N: c.integer('state_size', ssm.integer('d_state', 16)),
-      R: c.has('time_step_rank') ? rank(c, 'time_step_rank') : rank(ssm, 'dt_rank'),
-      K: c.integer('conv_kernel', ssm.integer('d_conv', 4)),
-      V: Math.ceil(c.integer('vocab_size') / multiple) * multiple,
-      epsilon: c.positive(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
-      bias: c.boolean('use_bias', false),
-      convBias: c.boolean('use_conv_bias', true),
-      tied: c.boolean(['tie_word_embeddings', 'tie_embeddings'], true),
+      ...common,
+      E: c.integer('intermediate_size', E),
+      N: c.integer('state_size', c.axis('A_log', 1) ?? 16),
+      R: c.integer('time_step_rank', c.axis('dt_proj.weight', 1) ?? Math.ceil(D / 16)),
+      tied: c.tied(['tie_word_embeddings', 'tie_embeddings'], true),
     };
   },
   vocabulary: ({ V }) => V,
@@ -135,5 +121,5 @@ export const mamba: Architecture<MambaConfig> = {
       hidden,
       p(c.tied ? 'backbone.embeddings.weight' : 'lm_head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 }),
     ),
-  rename: (name, { tied }) => mambaNames(name, tied),
+  rename: mambaNames,
 };

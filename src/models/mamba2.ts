@@ -10,9 +10,9 @@ import { rmsNorm } from '../ops/norm.ts';
 import { recurrence } from '../ops/recurrence.ts';
 import { reshape, split } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
-import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
 import { mambaNames } from './mamba.ts';
+import { mamba2Sizes, readMambaConfig } from './mamba-config.ts';
 
 /**
  * Mamba-2: the selective state space with one decay per head ("state space duality"). Dao & Gu 2024, arXiv 2405.21060,
@@ -106,31 +106,17 @@ export const mamba2: Architecture<Mamba2Config> = {
   type: 'mamba2',
   title: 'Mamba-2 (Dao & Gu 2024)',
   detect: (tensors) => hasTensors(tensors, ['.mixer.dt_bias', '.mixer.norm.weight'], ['.mixer.x_proj.weight']),
-  config(json) {
-    const c = new ConfigReader(json);
-    const ssm = c.object('ssm_cfg');
-    c.only('hidden_act', ['silu'], 'the gate is SiLU');
+  config(json, tensors) {
+    const { c, ssm, common } = readMambaConfig(json, tensors);
     c.only('d_intermediate', [0], 'layers with an MLP are not built');
     ssm.only('D_has_hdim', [false], 'D is one number per head');
     ssm.only('norm_before_gate', [false], 'the gate comes before the norm');
-    const D = c.integer(['hidden_size', 'd_model']);
-    const P = c.integer('head_dim', ssm.integer('headdim', 64));
-    const E = c.integer('expand', ssm.integer('expand', 2)) * D;
-    const multiple = c.integer('pad_vocab_size_multiple', c.has('d_model') ? 8 : 1);
-    const [low = 0, high = Infinity] = c.numbers('time_step_limit', ssm.numbers('dt_limit', [0, Infinity]));
+    const [low = 0, high = Infinity] = c.numbers('time_step_limit', [0, Infinity]);
+    const fields = { heads: 'num_heads', width: 'head_dim', state: 'state_size', groups: 'n_groups' };
     return {
-      layers: c.integer(['num_hidden_layers', 'n_layer']),
-      D,
-      H: c.integer('num_heads', E / P),
-      P,
-      N: c.integer('state_size', ssm.integer('d_state', 128)),
-      G: c.integer('n_groups', ssm.integer('ngroups', 1)),
-      K: c.integer('conv_kernel', ssm.integer('d_conv', 4)),
-      V: Math.ceil(c.integer('vocab_size') / multiple) * multiple,
-      epsilon: c.positive(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
-      bias: c.boolean('use_bias', false),
-      convBias: c.boolean('use_conv_bias', true),
-      tied: c.boolean(['tie_word_embeddings', 'tie_embeddings'], !c.has('model_type')),
+      ...common,
+      ...mamba2Sizes(c, 'mixer', fields, { E: c.integer('expand', 2) * common.D, P: 64, N: 128 }),
+      tied: c.tied(['tie_word_embeddings', 'tie_embeddings'], !c.has('model_type')),
       limit: [low, high],
     };
   },
@@ -141,5 +127,5 @@ export const mamba2: Architecture<Mamba2Config> = {
       hidden,
       p(c.tied ? 'backbone.embeddings.weight' : 'lm_head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 }),
     ),
-  rename: (name, { tied }) => mambaNames(name, tied),
+  rename: mambaNames,
 };

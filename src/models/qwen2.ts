@@ -11,11 +11,11 @@ export const qwen2: Architecture<LlamaConfig> = {
   aliases: [],
   detect: (tensors) =>
     hasTensors(tensors, ['.self_attn.q_proj.bias', '.mlp.gate_proj.weight'], ['.self_attn.o_proj.bias']),
-  config(json) {
-    const c = new ConfigReader(json);
+  config(json, tensors) {
+    const c = new ConfigReader(json, tensors);
     // Only the layers from max_window_layers on would have the window: with it on for none, all see everything.
     const windowed =
-      c.boolean('use_sliding_window', false) && c.integer('max_window_layers', 0, 0) < c.integer('num_hidden_layers');
+      c.boolean('use_sliding_window', false) && c.integer('max_window_layers', 0, 0) < c.layers('num_hidden_layers');
     if (windowed) c.only('use_sliding_window', [false], 'a window in some layers only is not built');
     return { ...llamaConfig(c), bias: { qkv: true, out: false, mlp: false } };
   },

@@ -9,7 +9,7 @@ import { recurrence } from '../ops/recurrence.ts';
 import { rope, ropeFrequencies } from '../ops/rope.ts';
 import { reshape } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
-import { hasTensors, readFlaConfig } from './fla-config.ts';
+import { flaHeads, gatedNorm, hasTensors, readFlaConfig } from './fla-config.ts';
 
 /**
  * RetNet: linear attention on rotated queries and keys, each head fading at its own fixed rate γ. Sun et al. 2023,
@@ -61,29 +61,20 @@ export const retnet: Architecture<RetNetConfig> = {
       ['.b_proj.weight', '.gk_proj.0.weight', '.feature_map_q.layer1.weight'],
     ),
   config(json, tensors) {
-    const { reader: c, common } = readFlaConfig(json);
+    const { reader: c, common } = readFlaConfig(json, tensors, 2);
     c.only('use_short_conv', [false], 'short convolutions are not built');
     c.only('use_output_gate', [true], 'the output is gated');
     c.only('feature_map', [null], 'queries and keys are used as they are');
-    const H = c.integer('num_heads', 8);
-    c.only('num_kv_heads', [null, H], 'every head has keys of its own');
+    const norm = gatedNorm(tensors);
+    const heads = flaHeads(c, common.D, norm, { H: 8, k: 1, v: 2 });
+    c.only('num_kv_heads', [null, heads.H], 'every head has keys of its own');
     return {
       ...common,
-      I: c.integer(
-        'intermediate_size',
-        256 * Math.ceil(Math.trunc((common.D * c.number('hidden_ratio', 2) * 2) / 3) / 256),
-      ),
-      H,
-      K: Math.floor((common.D * c.number('expand_k', 1)) / H),
-      Vh: Math.floor((common.D * c.number('expand_v', 2)) / H),
-      norm:
-        tensors.size > 0 && !hasTensors(tensors, ['g_norm_swish_gate.weight'])
-          ? 'g_norm.weight'
-          : 'g_norm_swish_gate.weight',
+      ...heads,
+      norm,
     };
   },
   vocabulary: ({ V }) => V,
   body: flaBody(mixer),
   head: flaHead,
-  rename: (name, { tied }) => (name === 'lm_head.weight' && tied ? null : name),
 };

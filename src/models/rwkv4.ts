@@ -90,12 +90,12 @@ export const rwkv4: Architecture<Rwkv4Config> = {
   detect: (tensors) =>
     hasTensors(tensors, ['.time_first'], ['.time_faaaa', '.gate.weight', 'att.ln_x.weight', 'attention.ln_x.weight']),
   config(json, tensors) {
-    const c = new ConfigReader(json);
+    const c = new ConfigReader(json, tensors);
     return {
       ...rwkvSizes(tensors),
       A: shapeOf(tensors, /(^|\.)0\.(att|attention)\.key\.weight$/)[0]!,
       epsilon: c.positive('layer_norm_epsilon', 1e-5),
-      tied: c.boolean('tie_word_embeddings', false),
+      tied: c.tied('tie_word_embeddings', false),
       bakedDecay: json['format'] === 'rwkv.cpp',
     };
   },
@@ -104,7 +104,6 @@ export const rwkv4: Architecture<Rwkv4Config> = {
   head: (p, c, hidden) =>
     linear(hidden, p(c.tied ? 'rwkv.embeddings.weight' : 'head.weight', [c.V, c.D], { kind: 'normal', std: 0.02 })),
   rename(name, c) {
-    if (name === 'head.weight' && c.tied) return null;
     // BlinkDL's names to Hugging Face's. The rescaling of deep layers that Hugging Face does for f16 is not needed in f32.
     const canonical = name
       .replace(/^emb\./, 'rwkv.embeddings.')

@@ -20,7 +20,7 @@ export interface Rwkv7Config extends RwkvSizes {
 
 /** All sizes come from the tensors; fla's configuration adds the epsilons. */
 export function rwkv7Config(json: Json, tensors: TensorShapes): Rwkv7Config {
-  const c = new ConfigReader(json);
+  const c = new ConfigReader(json, tensors);
   const names = [...tensors.keys()];
   const foreign = names.find((name) => /rosa|s_emb/.test(name));
   if (foreign) throw new UnsupportedError(`${foreign}: RWKV-7 variants with DeepEmbed and RWKV-8's ROSA are not built`);
@@ -44,7 +44,7 @@ export function rwkv7Config(json: Json, tensors: TensorShapes): Rwkv7Config {
     headEpsilon: c.positive('group_norm_eps', dialect === 'fla' ? N * epsilon : 64e-5),
     // BlinkDL divides by max(‖k‖, 10⁻¹²), which differs only for keys shorter than that.
     keyEpsilon: c.positive('key_norm_eps', dialect === 'fla' && c.boolean('fuse_norm', true) ? 1e-6 : 1e-24),
-    tied: c.boolean('tie_word_embeddings', false),
+    tied: c.tied('tie_word_embeddings', false),
     dialect,
   };
 }

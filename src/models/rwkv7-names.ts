@@ -16,7 +16,6 @@ const flaOthers: Readonly<Record<string, string>> = { embeddings: 'emb', norm: '
 /** The parameter that a tensor of any dialect holds; the canonical names are BlinkDL's. */
 export function rwkv7Names(name: string, c: Rwkv7Config): string | StoredParameter | null {
   const own = c.dialect === 'fla' ? fromFla(name) : name;
-  if (own === 'head.weight' && c.tied) return null;
   // Layer 0 is where the first values come from: it has nothing to mix them with.
   if (/^blocks\.0\.att\.v[012]$/.test(own)) return null;
   const isLowRank = /\.att\.[wavg][12]$/.test(own);

@@ -14,6 +14,7 @@ import { ggufModel } from '../gguf/index.ts';
 import { Metadata } from '../gguf/metadata.ts';
 import { embeddedTokenizer } from '../gguf/tokenizer.ts';
 import type { Json } from '../models/config.ts';
+import { withoutRepeatedHead } from '../runtime/repeated-head.ts';
 import { byteTokenizer } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import { worldTokenizerOf, worldVocabulary } from '../tokenizers/rwkv-world.ts';
@@ -99,18 +100,23 @@ type Opened = Omit<ModelFiles, 'chatTemplate' | 'templateSource' | 'endTokens'>;
 async function openWithCompanions(file: Checkpoint, folder: string): Promise<Opened> {
   const stored = await readJson(join(folder, 'config.json'), ConfigError);
   // RWKV's author publishes checkpoints without a configuration: their tensors tell everything.
-  const isRwkv = [...file.tensors.keys()].some((name) => /^blocks\.0\.(att|ffn)\./.test(name));
+  const isRwkv = [...file.tensors.keys()].some((name) =>
+    /^(rwkv\.)?blocks\.0\.(att|ffn|attention|feed_forward)\./.test(name),
+  );
   const complete = file.format === 'pth' || file.format === 'rwkv.cpp' || isRwkv;
   if (stored === undefined && !complete)
-    throw new ConfigError(`${folder} has no config.json: without it the model's sizes are unknown`);
+    throw new ConfigError(`${folder} has no config.json: without it the model's settings are unknown`);
   const config = stored ?? { format: file.format };
-  const checkpoint = file.format === 'rwkv.cpp' ? separateMixing(file) : dequantised(file);
+  const separate = file.format === 'rwkv.cpp' ? separateMixing(file) : dequantised(file);
+  const checkpoint = await withoutRepeatedHead(config, separate);
   return { checkpoint, file, config, ...(await openTokenizer(folder)) };
 }
 
 /** A GGUF file is a whole model; only a tokenizer of a kind that is not built is looked for beside it. */
 async function openGgufModel(file: Checkpoint, folder: string): Promise<Opened> {
-  const model = { file, ...(await ggufModel(file)) };
+  const parameters = await ggufModel(file);
+  const checkpoint = await withoutRepeatedHead(parameters.config, parameters.checkpoint);
+  const model = { file, ...parameters, checkpoint };
   try {
     const embedded = embeddedTokenizer(new Metadata(file), file.name);
     if (embedded) {

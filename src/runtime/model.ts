@@ -10,6 +10,7 @@ import { derivingWeights, foldConstants } from './fold.ts';
 import { type ModelGraph, readWhole } from './graph.ts';
 import { matchModel } from './matched.ts';
 import { declareWeights, type LoadParametersOptions, loadParameters } from './parameters.ts';
+import { withoutRepeatedHead } from './repeated-head.ts';
 import { Runner, type Stepper } from './runner.ts';
 import { Session, type SessionOptions } from './session.ts';
 import type { Files } from './source.ts';
@@ -229,9 +230,10 @@ export class Model {
 
 /** Builds a model on a backend from its configuration and checkpoint. */
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
-  const { checkpoint, tokenizer, chatTemplate } = source;
+  const { config: json, tokenizer, chatTemplate } = source;
+  const checkpoint = await withoutRepeatedHead(json, source.checkpoint);
   const ends = [tokenizer?.endOfText, ...(source.endTokens ?? [])].filter((id) => id !== undefined);
-  const { architecture, config, graph: traced, head, hasSpans, origins } = matchModel(source.config, checkpoint);
+  const { architecture, config, graph: traced, head, hasSpans, origins } = matchModel(json, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
   const graph = foldConstants(traced);
   const format = options.weights ?? 'f32';
