@@ -1,7 +1,9 @@
+import { UnsupportedError } from '../core/errors.ts';
+import type { GgufValue } from '../formats/gguf-header.ts';
 import { ConfigReader } from '../models/config.ts';
 import type { GptNeoxConfig } from '../models/gpt-neox.ts';
 import { ropeBase } from '../models/rope-config.ts';
-import { bool, type Dialect, f32, type Holding, u32, withBias } from './dialect.ts';
+import { bool, type Dialect, f32, type Holding, string, u32, withBias } from './dialect.ts';
 import { linearScaling, scalingOf, slowdowns } from './rope.ts';
 
 const layer = 'gpt_neox.layers.#.';
@@ -15,6 +17,15 @@ const fused = (parameter: string, H: number): Holding => ({
     return (part * H + head) * K + channel;
   },
 });
+
+/** llama.cpp has one GELU, in the tanh form; which form a model was trained with is noted beside. */
+const ACTIVATION = 'feed_forward_activation';
+
+function activation({ activation: name }: GptNeoxConfig): Record<string, GgufValue> {
+  if (!name.startsWith('gelu'))
+    throw new UnsupportedError(`llama.cpp's gptneox computes GELU: a model with ${name} has no place in GGUF`);
+  return name === 'gelu' ? {} : { [ACTIVATION]: string(name) };
+}
 
 export const gptNeox: Dialect<GptNeoxConfig> = {
   architecture: 'gptneox',
@@ -35,6 +46,7 @@ export const gptNeox: Dialect<GptNeoxConfig> = {
       rotary_emb_base: m.number('rope.freq_base', 10000),
       ...scalingOf(m),
       use_parallel_residual: m.boolean('use_parallel_residual', true),
+      hidden_act: m.text(ACTIVATION, 'gelu'),
       attention_bias: tensors.has('blk.0.attn_qkv.bias'),
       tie_word_embeddings: !tensors.has('output.weight'),
     };
@@ -49,6 +61,7 @@ export const gptNeox: Dialect<GptNeoxConfig> = {
     'rope.dimension_count': u32(2 * c.frequencies.length),
     'rope.freq_base': f32(ropeBase(new ConfigReader(json))),
     use_parallel_residual: bool(c.parallel),
+    ...activation(c),
     ...linearScaling(slowdowns(c.frequencies, ropeBase(new ConfigReader(json))), 'gptneox'),
   }),
   heads: ({ H }) => ({ H, G: H }),

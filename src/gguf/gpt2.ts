@@ -1,3 +1,4 @@
+import { UnsupportedError } from '../core/errors.ts';
 import type { Gpt2Config } from '../models/gpt2.ts';
 import { type Dialect, f32, transposed, u32, withBias } from './dialect.ts';
 
@@ -18,6 +19,7 @@ export const gpt2: Dialect<Gpt2Config> = {
     layer_norm_epsilon: m.number('attention.layer_norm_epsilon'),
   }),
   metadata: (c) => ({
+    ...tanhOnly(c),
     context_length: u32(c.P),
     embedding_length: u32(c.D),
     block_count: u32(c.layers),
@@ -40,6 +42,14 @@ export const gpt2: Dialect<Gpt2Config> = {
   }),
   precise: /position_embd/,
 };
+
+/** UnsupportedError for a model whose activation is not the one that llama.cpp computes. */
+function tanhOnly({ activation }: Gpt2Config): object {
+  if (/^gelu_(new|fast|pytorch_tanh)$/.test(activation)) return {};
+  throw new UnsupportedError(
+    `llama.cpp's gpt2 computes GELU in the tanh form: a model with ${activation} has no place in GGUF`,
+  );
+}
 
 const matrix = (tensor: string, parameter: string) => ({
   ...withBias(tensor, parameter),

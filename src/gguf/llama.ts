@@ -110,12 +110,20 @@ export const llama: Dialect<LlamaConfig> = {
   precise: /rope_freqs/,
 };
 
+/** UnsupportedError for a model with a window, which llama.cpp's qwen2 does not compute. */
+function everything({ window, layers, fullLayers }: LlamaConfig): object {
+  if (window === 0 || fullLayers.length === layers) return {};
+  throw new UnsupportedError(
+    `llama.cpp's qwen2 sees the whole text in every layer: a model with a window of ${window} tokens has no place in GGUF`,
+  );
+}
+
 /** Qwen2: biases on queries, keys and values, and rows as in checkpoints. */
 export const qwen2: Dialect<LlamaConfig> = {
   architecture: 'qwen2',
   types: ['qwen2'],
   config: (m, tensors) => ({ model_type: 'qwen2', ...config(m, tensors) }),
-  metadata: (c, json) => ({ ...metadata(c, json), ...linearScaling(factorsOf(c, json), 'qwen2') }),
+  metadata: (c, json) => ({ ...everything(c), ...metadata(c, json), ...linearScaling(factorsOf(c, json), 'qwen2') }),
   heads,
   tensors: () => ({ ...names, 'rope_freqs.weight': null }),
   precise: /rope_freqs/,

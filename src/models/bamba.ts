@@ -42,7 +42,7 @@ function body(p: Scope, { attention: c, mamba, attentionLayers }: BambaConfig, s
       const y = rmsNorm(added, p('pre_ff_layernorm.weight', [c.D], ones), c.epsilon);
       return add(
         added,
-        p.in('feed_forward', (p) => gatedMlp(p, y, c.D, c.I)),
+        p.in('feed_forward', (p) => gatedMlp(p, y, c.D, c.I, c.bias.mlp)),
       );
     });
   }

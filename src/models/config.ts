@@ -90,6 +90,13 @@ export class ConfigReader {
     });
   }
 
+  /** A list of strings, each one of `known`. */
+  strings(name: string, known: readonly string[]): readonly string[] {
+    return this.#read(name, undefined, `a list of ${known.join(' and ')}`, (value) =>
+      Array.isArray(value) && value.every((one) => known.includes(one)) ? (value as string[]) : undefined,
+    );
+  }
+
   /** The fields of a nested object, or of an empty one where it is absent. */
   object(name: string): ConfigReader {
     const value = this.#json[name] ?? {};

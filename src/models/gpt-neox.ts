@@ -4,9 +4,10 @@ import type { Scope } from '../core/trace.ts';
 import { normed } from '../layers/rwkv.ts';
 import { selfAttention } from '../layers/self-attention.ts';
 import { embed } from '../ops/embed.ts';
-import { add, expr } from '../ops/expr.ts';
+import { add } from '../ops/expr.ts';
 import { linear } from '../ops/linear.ts';
 import { reshape, split } from '../ops/views.ts';
+import { type Activation, activate, readActivation } from './activation.ts';
 import type { Architecture } from './architecture.ts';
 import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
@@ -29,6 +30,7 @@ export interface GptNeoxConfig {
   readonly frequencies: readonly number[];
   /** Whether attention and MLP read the same hidden state, or the MLP what attention added to. */
   readonly parallel: boolean;
+  readonly activation: Activation;
   readonly bias: boolean;
   readonly tied: boolean;
 }
@@ -62,9 +64,9 @@ function attend(p: Scope, c: GptNeoxConfig, x: Tensor, step: StepInputs): Tensor
   return linear(selfAttention(p, { q, k, v }, step, c), p('dense.weight', [D, D], normal), bias('dense.bias', D));
 }
 
-function mlp(p: Scope, { D, I }: GptNeoxConfig, x: Tensor): Tensor {
+function mlp(p: Scope, { D, I, activation }: GptNeoxConfig, x: Tensor): Tensor {
   const hidden = linear(x, p('dense_h_to_4h.weight', [I, D], normal), p('dense_h_to_4h.bias', [I]));
-  return linear(expr`gelu(${hidden})`, p('dense_4h_to_h.weight', [D, I], normal), p('dense_4h_to_h.bias', [D]));
+  return linear(activate(activation, hidden), p('dense_4h_to_h.weight', [D, I], normal), p('dense_4h_to_h.bias', [D]));
 }
 
 export const gptNeox: Architecture<GptNeoxConfig> = {
@@ -74,7 +76,6 @@ export const gptNeox: Architecture<GptNeoxConfig> = {
   detect: (tensors) => hasTensors(tensors, ['.attention.query_key_value.weight', '.mlp.dense_h_to_4h.weight']),
   config(json, tensors) {
     const c = new ConfigReader(json, tensors);
-    c.only('hidden_act', ['gelu'], 'the MLP has the exact GELU');
     const D = c.integer('hidden_size', c.axis('embed_in.weight', 1));
     const H = c.integer('num_attention_heads');
     return {
@@ -86,6 +87,7 @@ export const gptNeox: Architecture<GptNeoxConfig> = {
       V: c.integer('vocab_size', c.axis('embed_in.weight', 0)),
       epsilon: c.positive('layer_norm_eps', 1e-5),
       frequencies: readRope(c, D / H, 0.25),
+      activation: readActivation(c, 'hidden_act', 'gelu'),
       parallel: c.boolean('use_parallel_residual', true),
       bias: c.boolean('attention_bias', true),
       tied: c.tied('tie_word_embeddings', false),

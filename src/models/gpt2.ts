@@ -4,10 +4,11 @@ import type { Scope } from '../core/trace.ts';
 import { normed } from '../layers/rwkv.ts';
 import { selfAttention } from '../layers/self-attention.ts';
 import { embed } from '../ops/embed.ts';
-import { add, expr } from '../ops/expr.ts';
+import { add } from '../ops/expr.ts';
 import { linear, linearTransposed } from '../ops/linear.ts';
 import { tokenPositions } from '../ops/token-positions.ts';
 import { reshape, split } from '../ops/views.ts';
+import { type Activation, activate, readActivation } from './activation.ts';
 import type { Architecture } from './architecture.ts';
 import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
@@ -25,6 +26,7 @@ export interface Gpt2Config {
   readonly P: number;
   readonly V: number;
   readonly epsilon: number;
+  readonly activation: Activation;
   readonly tied: boolean;
 }
 
@@ -44,7 +46,7 @@ function body(p: Scope, c: Gpt2Config, step: StepInputs): Tensor {
       const y = normed(p, 'ln_2', mixed, c.epsilon);
       return add(
         mixed,
-        p.in('mlp', (p) => project(p, 'c_proj', expr`gelutanh(${project(p, 'c_fc', y, c.I)})`, c.D)),
+        p.in('mlp', (p) => project(p, 'c_proj', activate(c.activation, project(p, 'c_fc', y, c.I)), c.D)),
       );
     });
   }
@@ -66,7 +68,6 @@ export const gpt2: Architecture<Gpt2Config> = {
   detect: (tensors) => hasTensors(tensors, ['.attn.c_attn.weight', 'wpe.weight']),
   config(json, tensors) {
     const c = new ConfigReader(json, tensors);
-    c.only('activation_function', ['gelu_new', 'gelu_pytorch_tanh'], 'the MLP has the tanh form of GELU');
     c.only('scale_attn_weights', [true], 'scores are divided by √K');
     c.only('scale_attn_by_inverse_layer_idx', [false], 'scores do not depend on the layer');
     const D = c.integer(['n_embd', 'hidden_size'], c.axis('wte.weight', 1));
@@ -78,6 +79,7 @@ export const gpt2: Architecture<Gpt2Config> = {
       P: c.integer(['n_positions', 'max_position_embeddings'], c.axis('wpe.weight', 0) ?? 1024),
       V: c.integer('vocab_size', c.axis('wte.weight', 0)),
       epsilon: c.positive('layer_norm_epsilon', 1e-5),
+      activation: readActivation(c, 'activation_function', 'gelu_new'),
       tied: c.tied('tie_word_embeddings', true),
     };
   },

@@ -32,6 +32,8 @@ export interface LlamaConfig {
   readonly bias: { readonly qkv: boolean; readonly out: boolean; readonly mlp: boolean };
   /** Tokens that attention looks back, 0 for all. */
   readonly window: number;
+  /** Layers that see everything all the same. */
+  readonly fullLayers: readonly number[];
   readonly tied: boolean;
 }
 
@@ -45,7 +47,9 @@ function body(p: Scope, c: LlamaConfig, step: StepInputs): Tensor {
       const x = rmsNorm(h, p('input_layernorm.weight', [c.D], ones), c.epsilon);
       const mixed = add(
         h,
-        p.in('self_attn', (p) => llamaAttention(p, c, x, step)),
+        p.in('self_attn', (p) =>
+          llamaAttention(p, { ...c, window: c.fullLayers.includes(layer) ? 0 : c.window }, x, step),
+        ),
       );
       const y = rmsNorm(mixed, p('post_attention_layernorm.weight', [c.D], ones), c.epsilon);
       return add(
@@ -90,6 +94,7 @@ export function llamaConfig(c: ConfigReader): LlamaConfig {
     frequencies: readRope(c, K),
     bias: { qkv: bias, out: bias, mlp: c.boolean('mlp_bias', false) },
     window: 0,
+    fullLayers: [],
     tied: c.tied('tie_word_embeddings', false),
   };
 }

@@ -13,10 +13,13 @@ export const qwen2: Architecture<LlamaConfig> = {
     hasTensors(tensors, ['.self_attn.q_proj.bias', '.mlp.gate_proj.weight'], ['.self_attn.o_proj.bias']),
   config(json, tensors) {
     const c = new ConfigReader(json, tensors);
-    // Only the layers from max_window_layers on would have the window: with it on for none, all see everything.
-    const windowed =
-      c.boolean('use_sliding_window', false) && c.integer('max_window_layers', 0, 0) < c.layers('num_hidden_layers');
-    if (windowed) c.only('use_sliding_window', [false], 'a window in some layers only is not built');
-    return { ...llamaConfig(c), bias: { qkv: true, out: false, mlp: false } };
+    const base = { ...llamaConfig(c), bias: { qkv: true, out: false, mlp: false } };
+    if (!c.boolean('use_sliding_window', false)) return base;
+    // The first layers see everything and those from max_window_layers on a window, unless each layer's kind is listed.
+    const first = c.integer('max_window_layers', 28, 0);
+    const kinds = c.has('layer_types') ? c.strings('layer_types', ['full_attention', 'sliding_attention']) : undefined;
+    const layers = Array.from({ length: base.layers }, (_, layer) => layer);
+    const fullLayers = layers.filter((layer) => (kinds ? kinds[layer] === 'full_attention' : layer < first));
+    return { ...base, window: c.integer('sliding_window', 4096), fullLayers };
   },
 };

@@ -18,7 +18,10 @@ export function readRope(c: ConfigReader, channels: number, rotated = 1): number
   const scaling = isScaled ? parameters : older;
   const theta = ropeBase(c);
   const part = parameters.number('partial_rotary_factor', c.number(['rotary_pct', 'partial_rotary_factor'], rotated));
-  const frequencies = ropeFrequencies(2 * Math.floor((channels * part) / 2), theta);
+  const turned = Math.floor(channels * part);
+  if (turned % 2 === 1 && turned === channels)
+    throw new ConfigError(`config: heads of ${channels} channels can not be turned in pairs`);
+  const frequencies = ropeFrequencies(turned, theta);
   for (const name of ['rope_type', 'type'])
     scaling.only(name, ['default', 'linear', 'llama3', 'longrope'], 'other rope scalings are not built');
   const type = scaling.string(['rope_type', 'type'], 'default');

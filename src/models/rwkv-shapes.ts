@@ -13,7 +13,7 @@ export interface RwkvSizes {
 /** Reads the sizes from tensors named as in BlinkDL's, Hugging Face's or fla's checkpoints. */
 export function rwkvSizes(tensors: TensorShapes): RwkvSizes {
   const [V, D] = shapeOf(tensors, /(^|\.)(emb|embeddings)\.weight$/);
-  const [F] = shapeOf(tensors, /(^|\.)0\.(ffn|feed_forward)\.key\.weight$/);
+  const [F] = shapeOf(tensors, /(^|\.)0\.(ffn|feed_forward)\.key\.(linear\.)?weight$/);
   let layers = 0;
   for (const name of tensors.keys())
     layers = Math.max(layers, 1 + Number(/(?:blocks|layers)\.(\d+)\./.exec(name)?.[1] ?? -1));

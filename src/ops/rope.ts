@@ -65,9 +65,9 @@ interface RopeAttributes {
   readonly inverse: boolean;
 }
 
-/** θ^(−2i/n) for the n/2 pairs of n rotated channels. */
+/** θ^(−2i/n) for the n/2 pairs of n rotated channels; an odd n has its last channel turned against the one after it. */
 export function ropeFrequencies(channels: number, theta: number): number[] {
-  return Array.from({ length: channels / 2 }, (_, i) => theta ** ((-2 * i) / channels));
+  return Array.from({ length: Math.ceil(channels / 2) }, (_, i) => theta ** ((-2 * i) / channels));
 }
 
 /** Turns `x` [tokens, H, K] by its tokens' positions. */
