@@ -2,8 +2,16 @@ import { expect, test } from 'vitest';
 import { Random } from '../core/random.ts';
 import { architectureOf } from '../models/index.ts';
 import { traceModel } from '../runtime/graph.ts';
-import { newModel } from './configurations.ts';
+import { newArchitectures, newModel } from './configurations.ts';
 import { initialise } from './initialise.ts';
+
+test.each(newArchitectures)('a new %s has a configuration that its architecture takes', (type) => {
+  const { config, tensors } = newModel(type, { width: 64, layers: 2, vocabulary: 8, headWidth: 32, inner: 128 });
+  const architecture = architectureOf(config, tensors);
+  expect(architecture.type).toBe(type);
+  const { parameters } = traceModel(architecture, architecture.config(config, tensors));
+  expect(parameters.size).toBeGreaterThan(10);
+});
 
 test.each([
   ['mamba', /dt_proj\.bias$/],

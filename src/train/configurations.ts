@@ -102,10 +102,10 @@ const makers: Readonly<Record<string, Maker>> = {
     num_heads: sizes.width / sizes.headWidth,
     expand_k: 1,
     expand_v: 1,
-    feature_map: 'elu',
+    feature_map: 'elementwise_product',
     norm_q: false,
     norm_k: false,
-    norm_feature_map: true,
+    norm_feature_map: false,
   }),
   retnet: (sizes) => ({
     ...fla(sizes, 'retnet', 'RetNetForCausalLM'),
