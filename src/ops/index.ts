@@ -12,6 +12,7 @@ import { layerNormGradOp, layerNormOp, rmsNormGradOp, rmsNormOp } from './norm.t
 import { recurrenceGradOp, recurrenceOp } from './recurrence.ts';
 import { ropeOp } from './rope.ts';
 import { sampleOp } from './sample.ts';
+import { segmentCrossEntropyGradOp, segmentCrossEntropyOp } from './segment-cross-entropy.ts';
 import { shiftGradOp, shiftOp } from './shift.ts';
 import { softmaxGradOp, softmaxOp } from './softmax.ts';
 import { tokenPositionsOp } from './token-positions.ts';
@@ -49,6 +50,8 @@ export const ops = {
   rmsNormGrad: rmsNormGradOp,
   rope: ropeOp,
   sample: sampleOp,
+  segmentCrossEntropy: segmentCrossEntropyOp,
+  segmentCrossEntropyGrad: segmentCrossEntropyGradOp,
   select: selectOp,
   selectGrad: selectGradOp,
   shift: shiftOp,

@@ -540,6 +540,18 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   sample: 'reference',
+  segmentCrossEntropy: {
+    encode({ inputs: { x, targets, ends }, outputs: { y } }, e) {
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      e.call('segmentCrossEntropy', ...times, ...e.operand(x), e.address(targets!), ...e.operand(y), last(x!.shape));
+    },
+  },
+  segmentCrossEntropyGrad: {
+    encode({ inputs: { x, targets, ends, dy }, outputs: { dx } }, e) {
+      const given = [e.count(first(ends!)), e.address(ends!), ...e.operand(x), e.address(targets!), ...e.operand(dy)];
+      e.call('segmentCrossEntropyGrad', ...given, ...e.operand(dx), last(x!.shape));
+    },
+  },
   select: {
     encode({ inputs: { x, rows }, outputs: { y } }, e) {
       e.call(
