@@ -41,6 +41,7 @@ Examples:
   riverrun eval --data lambada.jsonl --questions --limit 500
   riverrun eval --data blimp/anaphor_gender_agreement.jsonl
   riverrun eval --data quiz.jsonl            # {"prompt": …, "choices": [ … ], "answer": 0}
+  riverrun eval --model ./my-reader --data squad.jsonl   # {"question": …, "context": …, "answers": {"text": [ … ]}}
   riverrun eval --model ./my-classifier --data test.csv --field text --label category`,
     )
     .action(runEvaluate);
@@ -78,7 +79,7 @@ async function runEvaluate(flags: EvaluateFlags): Promise<void> {
 async function hasQuestions(files: readonly string[]): Promise<boolean> {
   if (!/\.(jsonl|ndjson)(\.gz)?$/.test(files[0]!)) return false;
   for await (const { fields } of readRecords([files[0]!]))
-    return ['choices', 'sentence_good', 'ending'].some((name) => name in fields);
+    return ['choices', 'sentence_good', 'ending', 'answers'].some((name) => name in fields);
   return false;
 }
 

@@ -14,7 +14,7 @@ const list = (text: string): string[] => text.split(',').map((name) => name.trim
 
 export function finetuneCommand(): Command {
   return new Command('finetune')
-    .description('Teach a model: to tell labels, or to go on as other texts do.')
+    .description('Teach a model: to tell labels, to find answers in a text, or to go on as other texts do.')
     .option('-m, --model <name>', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
     .requiredOption(
       '-d, --data <path>',
@@ -62,6 +62,7 @@ Examples:
   riverrun finetune --data intents.csv --label category --out my-classifier
   riverrun finetune --data SMSSpamCollection.tsv --columns label,text --label label --out spam
   riverrun finetune --data questions.jsonl --out my-answers     # {"prompt": "…", "completion": "…"}, or {"messages": [ … ]}
+  riverrun finetune --data squad.jsonl --out my-reader         # {"question": …, "context": …, "answers": {"text": [ … ], "answer_start": [ … ]}}
   riverrun finetune --method lora --data letters.txt --out my-letters
   riverrun finetune --method state --data poems.txt --out my-poems
   riverrun generate --load my-poems/initial.state "The river"

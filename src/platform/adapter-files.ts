@@ -11,8 +11,15 @@ export interface AdapterOptions extends MethodOptions {
   readonly model: string;
 }
 
+/** What PEFT calls what a model predicts. */
+const taskTypes = { tokens: 'CAUSAL_LM', labels: 'SEQ_CLS', spans: 'QUESTION_ANS' } as const;
+
 /** The additions as the PEFT library has them: `adapter_model.safetensors` and `adapter_config.json`. */
-export async function writeAdapter(options: AdapterOptions, learner: Learner, isClassifier: boolean): Promise<void> {
+export async function writeAdapter(
+  options: AdapterOptions,
+  learner: Learner,
+  predicts: keyof typeof taskTypes,
+): Promise<void> {
   const { rank, scale } = loraOf(options);
   const targets = adaptedMatrices(learner.parameters.keys());
   const tensors: WrittenTensor[] = targets.flatMap((name) =>
@@ -33,7 +40,7 @@ export async function writeAdapter(options: AdapterOptions, learner: Learner, is
   ].sort();
   const config = {
     peft_type: 'LORA',
-    task_type: isClassifier ? 'SEQ_CLS' : 'CAUSAL_LM',
+    task_type: taskTypes[predicts],
     base_model_name_or_path: options.model,
     r: rank,
     lora_alpha: scale * rank,

@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import type { Json } from '../models/config.ts';
-import { traceModel } from '../runtime/graph.ts';
+import { type Head, traceModel } from '../runtime/graph.ts';
 import { SCORE } from '../runtime/label-head.ts';
 import { type MatchedModel, matchModel } from '../runtime/matched.ts';
 import { loadParameters } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
+import { spanHead } from '../runtime/span-head.ts';
 import { State } from '../runtime/state.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Batches, evaluationParts, windows } from '../train/corpus.ts';
@@ -13,6 +14,7 @@ import { savedConfig } from '../train/export.ts';
 import { Learner } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
+import { spanPrediction } from '../train/spans.ts';
 import type { Evaluation, TrainRecord } from '../train/trainer.ts';
 import { writeAdapter } from './adapter-files.ts';
 import { answerData, hasAnswers } from './answer-data.ts';
@@ -21,6 +23,7 @@ import { labelledData } from './labelled-data.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { type LocateOptions, load, locate, makeBackend } from './node-load.ts';
+import { hasSpans, spanData } from './span-data.ts';
 import { drawInitial, refuseFilledFolder, writeModel } from './train.ts';
 import { canResume, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
 
@@ -29,7 +32,7 @@ export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateO
   readonly model: string;
   /**
    * What it is taught with: text; examples with labels in JSONL, CSV or TSV; or JSONL with answers, of which only these are learned:
-   * `prompt` and `completion`, or `messages` with roles.
+   * `prompt` and `completion`, or `messages` with roles; or `question`, `context` and `answers`, to find answers in a context.
    */
   readonly data: readonly string[];
   /** What is measured and never learned from. Default: nothing, or a tenth of the examples, chosen by the seed. */
@@ -94,26 +97,31 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
     if (!tokenizer) throw new InputError(`${options.model} has no tokenizer: text can not be given to it`);
     const matched = matchModel(files.config, files.checkpoint);
     const data = await dataOf(options, tokenizer, matched);
-    const { labels } = data;
+    const { labels, spans } = data;
     if (!labels && matched.head) throw new InputError(`${options.model} is a classifier: name the field of the labels`);
-    const head = labels && { name: SCORE, size: labels.length };
+    if (!spans && matched.hasSpans)
+      throw new InputError(
+        `${options.model} finds answers in a context: give it JSONL with question, context and answers`,
+      );
+    const head: Head | undefined = spans ? spanHead : labels && { name: SCORE, size: labels.length };
     const adapt = method === 'lora' ? loraAdaptation(options) : undefined;
     const graph = traceModel(matched.architecture, matched.config, { head, adapt });
     const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
     try {
-      const objective = prediction(graph, learnedBy(graph, options, head?.name));
+      const learned = learnedBy(graph, options, head && [head.name, ...(head.bias === undefined ? [] : [head.bias])]);
+      const objective = spans ? spanPrediction(graph, learned) : prediction(graph, learned);
       const learner = new Learner(backend, objective, data.batches.capacity, { clip: options.clip ?? 1 });
       try {
         const begin = async () => {
           const origins = new Map([...matched.origins].filter(([name]) => graph.parameters.has(name)));
           // The head of other labels is drawn anew.
-          if (head && matched.head && matched.head.labels.join('\n') !== labels!.join('\n')) origins.delete(SCORE);
+          if (labels && matched.head && matched.head.labels.join('\n') !== labels.join('\n')) origins.delete(SCORE);
           await loadParameters(origins, files.checkpoint, learner, { signal: options.signal });
           drawInitial(learner, seed, (name) => origins.has(name));
         };
         // A resumed training has what is learned in its checkpoint, and all else in the model.
         if (options.resume && canResume(output)) await begin();
-        const save = () => saveTaught(options, files, matched, learner, labels);
+        const save = () => saveTaught(options, files, matched, learner, data);
         const steps = options.steps ?? data.batches.stepsPerEpoch * (options.epochs ?? 3);
         const evaluate = data.evaluate && (() => data.evaluate!(learner));
         const {
@@ -144,11 +152,14 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
 interface Data {
   readonly batches: Batches;
   readonly labels?: readonly string[];
+  /** Whether answers are to be found in a context. */
+  readonly spans?: boolean;
   readonly evaluate?: ((learner: Learner) => Promise<Evaluation>) | undefined;
 }
 
 async function dataOf(options: FinetuneOptions, tokenizer: Tokenizer, matched: MatchedModel): Promise<Data> {
   if (options.label !== undefined) return await labelledData(options, tokenizer);
+  if (await hasSpans(options.data)) return { ...(await spanData(options, tokenizer)), spans: true };
   if (!(await hasAnswers(options.data))) return await textData(options, tokenizer);
   return await answerData(options, tokenizer, matched.architecture.vocabulary(matched.config));
 }
@@ -170,24 +181,35 @@ async function saveTaught(
   files: ModelFiles,
   matched: MatchedModel,
   learner: Learner,
-  labels: readonly string[] | undefined,
+  { labels, spans }: Data,
 ): Promise<void> {
   const { output, method = 'full' } = options;
-  const config = labels ? classifierConfig(files.config, labels) : files.config;
+  const hasHead = labels !== undefined || spans === true;
+  const config = labels ? classifierConfig(files.config, labels) : spans ? spanConfig(files.config) : files.config;
   const saved = { config: savedConfig(config, matched.config), tokenizer: files.tokenizerFiles.json };
   if (method === 'lora') {
-    await writeAdapter(options, learner, labels !== undefined);
+    await writeAdapter(options, learner, labels ? 'labels' : spans ? 'spans' : 'tokens');
   }
-  if (method !== 'state' || labels)
+  if (method !== 'state' || hasHead)
     await writeModel(output, learner, saved, method === 'lora' ? loraOf(options).scale : 0);
   if (method === 'state') await writeState(options, learner);
 }
 
-function classifierConfig(config: Json, labels: readonly string[]): Json {
+/** The name of the class that Hugging Face has for a task. */
+function architectureFor(config: Json, task: string): string {
   const [name] = (config['architectures'] as string[] | undefined) ?? ['ForCausalLM'];
+  return name!.replace(/For\w+$|LMHeadModel$/, task);
+}
+
+const spanConfig = (config: Json): Json => ({
+  ...config,
+  architectures: [architectureFor(config, 'ForQuestionAnswering')],
+});
+
+function classifierConfig(config: Json, labels: readonly string[]): Json {
   return {
     ...config,
-    architectures: [name!.replace(/For\w+$|LMHeadModel$/, 'ForSequenceClassification')],
+    architectures: [architectureFor(config, 'ForSequenceClassification')],
     id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
     label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
     num_labels: labels.length,

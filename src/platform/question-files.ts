@@ -1,6 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import type { Question } from '../tasks/evaluate.ts';
 import { type DataRecord, dataFiles, readRecords } from './data-files.ts';
+import { answersOf } from './span-data.ts';
 
 export interface QuestionOptions {
   /** Field of the texts. Default `text`. */
@@ -15,7 +16,7 @@ export interface QuestionOptions {
 /**
  * Questions of JSONL, CSV and TSV files, told by their fields: `choices` with `answer` (index or text) and `prompt` or `question`;
  * `sentence_good` and `sentence_bad` (BLiMP); a text and its label where `label` is named; else a text whose last word is
- * the question (LAMBADA).
+ * the question (LAMBADA); `question`, `context` and `answers` with their `text` (SQuAD).
  */
 export async function* readQuestions(
   paths: readonly string[],
@@ -28,7 +29,8 @@ export async function* readQuestions(
   }
 }
 
-function questionOf({ fields, where }: DataRecord, { field = 'text', label }: QuestionOptions): Question {
+function questionOf(record: DataRecord, { field = 'text', label }: QuestionOptions): Question {
+  const { fields, where } = record;
   const text = (name: string): string => {
     const value = fields[name];
     if (typeof value !== 'string' || value === '')
@@ -48,6 +50,8 @@ function questionOf({ fields, where }: DataRecord, { field = 'text', label }: Qu
       throw new InputError(`${where}: the answer ${JSON.stringify(given)} is none of the choices`);
     return { kind: 'choice', prompt: text(fields['prompt'] === undefined ? 'question' : 'prompt'), choices, answer };
   }
+  if (fields['context'] !== undefined && fields['answers'] !== undefined)
+    return { kind: 'context', question: text('question'), context: text('context'), answers: answersOf(record).texts };
   if (fields['ending'] !== undefined) return { kind: 'ending', prompt: text('prompt'), ending: text('ending') };
   const whole = text(field).trimEnd();
   const cut = whole.lastIndexOf(' ');

@@ -3,6 +3,9 @@ import { logSumExp } from '../ops/cross-entropy.ts';
 import type { Model } from '../runtime/model.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import type { Session } from '../runtime/session.ts';
+import { matchAnswer } from './answer-match.ts';
+import { answerSpans } from './answer-spans.ts';
+import { readDocument } from './document-reader.ts';
 
 /** A question to a model whose answer is known. */
 export type Question =
@@ -13,7 +16,14 @@ export type Question =
   /** How a text ends. */
   | { readonly kind: 'ending'; readonly prompt: string; readonly ending: string }
   /** The label that a classifier gives a text. */
-  | { readonly kind: 'label'; readonly text: string; readonly label: string };
+  | { readonly kind: 'label'; readonly text: string; readonly label: string }
+  /** What a context answers; any of `answers` is right, none where it can't be answered. */
+  | {
+      readonly kind: 'context';
+      readonly question: string;
+      readonly context: string;
+      readonly answers: readonly string[];
+    };
 
 export interface Accuracy {
   readonly questions: number;
@@ -22,6 +32,8 @@ export interface Accuracy {
   readonly accuracy: number;
   /** For endings: e to the mean surprise of the endings. */
   readonly perplexity?: number;
+  /** For questions about a context, of which `right` counts the exact answers: the mean F1 of their words. */
+  readonly f1?: number;
 }
 
 export interface EvaluateOptions {
@@ -37,7 +49,7 @@ export async function evaluate(
 ): Promise<Accuracy> {
   refuseUnknownOptions(options, ['signal', 'onProgress']);
   const { signal, onProgress } = options;
-  let [asked, right, surprise, endings] = [0, 0, 0, 0];
+  let [asked, right, surprise, endings, overlap, contexts] = [0, 0, 0, 0, 0, 0];
   for await (const question of questions) {
     signal?.throwIfAborted();
     const answer = await ask(model, question);
@@ -47,20 +59,31 @@ export async function evaluate(
       surprise += answer.surprise;
       endings++;
     }
+    if (answer.f1 !== undefined) {
+      overlap += answer.f1;
+      contexts++;
+    }
     onProgress?.(asked, right);
   }
   if (asked === 0) throw new InputError('there are no questions');
-  const result = { questions: asked, right, accuracy: right / asked };
-  return endings > 0 ? { ...result, perplexity: Math.exp(surprise / endings) } : result;
+  return {
+    questions: asked,
+    right,
+    accuracy: right / asked,
+    ...(endings > 0 && { perplexity: Math.exp(surprise / endings) }),
+    ...(contexts > 0 && { f1: overlap / contexts }),
+  };
 }
 
 interface Answer {
   readonly right: boolean;
   /** Of the ending, in nats. */
   readonly surprise?: number;
+  readonly f1?: number;
 }
 
 async function ask(model: Model, question: Question): Promise<Answer> {
+  if (question.kind === 'context') return await inContext(model, question);
   const session = model.session();
   try {
     switch (question.kind) {
@@ -87,6 +110,28 @@ async function ask(model: Model, question: Question): Promise<Answer> {
     }
   } finally {
     session.dispose();
+  }
+}
+
+/** A head of spans finds the answer; a language model reads the context and writes one. */
+async function inContext(
+  model: Model,
+  { question, context, answers }: Question & { kind: 'context' },
+): Promise<Answer> {
+  const text =
+    model.predicts === 'spans'
+      ? ((await answerSpans(model, question, context))[0]?.text ?? '')
+      : await written(model, question, context);
+  const { exact, f1 } = matchAnswer(text, answers);
+  return { right: exact, f1 };
+}
+
+async function written(model: Model, question: string, context: string): Promise<string> {
+  const reader = await readDocument(model, context);
+  try {
+    return (await reader.ask(question)).text;
+  } finally {
+    reader.dispose();
   }
 }
 

@@ -20,15 +20,15 @@ export interface ExampleOptions {
   readonly seed: number;
 }
 
-/** Examples in another random order in every epoch; within a step everything that is told counts the same. */
-export function exampleBatches(examples: readonly Example[], { batch, together, seed }: ExampleOptions): Batches {
+/** The examples of each step, in another random order in every epoch. InputError where there are none, or no batch. */
+export function inRandomOrder<T>(examples: readonly T[], batch: number, seed: number): (step: number) => T[] {
   if (examples.length === 0) throw new InputError('there are no examples');
   if (!Number.isSafeInteger(batch) || batch < 1)
     throw new InputError(`batch is ${batch}: it must be a whole number above 0`);
   const count = examples.length;
   const order = Uint32Array.from({ length: count }, (_, i) => i);
   let made = -1;
-  const exampleAt = (index: number): Example => {
+  const exampleAt = (index: number): T => {
     const epoch = Math.floor(index / count);
     if (epoch !== made) {
       const random = new Random(seed + 104729 * epoch);
@@ -41,17 +41,23 @@ export function exampleBatches(examples: readonly Example[], { batch, together, 
     }
     return examples[order[index % count]!]!;
   };
-  const mean = examples.reduce((sum, { tokens }) => sum + tokens.length, 0) / count;
+  return (step) => Array.from({ length: batch }, (_, i) => exampleAt(step * batch + i));
+}
+
+/** Examples in another random order in every epoch; within a step everything that is told counts the same. */
+export function exampleBatches(examples: readonly Example[], { batch, together, seed }: ExampleOptions): Batches {
+  const chosen = inRandomOrder(examples, batch, seed);
   return {
     capacity: capacityOf(examples, together, batch),
-    tokensPerStep: Math.round(batch * mean),
-    stepsPerEpoch: Math.ceil(count / batch),
-    *parts(step) {
-      const chosen = Array.from({ length: batch }, (_, i) => exampleAt(step * batch + i));
-      yield* exampleParts(chosen, together, batch);
-    },
+    tokensPerStep: Math.round(batch * meanLength(examples)),
+    stepsPerEpoch: Math.ceil(examples.length / batch),
+    parts: (step) => exampleParts(chosen(step), together, batch),
   };
 }
+
+/** Mean tokens of an example. */
+export const meanLength = (examples: readonly Pick<Example, 'tokens'>[]): number =>
+  examples.reduce((sum, { tokens }) => sum + tokens.length, 0) / examples.length;
 
 /** The most that parts of these examples have. InputError for an example that is longer than what runs together. */
 export function capacityOf(examples: readonly Example[], together: number, batch: number): Batches['capacity'] {
@@ -70,18 +76,27 @@ export function capacityOf(examples: readonly Example[], together: number, batch
 /** Examples in order, in parts of at most `together` tokens and `most` examples. */
 export function* exampleParts(examples: readonly Example[], together: number, most: number): Generator<Part> {
   const weight = 1 / examples.reduce((sum, { rows }) => sum + rows.length, 0);
-  let part: Example[] = [];
-  let tokens = 0;
+  for (const part of inParts(examples, together, most)) yield packed(part, weight);
+}
+
+/** Examples in order, as many at a time as have at most `together` tokens, and `most` at most. */
+export function* inParts<T extends Pick<Example, 'tokens'>>(
+  examples: readonly T[],
+  together: number,
+  most: number,
+): Generator<T[]> {
+  let part: T[] = [];
+  let count = 0;
   for (const example of examples) {
-    if (part.length > 0 && (part.length === most || tokens + example.tokens.length > together)) {
-      yield packed(part, weight);
+    if (part.length > 0 && (part.length === most || count + example.tokens.length > together)) {
+      yield part;
       part = [];
-      tokens = 0;
+      count = 0;
     }
     part.push(example);
-    tokens += example.tokens.length;
+    count += example.tokens.length;
   }
-  if (part.length > 0) yield packed(part, weight);
+  if (part.length > 0) yield part;
 }
 
 function packed(examples: readonly Example[], weight: number): Part {

@@ -73,16 +73,16 @@ export function loraAdaptation(options: MethodOptions): Adaptation {
   };
 }
 
-/** What is learned of a model, by method; `head` is the name of a new head's parameter. */
+/** What is learned of a model, by method; `head` names the parameters of a new head. */
 export function learnedBy(
   { parameters, carries }: ModelGraph,
   { method = 'full', weightDecay = 0.1 }: MethodOptions,
-  head?: string,
+  head: readonly string[] = [],
 ): Pick<Objective, 'trained' | 'initialStates'> {
   const learn = (chosen: Iterable<Parameter>): Map<string, Learning> =>
     new Map([...chosen].map(({ name, shape }) => [name, { decay: isDecayed(name, shape) ? weightDecay : 0, rate: 1 }]));
   const all = [...parameters.values()];
-  const isHead = ({ name }: Parameter) => name === head;
+  const isHead = ({ name }: Parameter) => head.includes(name);
   switch (method) {
     case 'full':
       return { trained: learn(all) };
@@ -93,7 +93,10 @@ export function learnedBy(
       return { trained: learn(added) };
     }
     case 'head':
-      if (head === undefined) throw new InputError('method head needs a task with a head of its own: labels');
+      if (head.length === 0)
+        throw new InputError(
+          'method head needs a task with a head of its own: labels, or answers that stand in a context',
+        );
       return { trained: learn(all.filter(isHead)) };
     case 'state': {
       const states = carries.filter(({ growing, shape }) => !growing && shape.length === 3);

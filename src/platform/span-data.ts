@@ -1,0 +1,155 @@
+import { InputError } from '../core/errors.ts';
+import { type TokenOffset, tokenOffsets } from '../tokenizers/token-offsets.ts';
+import type { Tokenizer } from '../tokenizers/tokenizer.ts';
+import type { Learner } from '../train/learner.ts';
+import { type SpanExample, spanBatches, spanParts } from '../train/spans.ts';
+import type { Evaluation } from '../train/trainer.ts';
+import { type DataRecord, dataFiles, readRecords } from './data-files.ts';
+import { type ExampleData, parted, TOGETHER } from './example-data.ts';
+
+export interface SpanDataOptions {
+  readonly data: readonly string[];
+  readonly validation?: readonly string[] | undefined;
+  /** Tokens after which a question with its context is cut. */
+  readonly length?: number | undefined;
+  readonly batch?: number | undefined;
+  readonly seed?: number | undefined;
+  readonly onProgress?: ((what: string) => void) | undefined;
+}
+
+/** Whether these files hold questions whose answers stand in a context: JSONL with `question` and `context`. */
+export async function hasSpans(paths: readonly string[]): Promise<boolean> {
+  const [file] = dataFiles(paths);
+  if (!/\.(jsonl|ndjson)(\.gz)?$/.test(file!)) return false;
+  for await (const { fields } of readRecords([file!])) return 'question' in fields && 'context' in fields;
+  return false;
+}
+
+/**
+ * Reads questions whose answers stand in a context, as Hugging Face's SQuAD has them: `question`, `context`, and `answers` with `text`
+ * and `answer_start`. Learned is the first answer. Those without an answer, or whose answer does not stand whole within the first
+ * tokens, are left out of what is learned; of what is measured they count as not told.
+ */
+export async function spanData(options: SpanDataOptions, tokenizer: Tokenizer): Promise<ExampleData> {
+  const { seed = 0, batch = 16, length = 256, onProgress } = options;
+  const read = async (paths: readonly string[]) => {
+    const found: (SpanExample | undefined)[] = [];
+    for await (const record of readRecords(dataFiles(paths))) {
+      found.push(exampleOf(record, tokenizer, length));
+      if (found.length % 1000 === 0) onProgress?.(`${found.length} questions`);
+    }
+    if (found.length === 0) throw new InputError(`${paths.join(', ')}: there are no questions`);
+    return found;
+  };
+  let taught = await read(options.data);
+  let held = options.validation && (await read(options.validation));
+  if (!held) [taught, held] = parted(taught, seed);
+  const [examples, measured] = [taught, held].map((rows) => rows.filter((one) => one !== undefined));
+  if (examples!.length === 0 || measured!.length === 0)
+    throw new InputError(
+      `none of the ${examples!.length === 0 ? taught.length : held.length} questions has its answer within the first ${length} tokens: raise the length`,
+    );
+  const left = taught.length - examples!.length;
+  if (left > 0)
+    onProgress?.(`${left} of ${taught.length} questions are left out: no answer within the first ${length} tokens`);
+  const batches = spanBatches(examples!, { batch, together: Math.max(TOGETHER, length), seed });
+  return { batches, evaluate: telling(measured!, held.length, batches.capacity) };
+}
+
+/** How many spans are the likeliest, first token and last, of `count` questions. */
+function telling(
+  examples: readonly SpanExample[],
+  count: number,
+  capacity: { readonly tokens: number; readonly segments: number },
+): (learner: Learner) => Promise<Evaluation> {
+  return async (learner) => {
+    let right = 0;
+    const parts = spanParts(examples, capacity.tokens, capacity.segments);
+    const loss = await learner.evaluate(parts, ({ ends, inputs }, output) => {
+      const logits = output('logits');
+      const targets = inputs['targets']!;
+      for (const [b, end] of ends.entries()) {
+        const first = b === 0 ? 0 : ends[b - 1]!;
+        const told = [0, 1].map((side) => likeliestRow(logits, side, first, end) - first);
+        if (told[0] === targets[2 * b] && told[1] === targets[2 * b + 1]) right++;
+      }
+    });
+    return { loss, accuracy: right / count };
+  };
+}
+
+function likeliestRow(logits: ArrayLike<number>, side: number, first: number, end: number): number {
+  let best = first;
+  for (let t = first; t < end; t++) if (logits[2 * t + side]! > logits[2 * best + side]!) best = t;
+  return best;
+}
+
+function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): SpanExample | undefined {
+  const question = textOf(record, 'question');
+  const context = textOf(record, 'context');
+  const answer = answerOf(record, context);
+  if (!answer) return undefined;
+  const before = tokenizer.encode(question);
+  const tokens = tokenizer.encode(context);
+  const span = tokensOf(tokenOffsets(tokenizer, context, tokens), answer);
+  if (!span || before.length + span.last >= length) return undefined;
+  return {
+    tokens: [...before, ...tokens].slice(0, length),
+    first: before.length + span.first,
+    last: before.length + span.last,
+  };
+}
+
+interface Stretch {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The tokens that hold a stretch of text: the first that ends behind its start, and the last that begins before its end. */
+export function tokensOf(
+  offsets: readonly TokenOffset[],
+  { start, end }: Stretch,
+): { first: number; last: number } | undefined {
+  const first = offsets.findIndex((token) => token.start < token.end && token.end > start);
+  const last = offsets.findLastIndex((token) => token.start < token.end && token.start < end);
+  return first < 0 || last < first ? undefined : { first, last };
+}
+
+function textOf({ fields, where }: DataRecord, name: string): string {
+  const value = fields[name];
+  if (typeof value !== 'string' || value.trim() === '')
+    throw new InputError(`${where} has no text "${name}" (it has ${Object.keys(fields).join(', ')})`);
+  return value;
+}
+
+/** The texts of a record's answers, and where they are said to stand. None for a question without an answer. */
+export function answersOf({ fields, where }: DataRecord): { texts: string[]; starts: unknown[] } {
+  const given = fields['answers'];
+  const { text, answer_start: starts } = (given ?? {}) as { text?: unknown; answer_start?: unknown };
+  if (!Array.isArray(text) || !text.every((one) => typeof one === 'string' && one !== ''))
+    throw new InputError(
+      `${where}: answers is ${JSON.stringify(given)?.slice(0, 80)}: it must be {"text": [ … ], "answer_start": [ … ]}`,
+    );
+  return { texts: text as string[], starts: Array.isArray(starts) ? starts : [] };
+}
+
+/**
+ * Where the first answer stands: at `answer_start` in UTF-16 units or, as Python counts, in characters; where it is not there, or no
+ * place is given, the first time that it stands in the context.
+ */
+function answerOf(record: DataRecord, context: string): Stretch | undefined {
+  const { texts, starts } = answersOf(record);
+  const [text] = texts;
+  if (text === undefined) return undefined;
+  const given = starts[0];
+  const isAt = (at: number) => context.startsWith(text, at);
+  let start = -1;
+  if (Number.isSafeInteger(given)) {
+    const units = [...context].slice(0, given as number).join('').length;
+    start = [given as number, units].find(isAt) ?? -1;
+  }
+  if (start < 0) start = context.indexOf(text);
+  if (start < 0)
+    throw new InputError(`${record.where}: the answer ${JSON.stringify(text)} does not stand in the context`);
+  return { start, end: start + text.length };
+}
