@@ -97,6 +97,16 @@ test('the table of bAbI is that of the results', () => {
   }
 });
 
+test('the table of questions is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  for (const { model, blimp, lambada } of JSON.parse(
+    readFileSync(join(root, 'bench/results/questions.json'), 'utf8'),
+  )) {
+    const pairs = `${(100 * blimp.accuracy).toFixed(1)} % (${blimp.right} of ${blimp.questions})`;
+    expect(page).toContain(`| ${model} | ${pairs} | ${lambada.right} of ${lambada.questions} |`);
+  }
+});
+
 test('the table of embedded models is that of the results', () => {
   const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
   const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/embedded.json'), 'utf8'));
