@@ -106,6 +106,18 @@ describe('a head of spans is learned', () => {
     for (const [name, bytes] of before!) expect(after!.get(name)?.equals(bytes), name).toBe(true);
   }, 60_000);
 
+  test('Llama’s body has the name that Hugging Face gives it', async () => {
+    const sizes = { architecture: 'llama', width: 16, layers: 1, headWidth: 16, inner: 16 };
+    const run = { data: [at('text.txt')], vocabulary: 280, steps: 1, batch: 1, length: 16, threads: 1 };
+    await finished(trainModel({ ...sizes, ...run, output: at('llama') }));
+    const data = [write('few.jsonl', rows)];
+    const output = at('llama-reader');
+    await finished(finetune({ model: at('llama'), data, validation: data, steps: 1, threads: 1, output }));
+    const names = [...tensorsOf(output).keys()];
+    expect(names.filter((name) => !/^(transformer|qa_outputs)\./.test(name))).toEqual([]);
+    (await load(output, { threads: 1 })).dispose();
+  }, 60_000);
+
   test('questions without an answer, or whose answer is cut off, are left out and told of', async () => {
     const far = rowOf('Who?', `${'A dog sat. '.repeat(20)}Tom ran.`, 'Tom');
     const none = { question: 'Who flew?', context: 'The fox ran.', answers: { text: [], answer_start: [] } };

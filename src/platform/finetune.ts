@@ -186,7 +186,11 @@ async function saveTaught(
   const { output, method = 'full' } = options;
   const hasHead = labels !== undefined || spans === true;
   const config = labels ? classifierConfig(files.config, labels) : spans ? spanConfig(files.config) : files.config;
-  const saved = { config: savedConfig(config, matched.config), tokenizer: files.tokenizerFiles.json };
+  const saved = {
+    config: savedConfig(config, matched.config),
+    tokenizer: files.tokenizerFiles.json,
+    ...(spans && { nameOf: spanModelName(matched.architecture.type) }),
+  };
   if (method === 'lora') {
     await writeAdapter(options, learner, labels ? 'labels' : spans ? 'spans' : 'tokens');
   }
@@ -200,6 +204,12 @@ function architectureFor(config: Json, task: string): string {
   const [name] = (config['architectures'] as string[] | undefined) ?? ['ForCausalLM'];
   return name!.replace(/For\w+$|LMHeadModel$/, task);
 }
+
+/** Hugging Face's models of Llama's family that answer with spans call their body `transformer`. */
+const spanModelName =
+  (type: string) =>
+  (name: string): string =>
+    type === 'llama' || type === 'qwen2' ? name.replace(/^model\./, 'transformer.') : name;
 
 const spanConfig = (config: Json): Json => ({
   ...config,

@@ -238,17 +238,23 @@ function parseJson(text: string, path: string): object {
   }
 }
 
+/** What a model is written with. */
+interface WrittenFiles {
+  readonly config: Json;
+  readonly tokenizer: object | undefined;
+  /** What the file calls a parameter, where it is not the architecture's own name. */
+  readonly nameOf?: (name: string) => string;
+}
+
 /** Writes a model's folder; `scale` is that of low-rank additions, which are merged. */
 export async function writeModel(
   output: string,
   learner: Learner,
-  { config, tokenizer }: { config: Json; tokenizer: object | undefined },
+  { config, tokenizer, nameOf }: WrittenFiles,
   scale = 0,
 ): Promise<void> {
-  await writeFileAtomically(
-    join(output, 'model.safetensors'),
-    encodeSafetensors(modelTensors(learner, scale), { format: 'pt' }),
-  );
+  const tensors = modelTensors(learner, scale).map((one) => ({ ...one, name: nameOf?.(one.name) ?? one.name }));
+  await writeFileAtomically(join(output, 'model.safetensors'), encodeSafetensors(tensors, { format: 'pt' }));
   await writeFileAtomically(join(output, 'config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
   if (tokenizer) await writeFileAtomically(join(output, 'tokenizer.json'), [JSON.stringify(tokenizer)]);
 }
