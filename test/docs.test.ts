@@ -97,6 +97,15 @@ test('the table of bAbI is that of the results', () => {
   }
 });
 
+test('the table of answers in a text is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  for (const line of readFileSync(join(root, 'bench/results/squad.jsonl'), 'utf8').trim().split('\n')) {
+    const { steps, batch, dev } = JSON.parse(line);
+    const [exact, f1] = [dev.exactMatch, dev.f1].map((share) => `${(100 * share).toFixed(1)} %`);
+    expect(page).toContain(`| ${steps * batch} of 87,599 | ${steps} | ${exact} | ${f1} |`);
+  }
+});
+
 test('the table of questions is that of the results', () => {
   const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
   for (const { model, blimp, lambada } of JSON.parse(
