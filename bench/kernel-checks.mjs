@@ -61,7 +61,7 @@ function checkOne(arena, sources, format, [rows, inner, I, O, threads], accumula
   const xAt = arena.put(strided(rows, inner * I, xStride, x));
   const yBefore = strided(rows, inner * O, yStride, before);
   const yAt = arena.put(yBefore);
-  const scratch = scratchBytes(format, T, I, threads);
+  const scratch = scratchBytes(sources, format, T, I, threads);
   const calls = productCalls({
     format,
     rows: arena.words(rows),
@@ -154,7 +154,7 @@ function checkNotFinite(arena, sources, failures) {
     const x = numbers(gaussian(1), T * I);
     x[2 * I + 33] = Number.NaN;
     const { W } = packMatrix(arena, sources, format, numbers(gaussian(2), O * I), O, I);
-    const scratch = scratchBytes(format, T, I, 1);
+    const scratch = scratchBytes(sources, format, T, I, 1);
     const y = arena.put(new Float32Array(T * O));
     const calls = productCalls({
       format,

@@ -27,12 +27,9 @@ export function packMatrix(arena, sources, format, w, O, I) {
 }
 
 /** Bytes that the kernels of a format want beside their operands. */
-export function scratchBytes(format, rows, I, threads) {
-  const groups = Math.ceil(I / 32);
-  const tiles = Math.ceil(rows / 4) * 4;
-  if (format === 'q8') return { x: tiles * (4 + 64 * groups), panels: threads * groups * 544 };
-  if (format === 'q4') return { x: tiles * 40 * groups, panels: threads * groups * 288 };
-  return { x: 0, panels: threads * 32 * I };
+export function scratchBytes(sources, format, rows, I, threads) {
+  const { x, panels } = sources.packing.productScratch(format, rows, I, threads);
+  return { x: 4 * x, panels: 4 * panels };
 }
 
 /**

@@ -43,7 +43,7 @@ function prepare(arena, sources, format, I, O, T) {
     O,
     I,
   );
-  const scratch = scratchBytes(format, T, I, 1);
+  const scratch = scratchBytes(sources, format, T, I, 1);
   const x = Float32Array.from({ length: T * I }, random);
   const calls = productCalls({
     format,

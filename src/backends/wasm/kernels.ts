@@ -1,13 +1,12 @@
-import type { WeightFormat, WeightLayout } from '../../core/backend.ts';
+import type { WeightLayout } from '../../core/backend.ts';
 import type { Place, Step } from '../../core/plan.ts';
-import { QUANTISATION_GROUP } from '../../core/quantise.ts';
 import { type Counts, elementCount, rowSize, type Shape } from '../../core/shape.ts';
 import type { Node, Tensor } from '../../core/tensor.ts';
 import { broadcastPattern } from '../../ops/broadcast.ts';
 import type { OpName } from '../../ops/index.ts';
 import { type Encoder, Float } from './encoder.ts';
 import { encodeExpr, exprScratch } from './expr-program.ts';
-import { formatCodes, isQuantised, PANEL } from './packing.ts';
+import { formatCodes, isQuantised, PANEL, productScratch } from './packing.ts';
 import { PAGE_TOKENS, paddedWidth } from './slot.ts';
 import type { StoredWeight, WasmWeights } from './weights.ts';
 
@@ -110,18 +109,6 @@ function packed(w: Tensor, layout: WeightLayout, weights: WasmWeights | undefine
   const stored = leaf?.kind === 'parameter' ? weights?.get(leaf.name) : undefined;
   return stored?.declaration.layout === layout ? stored : undefined;
 }
-
-/** Elements of scratch memory that products with a matrix in a format want: x in integers, and a panel for each thread. */
-function productScratch(format: WeightFormat, rows: number, I: number, threads: number): { x: number; panels: number } {
-  const groups = Math.ceil(I / QUANTISATION_GROUP);
-  const tiles = Math.ceil(rows / ROWS_OF_TILE) * ROWS_OF_TILE;
-  if (format === 'q8') return { x: tiles * (1 + 16 * groups), panels: threads * groups * 136 };
-  if (format === 'q4') return { x: tiles * 10 * groups, panels: threads * groups * 72 };
-  return { x: 0, panels: format === 'f32' ? 0 : threads * PANEL * I };
-}
-
-/** Rows that the quantised kernels take together. */
-const ROWS_OF_TILE = 4;
 
 /** A matrix product; a matrix that is not packed at load is packed into scratch first. */
 const product = (transposed: boolean): Kernel => {

@@ -80,3 +80,25 @@ function groupReader(format: 'q8' | 'q4', I: number): Reader {
     return (((byte >> (k & 4)) & 15) - 8) * scale;
   };
 }
+
+/** Rows that the quantised kernels take together, and bytes of a group of 32 inputs of their expanded panels. */
+const TILE = 4;
+const expandedBytes = { q8: 544, q4: 288 };
+
+/**
+ * Elements of scratch memory that products with a matrix in a format want: x in integers, and for each thread the panels that it expands
+ * together (assembly/quantised.ts).
+ */
+export function productScratch(
+  format: WeightFormat,
+  rows: number,
+  I: number,
+  threads: number,
+): { x: number; panels: number } {
+  if (!isQuantised(format)) return { x: 0, panels: format === 'f32' ? 0 : threads * PANEL * I };
+  const groups = Math.ceil(I / GROUP);
+  const tiles = Math.ceil(rows / TILE) * TILE;
+  const bytes = groups * expandedBytes[format];
+  const together = Math.max(1, Math.min(16, Math.floor(131072 / bytes)));
+  return { x: tiles * (format === 'q8' ? 1 + 16 * groups : 10 * groups), panels: (threads * together * bytes) / 4 };
+}

@@ -1,42 +1,53 @@
 import { fromHalf } from './half';
 import { partStart, partsOf, putTile, tileOf } from './product';
-import { GROUP_Q4, groupsOf, heightOf, rowBytesQ4, rowsInCache, TILE } from './quantised';
+import { EXPANDED_Q4, GROUP_Q4, groupsOf, heightOf, panelsTogether, rowBytesQ4, rowsInCache, TILE } from './quantised';
 import { share } from './rows';
 
 /**
  * y = x Wᵀ + bias, W in q4 panels and x from `quantiseRowsQ4`. args: those of a product (product.ts), where x is the
- * address of the quantised rows; its stride is not used. Scratch: 288 bytes per group of 32 along I for each thread.
+ * address of the quantised rows; its stride is not used. Scratch: `panelsTogether` expanded panels for each thread.
  */
 export function linearQ4(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(<usize>load<u32>(args)) * load<i32>(args, 4);
-  const x = <usize>load<u32>(args, 8);
-  const W = <usize>load<u32>(args, 16);
   const I = load<i32>(<usize>load<u32>(args, 32));
-  const groups = groupsOf(I);
   const panels = (load<i32>(args, 36) + 7) >> 3;
-  const scratch = <usize>load<u32>(args, 44) + <usize>(thread * groups * 288);
-  const tile = tileOf(thread);
+  const bytes = groupsOf(I) * EXPANDED_Q4;
+  const most = panelsTogether(bytes);
+  const scratch = <usize>load<u32>(args, 44) + <usize>(thread * most * bytes);
   const parts = partsOf(rows, panels, threads, TILE, rowsInCache(rowBytesQ4(I)));
   const last = share(parts * panels, thread + 1, threads);
-  for (let unit = share(parts * panels, thread, threads); unit < last; unit++) {
+  for (let unit = share(parts * panels, thread, threads); unit < last; ) {
     const p = unit % panels;
-    const end = partStart(rows, unit / panels + 1, parts, TILE);
-    let r = partStart(rows, unit / panels, parts, TILE);
-    const panel = W + <usize>(p * groups) * GROUP_Q4;
-    if (heightOf(r, end) == TILE) expand(panel, scratch, groups);
-    while (r < end) {
+    const part = unit / panels;
+    const count = min(most, min(panels - p, last - unit));
+    const first = partStart(rows, part, parts, TILE);
+    multiply(args, first, partStart(rows, part + 1, parts, TILE), I, p, count, scratch, tileOf(thread));
+    unit += count;
+  }
+}
+
+/** Rows `first` to `end` of x times `count` panels from `p` on. */
+function multiply(args: usize, first: i32, end: i32, I: i32, p: i32, count: i32, scratch: usize, tile: usize): void {
+  const x = <usize>load<u32>(args, 8);
+  const groups = groupsOf(I);
+  const W = <usize>load<u32>(args, 16) + <usize>(p * groups) * GROUP_Q4;
+  if (heightOf(first, end) == TILE) expand(W, scratch, count * groups);
+  for (let k = 0; k < count; k++) {
+    const panel = W + <usize>(k * groups) * GROUP_Q4;
+    const expanded = scratch + <usize>(k * groups * EXPANDED_Q4);
+    for (let r = first; r < end; ) {
       const height = heightOf(r, end);
       const block = x + <usize>(r * rowBytesQ4(I));
-      if (height == TILE) tile4(block, scratch, groups, tile);
+      if (height == TILE) tile4(block, expanded, groups, tile);
       else if (height == 2) tile2(block, panel, groups, tile);
       else tile1(block, panel, groups, tile);
-      putTile(args, tile, r, min(r + height, end), p << 3);
+      putTile(args, tile, r, min(r + height, end), (p + k) << 3);
       r += height;
     }
   }
 }
 
-/** A panel with f32 scales and a byte for each number: [groups] of 8 scales and [8][8 outputs][4]. */
+/** `groups` groups of panels with f32 scales and a byte for each number: [groups] of 8 scales and [8][8 outputs][4]. */
 function expand(panel: usize, to: usize, groups: i32): void {
   for (let g = 0; g < groups; g++) {
     v128.store(to, fromHalf(v128.load16x4_s(panel)));
@@ -48,8 +59,8 @@ function expand(panel: usize, to: usize, groups: i32): void {
       const w1 = v128.load(panel, 16);
       v128.store(to, low(w0));
       v128.store(to, low(w1), 16);
-      v128.store(to, i8x16.shr_u(w0, 4), 32);
-      v128.store(to, i8x16.shr_u(w1, 4), 48);
+      v128.store(to, high(w0), 32);
+      v128.store(to, high(w1), 48);
       panel += 32;
       to += 64;
     }
@@ -58,6 +69,11 @@ function expand(panel: usize, to: usize, groups: i32): void {
 
 function low(bytes: v128): v128 {
   return v128.and(bytes, i8x16.splat(15));
+}
+
+/** As V8 shifts 16-bit lanes in one instruction, and bytes in five. */
+function high(bytes: v128): v128 {
+  return v128.and(i16x8.shr_u(bytes, 4), i8x16.splat(15));
 }
 
 /**
@@ -161,8 +177,8 @@ function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
       const w1 = v128.load(p, 16);
       const low0 = low(w0);
       const low1 = low(w1);
-      const high0 = i8x16.shr_u(w0, 4);
-      const high1 = i8x16.shr_u(w1, 4);
+      const high0 = high(w0);
+      const high1 = high(w1);
       const x0 = v128.load32_splat(q);
       s00 = dot(x0, low0, s00);
       s01 = dot(x0, low1, s01);
@@ -209,8 +225,8 @@ function tile1(x: usize, w: usize, groups: i32, tile: usize): void {
       const w1 = v128.load(p, 16);
       const low0 = low(w0);
       const low1 = low(w1);
-      const high0 = i8x16.shr_u(w0, 4);
-      const high1 = i8x16.shr_u(w1, 4);
+      const high0 = high(w0);
+      const high1 = high(w1);
       const x0 = v128.load32_splat(q);
       s00 = dot(x0, low0, s00);
       s01 = dot(x0, low1, s01);

@@ -1,42 +1,53 @@
 import { fromHalf } from './half';
 import { partStart, partsOf, putTile, tileOf } from './product';
-import { GROUP_Q8, groupsOf, heightOf, rowBytesQ8, rowsInCache, TILE } from './quantised';
+import { EXPANDED_Q8, GROUP_Q8, groupsOf, heightOf, panelsTogether, rowBytesQ8, rowsInCache, TILE } from './quantised';
 import { share } from './rows';
 
 /**
  * y = x Wᵀ + bias, W in q8 panels and x from `quantiseRowsQ8`. args: those of a product (product.ts), where x is the
- * address of the quantised rows; its stride is not used. Scratch: 544 bytes per group of 32 along I for each thread.
+ * address of the quantised rows; its stride is not used. Scratch: `panelsTogether` expanded panels for each thread.
  */
 export function linearQ8(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(<usize>load<u32>(args)) * load<i32>(args, 4);
-  const x = <usize>load<u32>(args, 8);
-  const W = <usize>load<u32>(args, 16);
   const I = load<i32>(<usize>load<u32>(args, 32));
-  const groups = groupsOf(I);
   const panels = (load<i32>(args, 36) + 7) >> 3;
-  const scratch = <usize>load<u32>(args, 44) + <usize>(thread * groups * 544);
-  const tile = tileOf(thread);
+  const bytes = groupsOf(I) * EXPANDED_Q8;
+  const most = panelsTogether(bytes);
+  const scratch = <usize>load<u32>(args, 44) + <usize>(thread * most * bytes);
   const parts = partsOf(rows, panels, threads, TILE, rowsInCache(rowBytesQ8(I)));
   const last = share(parts * panels, thread + 1, threads);
-  for (let unit = share(parts * panels, thread, threads); unit < last; unit++) {
+  for (let unit = share(parts * panels, thread, threads); unit < last; ) {
     const p = unit % panels;
-    const end = partStart(rows, unit / panels + 1, parts, TILE);
-    let r = partStart(rows, unit / panels, parts, TILE);
-    const panel = W + <usize>(p * groups) * GROUP_Q8;
-    if (heightOf(r, end) == TILE) expand(panel, scratch, groups);
-    while (r < end) {
+    const part = unit / panels;
+    const count = min(most, min(panels - p, last - unit));
+    const first = partStart(rows, part, parts, TILE);
+    multiply(args, first, partStart(rows, part + 1, parts, TILE), I, p, count, scratch, tileOf(thread));
+    unit += count;
+  }
+}
+
+/** Rows `first` to `end` of x times `count` panels from `p` on. */
+function multiply(args: usize, first: i32, end: i32, I: i32, p: i32, count: i32, scratch: usize, tile: usize): void {
+  const x = <usize>load<u32>(args, 8);
+  const groups = groupsOf(I);
+  const W = <usize>load<u32>(args, 16) + <usize>(p * groups) * GROUP_Q8;
+  if (heightOf(first, end) == TILE) expand(W, scratch, count * groups);
+  for (let k = 0; k < count; k++) {
+    const panel = W + <usize>(k * groups) * GROUP_Q8;
+    const expanded = scratch + <usize>(k * groups * EXPANDED_Q8);
+    for (let r = first; r < end; ) {
       const height = heightOf(r, end);
       const block = x + <usize>(r * rowBytesQ8(I));
-      if (height == TILE) tile4(block, scratch, groups, tile);
+      if (height == TILE) tile4(block, expanded, groups, tile);
       else if (height == 2) tile2(block, panel, groups, tile);
       else tile1(block, panel, groups, tile);
-      putTile(args, tile, r, min(r + height, end), p << 3);
+      putTile(args, tile, r, min(r + height, end), (p + k) << 3);
       r += height;
     }
   }
 }
 
-/** A panel with f32 scales and 16-bit integers: [groups] of 8 scales and [16][8 outputs][2]. */
+/** `groups` groups of panels with f32 scales and 16-bit integers: [groups] of 8 scales and [16][8 outputs][2]. */
 function expand(panel: usize, to: usize, groups: i32): void {
   for (let g = 0; g < groups; g++) {
     v128.store(to, fromHalf(v128.load16x4_s(panel)));

@@ -37,6 +37,18 @@ export function rowsInCache(bytes: i32): i32 {
   return max(TILE, (262144 / bytes / TILE) * TILE);
 }
 
+/**
+ * Panels, each `bytes` long when expanded, that are expanded together, so that memory is read in long streams; src/backends/wasm/kernels.ts
+ * makes room for them.
+ */
+export function panelsTogether(bytes: i32): i32 {
+  return max(1, min(16, 131072 / bytes));
+}
+
+/** Bytes of a group of an expanded panel. */
+export const EXPANDED_Q8: i32 = 544;
+export const EXPANDED_Q4: i32 = 288;
+
 /** Bytes of a panel's group. */
 export const GROUP_Q8: usize = 272;
 export const GROUP_Q4: usize = 144;
