@@ -9,6 +9,7 @@ import { encodeGguf } from '../src/formats/gguf-writer.ts';
 import { ggufExport } from '../src/gguf/export.ts';
 import { dialects, ggufModel } from '../src/gguf/index.ts';
 import { Metadata } from '../src/gguf/metadata.ts';
+import { patternOf } from '../src/gguf/pre-tokenizers.ts';
 import { embeddedTokenizer } from '../src/gguf/tokenizer.ts';
 import { tokenizerMetadata } from '../src/gguf/tokenizer-export.ts';
 import { convert, inspect, load, RiverrunError } from '../src/index.ts';
@@ -278,6 +279,17 @@ describe.each(['q8', 'q4'] as const)('%s', (format) => {
   });
 });
 
+/** The matches, and what lies between them. */
+function splitIsolated(text: string, regex: RegExp): string[] {
+  const pieces: string[] = [];
+  let at = 0;
+  for (const match of text.matchAll(regex)) {
+    pieces.push(text.slice(at, match.index), match[0]);
+    at = match.index + match[0].length;
+  }
+  return [...pieces, text.slice(at)].filter((piece) => piece !== '');
+}
+
 describe('tokenizers in GGUF files', () => {
   /** A tokenizer's metadata, written and read again. */
   async function through(source: Omit<Parameters<typeof tokenizerMetadata>[0], 'config'>) {
@@ -384,6 +396,22 @@ describe('tokenizers in GGUF files', () => {
         }),
       ),
     ).rejects.toThrow(/splits texts as "strange"/);
+  });
+
+  test.each([
+    ['falcon', 'ab12345 (c)', ['ab', '123', '45', ' ', '(', 'c', ')']],
+    ['falcon3', "it's 12345", ['it', "'s", ' ', '123', '45']],
+    ['tekken', 'helloWorld 12', ['hello', 'World', ' ', '1', '2']],
+    ['gpt-4o', "HelloWorld's 1234", ['Hello', "World's", ' ', '123', '4']],
+  ])('a text is split as %s does', (name, text, pieces) => {
+    const split = patternOf(name, 'x.gguf') as string[];
+    const cut = (parts: string[], regex: string) =>
+      parts.flatMap((part) => splitIsolated(part, new RegExp(regex.replace(/\(\?i:('s[^)]*)\)/g, '(?:$1)'), 'gu')));
+    const found = split.reduce(cut, [text]);
+    expect(found.join('')).toBe(text);
+    expect(
+      found.flatMap((piece) => (piece.length > 1 && piece.startsWith(' ') ? [' ', piece.slice(1)] : [piece])),
+    ).toEqual(pieces);
   });
 });
 

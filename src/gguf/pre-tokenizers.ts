@@ -6,6 +6,12 @@ const llama3 =
 const qwen2 = llama3.replace('{1,3}', '');
 const gpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
+const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
+/** Words split where small letters end and capitals begin, with `suffix` after each, and digits in groups. */
+const cased = (suffix: string, digits: string): string =>
+  `[^\\r\\n\\p{L}\\p{N}]?${upper}*${lower}+${suffix}|[^\\r\\n\\p{L}\\p{N}]?${upper}+${lower}*${suffix}|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+
 /** By llama.cpp's names (`tokenizer.ggml.pre`); `gpt2` is what byte-level tokenizers do by themselves. */
 const patterns: Readonly<Record<string, 'gpt2' | readonly string[]>> = {
   'gpt-2': 'gpt2',
@@ -17,7 +23,12 @@ const patterns: Readonly<Record<string, 'gpt2' | readonly string[]>> = {
   'llama-bpe': [llama3],
   llama3: [llama3],
   'llama-v3': [llama3],
+  falcon3: [llama3],
+  'falcon-h1': [llama3],
   dbrx: [llama3],
+  tekken: [cased('', '\\p{N}')],
+  'gpt-4o': [cased("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?", '\\p{N}{1,3}')],
+  falcon: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', gpt2, '[0-9][0-9][0-9]'],
   'smaug-bpe': [llama3],
   qwen2: [qwen2],
   stablelm2: [qwen2],

@@ -92,7 +92,10 @@ function byteLevel(metadata: Metadata, tokens: readonly string[], file: string):
       type: 'BPE',
       byte_fallback: false,
       // Llama 3's takes a word that is a token as it is, and llama.cpp knows that by the name.
-      ignore_merges: metadata.boolean('tokenizer.ggml.ignore_merges', /^(llama-bpe|llama3|llama-v3)$/.test(pre)),
+      ignore_merges: metadata.boolean(
+        'tokenizer.ggml.ignore_merges',
+        /^(llama-bpe|llama3|llama-v3|falcon3|falcon-h1|tekken)$/.test(pre),
+      ),
       vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
       merges: metadata.texts('tokenizer.ggml.merges').map((merge, i) => {
         const at = typeof merge === 'string' ? merge.indexOf(' ', 1) : -1;

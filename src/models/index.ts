@@ -55,6 +55,10 @@ export function architectureOf(json: Json, tensors: TensorShapes): Architecture 
   if (fitting[0]) {
     const [{ aliases, title, type: own }] = fitting as [Architecture];
     if (type === undefined || !aliases) return fitting[0];
+    if (named)
+      throw new ConfigError(
+        `model_type is "${type}", but the checkpoint's tensors are named like those of ${title}: one of the two is of another model`,
+      );
     throw new ConfigError(
       `model_type ${JSON.stringify(type)} is not known: its tensors are named like those of ${title}, but what it computes may differ. If it is the same, set model_type to "${own}" in config.json`,
     );
