@@ -141,6 +141,11 @@ test.each<[string, (json: Record<string, unknown>) => void, RegExp]>([
     (json) => void (json['hidden_size'] = 'big'),
     /hidden_size is "big", not a whole number/,
   ],
+  [
+    'a convolution of one tap',
+    (json) => void (json['conv_kernel'] = 1),
+    /conv_kernel is 1, not a whole number of at least 2/,
+  ],
   ['a negative size', (json) => void (json['state_size'] = -1), /state_size is -1/],
   ['another activation', (json) => void (json['hidden_act'] = 'gelu'), /hidden_act is "gelu"/],
 ])('a configuration with %s', async (_, edit, message) => {

@@ -24,7 +24,7 @@ export function readMambaConfig(json: Json, tensors: TensorShapes) {
   const common = {
     layers: c.layers(['num_hidden_layers', 'n_layer']),
     D: c.integer(['hidden_size', 'd_model'], c.axis(embeddings, 1)),
-    K: c.integer('conv_kernel', c.axis('conv1d.weight', 2) ?? 4),
+    K: c.integer('conv_kernel', c.axis('conv1d.weight', 2) ?? 4, 2),
     V: c.integer('vocab_size', c.axis(embeddings, 0)),
     epsilon: c.positive(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
     bias: c.boolean('use_bias', false),
