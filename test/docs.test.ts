@@ -170,6 +170,15 @@ interface CostsByLength {
   readonly passes: { readonly generating: number; readonly reading: number };
 }
 
+test('the table of threads is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/threads.json'), 'utf8'));
+  for (const { shape, weights, one, two } of rows)
+    expect(page).toContain(
+      `| ${shape} | ${weights} | ${one.toFixed(0)} | ${two.toFixed(0)} | ${(two / one).toFixed(2)} |`,
+    );
+});
+
 test('the table of revectorized kernels is that of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const { machine, rows } = JSON.parse(readFileSync(join(root, 'bench/results/revectorized.json'), 'utf8'));

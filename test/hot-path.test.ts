@@ -20,3 +20,11 @@ test('1,000 steps leave no garbage behind, and 100,000 tokens no more memory tha
   expect(after100000.engine).toBe(after1000.engine);
   expect(after100000.script - after1000.script).toBeLessThan(1024 * 1024);
 });
+
+test('threads sleep while nothing is asked of them, and wake', { timeout: 60_000 }, () => {
+  const program = new URL('./idle.mjs', import.meta.url).pathname;
+  const { milliseconds, position } = JSON.parse(execFileSync(process.execPath, [program], { encoding: 'utf8' }));
+  // Three threads that spin would take 2 seconds of two cores.
+  expect(milliseconds).toBeLessThan(100);
+  expect(position).toBeGreaterThan(8);
+});

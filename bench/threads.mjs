@@ -1,0 +1,48 @@
+// How reading scales with threads: one and two take turns in one process, for every shape and format.
+//   node bench/threads.mjs [--shapes DIR] [--rounds 5] [--out bench/results/threads.json]
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Random } from '../dist/core/random.js';
+import { load } from '../dist/index.js';
+
+const { values } = parseArgs({
+  options: {
+    shapes: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
+    rounds: { type: 'string', default: '5' },
+    out: { type: 'string' },
+  },
+});
+const TOKENS = 512;
+
+async function tokensPerSecond(model, tokens) {
+  const session = model.session();
+  const start = performance.now();
+  await session.read(tokens);
+  const seconds = (performance.now() - start) / 1000;
+  session.dispose();
+  return tokens.length / seconds;
+}
+
+const rows = [];
+for (const shape of ['mamba-130m', 'mamba2-130m', 'rwkv7-0.19b', 'llama-160m'])
+  for (const weights of ['q4', 'q8']) {
+    const models = [];
+    for (const threads of [1, 2]) models.push(await load(join(values.shapes, shape), { weights, threads }));
+    const random = new Random(1);
+    const tokens = Array.from({ length: TOKENS }, () => random.integer(models[0].vocabularySize));
+    const best = [0, 0];
+    for (let round = 0; round < Number(values.rounds); round++)
+      for (const i of round % 2 === 0 ? [0, 1] : [1, 0])
+        best[i] = Math.max(best[i], await tokensPerSecond(models[i], tokens));
+    for (const model of models) model.dispose();
+    rows.push({ shape, weights, one: best[0], two: best[1] });
+    console.log(
+      `| ${shape} | ${weights} | ${best.map((speed) => speed.toFixed(0)).join(' | ')} | ${(best[1] / best[0]).toFixed(2)} |`,
+    );
+    if (!values.out) continue;
+    mkdirSync(dirname(values.out), { recursive: true });
+    const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version };
+    writeFileSync(values.out, `${JSON.stringify({ tokens: TOKENS, machine, rows }, null, 2)}\n`);
+  }
