@@ -20,6 +20,15 @@ export interface WeightDeclaration {
   readonly layout: WeightLayout;
 }
 
+/** Numbers of whole rows in blocks of 32, as ggml has them: a scale in f16, then 32 bytes (`q8_0`) or 16 (`q4_0`, numbers 0–15 in the low halves). */
+export interface Blocks {
+  readonly type: 'q8_0' | 'q4_0';
+  readonly bytes: Uint8Array;
+}
+
+/** The format that holds the numbers of blocks as they are. */
+export const formatOfBlocks = { q8_0: 'q8', q4_0: 'q4' } as const;
+
 /** A model's parameters, resident on a backend. */
 export interface Weights {
   /** Bytes of memory held. */
@@ -29,8 +38,11 @@ export interface Weights {
   /**
    * Stores a parameter, or whole rows of its last axis from element `start` on, converting from row-major f32 to its
    * declared format.
+   *
+   * @param blocks the same numbers as a file has them, where it has whole blocks: a matrix that is held in these bits takes
+   *   them as they are
    */
-  write(name: string, values: Float32Array, start?: number): void;
+  write(name: string, values: Float32Array, start?: number, blocks?: Blocks): void;
   /** The parameter as row-major f32: exactly what the kernels compute with. */
   read(name: string): Float32Array;
   dispose(): void;

@@ -15,7 +15,7 @@ export type EncodableBlockType = 'q8_0' | 'q4_0';
 type DecodeBlock = (bytes: Uint8Array, at: number, into: Float32Array, to: number) => void;
 
 const formats: Readonly<Record<BlockType, { elements: number; bytes: number; decode: DecodeBlock }>> = {
-  q4_0: { elements: 32, bytes: 18, decode: (bytes, at, into, to) => decode32(bytes, at, into, to, false, false) },
+  q4_0: { elements: 32, bytes: 18, decode: decodeQ4 },
   q4_1: { elements: 32, bytes: 20, decode: (bytes, at, into, to) => decode32(bytes, at, into, to, false, true) },
   q5_0: { elements: 32, bytes: 22, decode: (bytes, at, into, to) => decode32(bytes, at, into, to, true, false) },
   q5_1: { elements: 32, bytes: 24, decode: (bytes, at, into, to) => decode32(bytes, at, into, to, true, true) },
@@ -59,7 +59,7 @@ function checkLengths(type: BlockType, bytes: number, numbers: number): void {
 const halfAt = (bytes: Uint8Array, at: number): number => float16ToNumber(bytes[at]! | (bytes[at + 1]! << 8));
 
 /**
- * Q4_0, Q4_1, Q5_0 and Q5_1: a scale, perhaps a minimum, perhaps the fifth bits, then 16 bytes whose low halves are
+ * Q4_1, Q5_0 and Q5_1: a scale, perhaps a minimum, perhaps the fifth bits, then 16 bytes whose low halves are
  * numbers 0–15 and whose high halves are numbers 16–31. Without a minimum the middle of the range stands for zero.
  */
 function decode32(
@@ -82,6 +82,16 @@ function decode32(
     const pair = bytes[next + j]!;
     into[to + j] = ((pair & 15) | (((high >>> j) & 1) << 4)) * scale + shift;
     into[to + j + 16] = ((pair >> 4) | (((high >>> (j + 16)) & 1) << 4)) * scale + shift;
+  }
+}
+
+/** Q4_0, the most used of them, without what it does not have. */
+function decodeQ4(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
+  const scale = halfAt(bytes, at);
+  for (let j = 0; j < 16; j++) {
+    const pair = bytes[at + 2 + j]!;
+    into[to + j] = ((pair & 15) - 8) * scale;
+    into[to + j + 16] = ((pair >> 4) - 8) * scale;
   }
 }
 

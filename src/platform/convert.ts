@@ -5,7 +5,7 @@ import { InputError, WeightError } from '../core/errors.ts';
 import { numberToFloat16 } from '../core/float16.ts';
 import type { StoredType } from '../formats/checkpoint.ts';
 import { encodeGguf } from '../formats/gguf-writer.ts';
-import { canQuantise, type QuantisedFormat, quantisedTensors } from '../formats/quantised.ts';
+import { canQuantise, type QuantisedFormat, quantisedTensors, tensorsOfBlocks } from '../formats/quantised.ts';
 import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
 import { type GgufMatrixType, ggufExport } from '../gguf/export.ts';
 import { tokenizerMetadata } from '../gguf/tokenizer-export.ts';
@@ -196,6 +196,9 @@ async function written(parameter: ConvertedParameter, matrixType: FolderType, ow
   const plain: PlainType = stored.type === 'f16' || stored.type === 'bf16' ? stored.type : 'f32';
   if (matrixType === 'q8' || matrixType === 'q4') {
     const [O, I] = parameter.shape as [number, number];
+    const blocks = stored.type === (matrixType === 'q8' ? 'q8_0' : 'q4_0') ? parameter.storedBlocks() : undefined;
+    if (layout === 'linear' && isWide(parameter.shape) && blocks)
+      return await tensorsOfBlocks(name, [O, I], blocks, matrixType);
     if (layout === 'linear' && isWide(parameter.shape) && canQuantise(matrixType, I))
       return await quantisedTensors(name, [O, I], numbers(), matrixType);
     return [{ name, type: plain, shape, data: () => encoded(numbers(), plain) }];

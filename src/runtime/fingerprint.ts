@@ -1,4 +1,10 @@
-import type { WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
+import {
+  type Blocks,
+  formatOfBlocks,
+  type WeightDeclaration,
+  type WeightFormat,
+  type Weights,
+} from '../core/backend.ts';
 import { Digest } from '../core/digest.ts';
 import { float16ToNumber } from '../core/float16.ts';
 import { QUANTISATION_GROUP, quantiseQ4, quantiseQ8 } from '../core/quantise.ts';
@@ -31,14 +37,14 @@ export class FingerprintedWeights implements Pick<Weights, 'write'> {
   }
 
   /** Stores numbers of a parameter, which must come in order. */
-  write(name: string, values: Float32Array, start?: number): void {
+  write(name: string, values: Float32Array, start?: number, blocks?: Blocks): void {
     let digest = this.#digests.get(name);
     if (!digest) this.#digests.set(name, (digest = new Digest().text(name)));
     const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
     digest.words(words);
     const declaration = this.#declarations.get(name);
-    if (declaration) this.#exact &&= holdsExactly(declaration, values, words);
-    this.#weights.write(name, values, start);
+    if (declaration) this.#exact &&= takesAsIs(declaration, blocks) || holdsExactly(declaration, values, words);
+    this.#weights.write(name, values, start, blocks);
   }
 
   /** The fingerprint of the model whose parameters have all been written. */
@@ -53,6 +59,10 @@ export class FingerprintedWeights implements Pick<Weights, 'write'> {
     };
   }
 }
+
+/** Whether a parameter's format is that of a file's blocks, row by row. */
+const takesAsIs = ({ format, layout }: WeightDeclaration, blocks: Blocks | undefined): boolean =>
+  blocks !== undefined && layout === 'linear' && formatOfBlocks[blocks.type] === format;
 
 /** Whether a parameter's format has these very numbers. */
 function holdsExactly(declaration: WeightDeclaration, values: Float32Array, words: Uint32Array): boolean {

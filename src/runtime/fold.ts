@@ -86,8 +86,8 @@ export function derivingWeights({ parameters, derived }: FoldedGraph, weights: W
   const lengths = new Map<string, number>();
   for (const { sourceLengths } of derived) for (const [name, length] of sourceLengths) lengths.set(name, length);
   return {
-    write(name, piece, start = 0) {
-      if (parameters.has(name)) weights.write(name, piece, start);
+    write(name, piece, start = 0, blocks) {
+      if (parameters.has(name)) weights.write(name, piece, start, blocks);
       const length = lengths.get(name);
       if (length === undefined) return;
       const all = values.get(name) ?? new Float32Array(length);

@@ -1,8 +1,9 @@
-import type { WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
+import type { Blocks, WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
 import { nearest, WeightError } from '../core/errors.ts';
 import { exceeds, LARGEST } from '../core/magnitude.ts';
 import { formatShape } from '../core/shape.ts';
 import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
+import { blockFormats, decodeBlocks } from '../formats/gguf-blocks.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { Architecture, StoredParameter } from '../models/architecture.ts';
 import type { Head, ModelGraph } from './graph.ts';
@@ -117,6 +118,8 @@ interface Piece {
   readonly origin: Origin;
   readonly start: number;
   readonly values: Float32Array;
+  /** The same in blocks, where the file has them in blocks that a matrix may be held in. */
+  readonly blocks: Blocks | undefined;
   readonly isLast: boolean;
 }
 
@@ -129,12 +132,13 @@ export async function loadParameters(
 ): Promise<void> {
   const total = [...origins.values()].reduce((sum, { stored }) => sum + stored.byteLength, 0);
   let loaded = 0;
-  for await (const { name, origin, start, values, isLast } of ahead(pieces(origins, checkpoint))) {
+  for await (const { name, origin, start, values, blocks, isLast } of ahead(pieces(origins, checkpoint))) {
     signal?.throwIfAborted();
     const { stored, convert } = origin;
-    checkFinite(values, checkpoint, stored, start);
+    // Integers are finite, and so are their products with scales that are.
+    if (!blocks || !hasFiniteScales(blocks)) checkFinite(values, checkpoint, stored, start);
     if (convert) weights.write(name, convert(values, stored.shape));
-    else weights.write(name, values, start);
+    else weights.write(name, values, start, blocks);
     if (!isLast) continue;
     loaded += stored.byteLength;
     onProgress?.({ loaded, total });
@@ -152,11 +156,28 @@ async function* pieces(origins: ReadonlyMap<string, Origin>, checkpoint: Checkpo
     for (let start = 0; start < length; start += piece) {
       const count = Math.min(piece, length - start);
       if (buffer.length < count) buffer = new Float32Array(Math.max(PIECE, count));
-      const values = await readF32(checkpoint, stored, start, count, buffer);
+      const [values, blocks] = await readPiece(checkpoint, stored, start, count, buffer);
       [buffer, other] = [other, buffer];
-      yield { name, origin, start, values, isLast: start + piece >= length };
+      yield { name, origin, start, values, blocks, isLast: start + piece >= length };
     }
   }
+}
+
+async function readPiece(
+  checkpoint: Checkpoint,
+  stored: StoredTensor,
+  start: number,
+  count: number,
+  buffer: Float32Array,
+): Promise<[Float32Array, Blocks | undefined]> {
+  const { name, type } = stored;
+  if (type !== 'q8_0' && type !== 'q4_0') return [await readF32(checkpoint, stored, start, count, buffer), undefined];
+  const { bytes: size, elements } = blockFormats[type];
+  const bytes = new Uint8Array((count / elements) * size);
+  await checkpoint.read(name, bytes, (start / elements) * size);
+  const values = buffer.subarray(0, count);
+  decodeBlocks(type, bytes, values);
+  return [values, { type, bytes }];
 }
 
 /** The same, but each is being read while the one before it is worked on. */
@@ -173,6 +194,12 @@ async function* ahead<Item>(source: AsyncGenerator<Item>): AsyncGenerator<Item> 
     // Whoever stopped early has an error of their own to tell.
     await next.catch(() => {});
   }
+}
+
+function hasFiniteScales({ type, bytes }: Blocks): boolean {
+  const { bytes: size } = blockFormats[type];
+  for (let at = 1; at < bytes.length; at += size) if ((bytes[at]! & 0x7c) === 0x7c) return false;
+  return true;
 }
 
 function checkFinite(values: Float32Array, checkpoint: Checkpoint, stored: StoredTensor, start: number): void {

@@ -25,7 +25,8 @@ export interface Packing {
 /** Element i of output o, of a panel memory that begins at `at`. */
 type Reader = (view: DataView, at: number, o: number, i: number) => number;
 
-const groupBytes = { q8: 2 * PANEL + PANEL * GROUP, q4: 2 * PANEL + (PANEL * GROUP) / 2 };
+/** Bytes of a group of 8 outputs × 32 inputs: scales in f16, then integers. */
+export const groupBytes = { q8: 2 * PANEL + PANEL * GROUP, q4: 2 * PANEL + (PANEL * GROUP) / 2 };
 const elementBytes = { f32: 4, bf16: 2, f16: 2 };
 
 /** The packing of a matrix; UnsupportedError for what is no matrix. */

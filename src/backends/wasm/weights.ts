@@ -1,6 +1,7 @@
-import type { WeightDeclaration, Weights } from '../../core/backend.ts';
+import { type Blocks, formatOfBlocks, type WeightDeclaration, type Weights } from '../../core/backend.ts';
 import { UnsupportedError, WeightError } from '../../core/errors.ts';
 import { exceeds } from '../../core/magnitude.ts';
+import { packBlocks } from './block-packing.ts';
 import { kernelIds } from './generated/kernel-ids.ts';
 import type { Memory } from './memory.ts';
 import { formatCodes, isQuantised, packingOf } from './packing.ts';
@@ -59,7 +60,7 @@ export class WasmWeights implements Weights {
     return weight;
   }
 
-  write(name: string, values: Float32Array, start = 0): void {
+  write(name: string, values: Float32Array, start = 0, blocks?: Blocks): void {
     const { declaration, address } = this.find(name);
     const { layout, format, shape } = declaration;
     if (layout === 'rows') {
@@ -69,6 +70,10 @@ export class WasmWeights implements Weights {
     const columns = shape[1]!;
     if (start % columns !== 0 || values.length % columns !== 0)
       throw new UnsupportedError(`${name} [${shape.join(', ')}] is packed by whole rows, not from element ${start} on`);
+    if (blocks && layout === 'linear' && formatOfBlocks[blocks.type] === format) {
+      packBlocks(blocks, columns, this.#memory.u8, address, start / columns);
+      return;
+    }
     checkRange(values, limits[format], declaration);
     // The groups of a quantised matrix run across the rows of a transposed one.
     if (layout === 'linearTransposed' && isQuantised(format) && values.length < shape[0]! * columns)
