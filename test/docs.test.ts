@@ -42,6 +42,13 @@ test('the table of quantised models is that of the results', () => {
     };
     expect(page).toContain(`| ${model} | ${f32.toFixed(4)} | ${worse(q8)} | ${worse(q4)} |`);
   }
+  const peer = JSON.parse(readFileSync(join(root, 'bench/results/quality-llama-cpp.json'), 'utf8'));
+  for (const [i, { model, f32, q8, q4 }] of peer.rows.entries()) {
+    expect(page).toContain(`| ${model} | ${f32.toFixed(4)} | ${q8.toFixed(4)} | ${q4.toFixed(4)} |`);
+    expect(rows[i].model).toBe(model);
+    expect(rows[i].q8, model).toBeLessThanOrEqual(q8);
+    expect(rows[i].q4, model).toBeLessThanOrEqual(q4);
+  }
 });
 
 test('the table of made-up tasks is that of the results', () => {
