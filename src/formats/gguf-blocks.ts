@@ -88,10 +88,11 @@ function decode32(
 /** Q4_0, the most used of them, without what it does not have. */
 function decodeQ4(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
   const scale = halfAt(bytes, at);
+  const shift = -8 * scale;
   for (let j = 0; j < 16; j++) {
     const pair = bytes[at + 2 + j]!;
-    into[to + j] = ((pair & 15) - 8) * scale;
-    into[to + j + 16] = ((pair >> 4) - 8) * scale;
+    into[to + j] = (pair & 15) * scale + shift;
+    into[to + j + 16] = (pair >> 4) * scale + shift;
   }
 }
 
