@@ -1,11 +1,12 @@
 // Trains a small Gated DeltaNet from scratch on one task of bAbI and measures it on the published test questions, by which nothing is
 // chosen; adds a line to --out.
 //   node bench/babi.mjs 1|2|15|16 [--data ../shared/data/babi] [--work FOLDER] [--out bench/results/babi.jsonl]
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { flags, riverrun } from './command-line.mjs';
 
 const { values, positionals } = parseArgs({
   options: {
@@ -28,23 +29,13 @@ const work = values.work ?? mkdtempSync(join(tmpdir(), 'babi-'));
 const data = join(work, `babi${task}`);
 execFileSync('node', ['bench/data/babi.mjs', values.data, task, data]);
 
-const cli = (...args) => {
-  const { status, stdout } = spawnSync('node', ['dist/cli/main.js', ...args.map(String), '--json'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-    maxBuffer: 1e9,
-  });
-  if (status !== 0) throw new Error(`riverrun ${args.join(' ')} ended with ${status}`);
-  return stdout.trim().split('\n').map(JSON.parse);
-};
-const flags = (options) => Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
 const start = performance.now();
 // A tokenizer that has every word as a token, and initial values, which a step this small leaves as they are.
 const sizes = { arch: 'gated_deltanet', width: 64, layers: 2, 'head-width': 32, inner: 128, vocabulary: 512 };
 if (task === '16') sizes.layers = 3;
 const seed = own.seed === undefined ? {} : { seed: own.seed };
 const [untaught, taught] = [join(work, `new${task}`), join(work, `answers${task}`)];
-cli(
+riverrun(
   'train',
   ...flags({
     ...sizes,
@@ -66,12 +57,12 @@ const settings = {
   ...own,
 };
 const held = task === '16' ? { validation: join(data, 'validation.jsonl') } : {};
-const end = cli(
+const end = riverrun(
   'finetune',
   ...flags({ model: untaught, data: join(data, 'train.jsonl'), ...held, ...settings, out: taught }),
 ).at(-1);
 const seconds = Math.round((performance.now() - start) / 1000);
-const [{ questions, right, accuracy }] = cli('eval', '--model', taught, '--data', join(data, 'test.jsonl'));
+const [{ questions, right, accuracy }] = riverrun('eval', '--model', taught, '--data', join(data, 'test.jsonl'));
 const result = {
   task: Number(task),
   ...sizes,

@@ -1,10 +1,11 @@
 // Teaches an embedded model to tell labels and measures it on the published test data, which nothing is chosen by; adds a line to --out.
 //   node bench/classification.mjs snips|sms-spam|banking77 [--data ../shared/data] [--work FOLDER] [--out bench/results/classification.jsonl]
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { flags, riverrun } from './command-line.mjs';
 
 const { values, positionals } = parseArgs({
   options: { data: { type: 'string', default: '../shared/data' }, work: { type: 'string' }, out: { type: 'string' } },
@@ -30,21 +31,11 @@ const { train, test, label, length, epochs } = sets[name]();
 const settings = { length, batch: 32, epochs, 'learning-rate': 0.002, threads: 1 };
 const base = 'books-mamba';
 const folder = join(work, name);
-const cli = (...args) => {
-  const { status, stdout } = spawnSync('node', ['dist/cli/main.js', ...args.map(String), '--json'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-    maxBuffer: 1e9,
-  });
-  if (status !== 0) throw new Error(`riverrun ${args.join(' ')} ended with ${status}`);
-  return stdout.trim().split('\n').map(JSON.parse);
-};
 const taught = ['finetune', '--model', base, '--data', train, '--label', label];
 const start = performance.now();
-const options = Object.entries(settings).flatMap(([option, value]) => [`--${option}`, value]);
-const end = cli(...taught, ...options, '--out', folder).at(-1);
+const end = riverrun(...taught, ...flags(settings), '--out', folder).at(-1);
 const seconds = Math.round((performance.now() - start) / 1000);
-const [{ questions, right, accuracy }] = cli('eval', '--model', folder, '--data', test, '--label', label);
+const [{ questions, right, accuracy }] = riverrun('eval', '--model', folder, '--data', test, '--label', label);
 const { epochs: _, ...rest } = settings;
 const result = {
   ...{ name, base, epochs, ...rest, steps: end.steps, seconds },

@@ -1,12 +1,11 @@
 // How much faster kernels are when V8 fuses them to 256 bits, on Node 24 or newer: processes with and without take turns.
 //   node bench/revectorized.mjs [--shapes DIR] [--rounds 2] [--out bench/results/revectorized.json]
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { device } from '../dist/index.js';
+import { flags, riverrun } from './command-line.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -17,16 +16,11 @@ const { values } = parseArgs({
 });
 const { cpu, cores, node, revectorization } = await device();
 if (!revectorization.on) throw new Error(`there is nothing to compare here: ${revectorization.reason}`);
-const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
 function measure(shape, weights, isOn) {
-  const args = ['bench', '--model', join(values.shapes, shape), '--weights', weights, '--threads', '2'];
-  const sizes = ['--prefill', '512', '--decode', '16', '--rounds', '2', '--json', '-q'];
-  const result = JSON.parse(
-    execFileSync(process.execPath, [main, ...args, ...sizes, ...(isOn ? [] : ['--no-revectorize'])], {
-      encoding: 'utf8',
-    }),
-  );
+  const sizes = { threads: 2, prefill: 512, decode: 16, rounds: 2 };
+  const model = ['--model', join(values.shapes, shape), '--weights', weights, '-q'];
+  const [result] = riverrun('bench', ...model, ...flags(sizes), ...(isOn ? [] : ['--no-revectorize']));
   if (result.machine.isRevectorized !== isOn) throw new Error('the switch was not heard');
   return [result.prefillTokensPerSecond, result.decodeTokensPerSecond];
 }

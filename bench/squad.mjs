@@ -1,11 +1,12 @@
 // Teaches an embedded model to find answers in a text, on a thirtieth of SQuAD's questions, and measures it by exact match and F1 on every
 // tenth of the development set, which nothing is chosen by; adds a line to --out.
 //   node bench/squad.mjs [--data ../shared/data/squad] [--steps 80] [--work FOLDER] [--out bench/results/squad.jsonl]
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { flags, riverrun } from './command-line.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -26,24 +27,15 @@ const every = (name, n, from) => {
   return path;
 };
 const [train, validation, test] = [every('train', 30, 0), every('train', 730, 1), every('dev', 10, 0)];
-const cli = (...args) => {
-  const { status, stdout } = spawnSync('node', ['dist/cli/main.js', ...args.map(String), '--json'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-    maxBuffer: 1e9,
-  });
-  if (status !== 0) throw new Error(`riverrun ${args.join(' ')} ended with ${status}`);
-  return stdout.trim().split('\n').map(JSON.parse);
-};
 const base = 'books-mamba';
 const settings = { steps: Number(values.steps), batch: 16, length: 320, 'learning-rate': 0.002 };
-const options = Object.entries({ ...settings, 'evaluate-every': 40, threads: 1 });
+const options = flags({ ...settings, 'evaluate-every': 40, threads: 1 });
 const folder = join(work, 'reader');
 const start = performance.now();
 const files = ['--model', base, '--data', train, '--validation', validation, '--out', folder];
-const end = cli('finetune', ...files, ...options.flatMap(([name, value]) => [`--${name}`, value])).at(-1);
+const end = riverrun('finetune', ...files, ...options).at(-1);
 const seconds = Math.round((performance.now() - start) / 1000);
-const [{ questions, right, accuracy, f1 }] = cli('eval', '--model', folder, '--data', test, '--threads', 1);
+const [{ questions, right, accuracy, f1 }] = riverrun('eval', '--model', folder, '--data', test, '--threads', 1);
 const result = {
   base,
   ...settings,

@@ -2,48 +2,36 @@
 //   node bench/peers/quality.mjs [--models DIR] [--text FILE] [--tokens 16384] [--python python3] [--out bench/results/quality-llama-cpp.json]
 // It needs node-llama-cpp (bench/peers/install.mjs) and a Python with the package gguf.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { load } from '../../dist/index.js';
+import { riverrun } from '../command-line.mjs';
+import { names, options, WINDOW, windowsOf } from '../held-out.mjs';
 import { openLlamaCpp } from './llama-cpp.mjs';
 
-const { values } = parseArgs({
-  options: {
-    models: { type: 'string', default: '../shared/models' },
-    text: { type: 'string', default: '../shared/data/books/held-out.txt' },
-    tokens: { type: 'string', default: '16384' },
-    python: { type: 'string', default: 'python3' },
-    out: { type: 'string' },
-  },
-});
-const names = ['mamba', 'mamba2', 'rwkv7', 'llama', 'mamba-13m'].map((name) => `tiny-books-${name}`);
+const { values } = parseArgs({ options: { ...options, python: { type: 'string', default: 'python3' } } });
 const kinds = { f32: 'F32', q8: 'Q8_0', q4: 'Q4_0' };
-/** As in bench/quality.mjs. */
-const WINDOW = 512;
 /** No token is left out, and none is made likelier. */
 const everyToken = { temperature: 1, topK: 0, topP: 1, minP: 0 };
-const text = readFileSync(values.text, 'utf8');
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const script = fileURLToPath(new URL('./quantise.py', import.meta.url));
 
-/** The tokens by our tokenizer: the same for both engines. */
-async function tokensOf(name) {
+/** The windows by our tokenizer: the same for both engines. */
+async function windowsFor(name) {
   const model = await load(join(values.models, name));
-  const ids = model.tokenizer.encode(text.slice(0, 8 * Number(values.tokens))).slice(0, Number(values.tokens));
+  const windows = windowsOf(model, values);
   model.dispose();
-  return ids;
+  return windows;
 }
 
-/** Mean −ln p of the tokens, in windows that begin anew. */
-async function loss(file, ids) {
+/** Mean −ln p of the windows' tokens, each window read anew. */
+async function loss(file, windows) {
   const engine = await openLlamaCpp(file, { threads: 2, context: WINDOW });
   let [sum, count] = [0, 0];
-  for (let start = 0; start + WINDOW <= ids.length; start += WINDOW) {
+  for (const window of windows) {
     await engine.sequence.clearHistory();
-    const window = ids.slice(start, start + WINDOW);
     const asked = window.slice(0, -1).map((token, t) => {
       const logits = { filter: { tokens: [window[t + 1]], includeTop: 1 } };
       return [token, { generateNext: { logits, totalLogitWeight: true, options: everyToken } }];
@@ -63,20 +51,19 @@ const folder = mkdtempSync(join(tmpdir(), 'riverrun-quality-'));
 const rows = [];
 try {
   for (const name of names) {
-    const ids = await tokensOf(name);
+    const windows = await windowsFor(name);
     const plain = join(folder, 'f32.gguf');
-    execFileSync(process.execPath, [main, 'convert', join(values.models, name), plain, '--type', 'f32', '-q']);
+    riverrun('convert', join(values.models, name), plain, '--type', 'f32', '-q');
     const row = { model: name };
     for (const [format, kind] of Object.entries(kinds)) {
       const file = format === 'f32' ? plain : join(folder, `${format}.gguf`);
       if (file !== plain)
         execFileSync(values.python, [script, plain, file, kind], { stdio: ['ignore', 'ignore', 'inherit'] });
-      row[format] = await loss(file, ids);
+      row[format] = await loss(file, windows);
     }
     rows.push(row);
     console.log(
       name,
-      kinds,
       Object.values(row)
         .slice(1)
         .map((value) => value.toFixed(4))
