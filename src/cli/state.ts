@@ -2,6 +2,7 @@ import { Command, Option } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { expectWritable, openFile } from '../platform/node-file.ts';
 import { loadState, saveState } from '../platform/state-files.ts';
+import { beginMarkLength } from '../runtime/begin-mark.ts';
 import type { ReadOptions } from '../runtime/session.ts';
 import type { Source } from '../runtime/source.ts';
 import type { SaveOptions, State } from '../runtime/state.ts';
@@ -92,7 +93,7 @@ async function runSave(path: string, text: string | undefined, flags: SaveFlags)
   try {
     const session = model.session();
     if (from !== undefined) await session.state.restore(await loadState(from, model));
-    const begin = session.position === 0 && model.hasTokenizer ? model.tokenizer.encode('').length : session.position;
+    const begin = session.position === 0 ? beginMarkLength(model) : session.position;
     const source: Source = text ?? (file === undefined ? standardInput(signal) : { file });
     const onProgress: ReadOptions['onProgress'] = (tokens, place) =>
       line.show(`reading: ${tokens.toLocaleString('en-US')} tokens`, place, size);

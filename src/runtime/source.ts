@@ -80,7 +80,7 @@ export function openSource(source: Source, surroundings: Surroundings): OpenSour
       from: (offset) => tokensFrom(source, offset),
       beginning: async (offset) => {
         if (offset > source.length) throw tooShort(offset - source.length);
-        return new Digest().words(Int32Array.from(tokensBefore(source, Math.min(offset, BEGINNING)))).hex();
+        return new Digest().words(Int32Array.from({ length: Math.min(offset, BEGINNING) }, (_, i) => source[i]!)).hex();
       },
     };
   const { model, files, isStart } = surroundings;
@@ -105,9 +105,6 @@ export function openSource(source: Source, surroundings: Surroundings): OpenSour
     },
   };
 }
-
-const tokensBefore = (source: ArrayLike<number>, end: number): number[] =>
-  Array.prototype.slice.call(source, 0, end) as number[];
 
 async function fileBeginning(path: string, offset: number, files: Files): Promise<string> {
   const first = await bytesOf(path, 0, Math.min(offset, BEGINNING), files);

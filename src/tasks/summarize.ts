@@ -20,16 +20,17 @@ export async function* summarize(
   const { prompt = '\n\nTL;DR:', onProgress, maxTokens = 256, ...given } = options;
   const session = model.session();
   try {
-    let generation = session.generate(prompt, { temperature: 0, stop: '\n', maxTokens, ...given });
+    const write = (prompt: string | undefined, maxTokens: number) =>
+      session.generate(prompt, { temperature: 0, stop: '\n', ...given, maxTokens });
+    let generation = write(prompt, maxTokens);
     await session.read(source, { signal: given.signal, onProgress });
     refuseEmpty(session, 'the text');
-    for (let left = maxTokens; ; ) {
+    for (let left = maxTokens; ; generation = write(undefined, left)) {
       const part = yield* generation;
       left -= part.tokens.length;
       // A line break before the first word ends nothing.
       const isBlank = part.finishReason === 'stop' && given.stop === undefined && part.text.trim() === '';
       if (!isBlank || left <= 0) return part;
-      generation = session.generate(undefined, { temperature: 0, stop: '\n', ...given, maxTokens: left });
     }
   } finally {
     session.dispose();

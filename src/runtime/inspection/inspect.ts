@@ -4,6 +4,7 @@ import { type Counts, resolve } from '../../core/shape.ts';
 import type { Node, Tensor } from '../../core/tensor.ts';
 import { logSumExp } from '../../ops/cross-entropy.ts';
 import { abortable } from '../abortable.ts';
+import { beginMarkLength } from '../begin-mark.ts';
 import { blocksOf, startOfSource } from '../blocks.ts';
 import type { ModelGraph } from '../graph.ts';
 import { Pace } from '../pause.ts';
@@ -120,8 +121,7 @@ async function readAll(target: Inspected, source: Source, { signal }: InspectOpt
       );
     if (tokens.length > 0) blocks.push(tokens);
   }
-  // A mark that begins every text is none of its own.
-  const begin = opened.unit !== 'tokens' && sequence.position === 0 ? model.tokenizer.encode('').length : 0;
+  const begin = opened.unit !== 'tokens' && sequence.position === 0 ? beginMarkLength(model) : 0;
   if (total <= begin) throw new InputError('there is nothing to inspect: the text is empty');
   return blocks;
 }
