@@ -10,6 +10,7 @@ import { kernelDigests } from '../src/verification/kernel-digests.ts';
 const folder = mkdtempSync(join(tmpdir(), 'riverrun-revectorization-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 let files = 0;
+const inFile = (path: string) => () => Promise.resolve(path);
 const newPath = () => join(folder, 'kernels', `${files++}.json`);
 
 const FLAG = '--experimental-wasm-revectorize';
@@ -24,7 +25,7 @@ const given = (differs = false) => ({
   arch: 'x64',
   env: {} as Record<string, string>,
   digests: kernels(differs),
-  cacheFile: newPath(),
+  cacheFile: inFile(newPath()),
 });
 
 describe('256-bit kernels are', () => {
@@ -54,23 +55,25 @@ describe('256-bit kernels are', () => {
 
   test('compared once: the verdict is kept, also where it is that they differ', async () => {
     for (const differs of [false, true]) {
-      const { cacheFile, ...rest } = given(differs);
+      const [path, rest] = [newPath(), given(differs)];
+      const cacheFile = inFile(path);
       const first = await judgeRevectorization({ ...rest, cacheFile });
       const digests = () => Promise.reject(new Error('compared again'));
       expect(await judgeRevectorization({ ...rest, digests, cacheFile })).toEqual(first);
-      writeFileSync(cacheFile, '{"on": "yes"');
+      writeFileSync(path, '{"on": "yes"');
       expect((await judgeRevectorization({ ...rest, digests, cacheFile })).reason).toMatch(/compared again/);
     }
   });
 
   test('off, for now, where they could not be compared', async () => {
-    const { cacheFile, ...rest } = given();
+    const [path, rest] = [newPath(), given()];
+    const cacheFile = inFile(path);
     const digests = () => Promise.reject(new Error('spawn ENOMEM'));
     const verdict = await judgeRevectorization({ ...rest, digests, cacheFile });
     expect(verdict).toEqual({ on: false, reason: 'kernels could not be compared: spawn ENOMEM' });
-    expect(existsSync(cacheFile)).toBe(false);
+    expect(existsSync(path)).toBe(false);
     expect((await judgeRevectorization({ ...rest, cacheFile })).on).toBe(true);
-    expect(JSON.parse(readFileSync(cacheFile, 'utf8')).on).toBe(true);
+    expect(JSON.parse(readFileSync(path, 'utf8')).on).toBe(true);
   });
 });
 

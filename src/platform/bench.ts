@@ -6,7 +6,7 @@ import type { Model } from '../runtime/model.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { measureBandwidth } from './machine-limits.ts';
 import { type LoadOptions, load } from './node-load.ts';
-import { setRevectorization } from './revectorization.ts';
+import { isRevectorized } from './revectorization.ts';
 
 export interface BenchOptions
   extends Pick<
@@ -120,7 +120,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
         cpu: cpus()[0]?.model ?? 'unknown',
         cores: cpus().length,
         node: process.version,
-        isRevectorized: model.backend.startsWith('wasm') && (await setRevectorization(undefined)),
+        isRevectorized: model.backend.startsWith('wasm') && isRevectorized(),
       },
       prefillTokensPerSecond: prefillBest,
       decodeTokensPerSecond: decodeBest,

@@ -26,8 +26,8 @@ export interface Surroundings {
   readonly arch: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly digests: (flags: readonly string[]) => Promise<ReadonlyMap<string, string>>;
-  /** Where verdicts are kept between processes. */
-  readonly cacheFile: string;
+  /** Where verdicts are kept between processes; asked for only where kernels may be revectorized. */
+  readonly cacheFile: () => Promise<string>;
 }
 
 /**
@@ -36,18 +36,15 @@ export interface Surroundings {
  * processor and build, in processes of their own, and the verdict is kept in the cache folder.
  */
 export async function judgeRevectorization(given: Surroundings): Promise<Revectorization> {
-  const { node, arch, env, digests, cacheFile } = given;
-  if (/^(0|off|false|no)$/i.test(env['RIVERRUN_REVECTORIZE'] ?? ''))
-    return { on: false, reason: `RIVERRUN_REVECTORIZE is ${env['RIVERRUN_REVECTORIZE']}` };
-  if (arch !== 'x64') return { on: false, reason: `for x64 processors only, and this is ${arch}` };
-  if (Number(node.replace(/^v/, '').split('.')[0]) < OLDEST_NODE)
-    return { on: false, reason: `Node ${OLDEST_NODE} or newer can, and this is ${node}` };
+  const against = obstacle(given);
+  if (against !== undefined) return { on: false, reason: against };
+  const cacheFile = await given.cacheFile();
   const kept = keptVerdict(cacheFile);
   if (kept) return kept;
   let verdict: Revectorization;
   try {
     // Compiled at once by the compiler that has the pass, as hot kernels are.
-    const [plain, wide] = await Promise.all([digests(['--no-liftoff']), digests(['--no-liftoff', FLAG])]);
+    const [plain, wide] = await Promise.all([given.digests(['--no-liftoff']), given.digests(['--no-liftoff', FLAG])]);
     const differing = [...plain].filter(([kernel, digest]) => wide.get(kernel) !== digest).map(([kernel]) => kernel);
     verdict =
       differing.length === 0
@@ -64,6 +61,16 @@ export async function judgeRevectorization(given: Surroundings): Promise<Revecto
     // Without a cache folder they are compared by every process.
   }
   return verdict;
+}
+
+/** What stands against it before anything is compared. */
+function obstacle({ node, arch, env }: Surroundings): string | undefined {
+  const wish = env['RIVERRUN_REVECTORIZE'];
+  if (/^(0|off|false|no)$/i.test(wish ?? '')) return `RIVERRUN_REVECTORIZE is ${wish}`;
+  if (arch !== 'x64') return `for x64 processors only, and this is ${arch}`;
+  if (Number(node.replace(/^v/, '').split('.')[0]) < OLDEST_NODE)
+    return `Node ${OLDEST_NODE} or newer can, and this is ${node}`;
+  return undefined;
 }
 
 function keptVerdict(path: string): Revectorization | undefined {
@@ -83,26 +90,30 @@ let decided: boolean | undefined;
  *
  * @param isWanted undefined: as it was last decided, and on at first
  */
-export async function setRevectorization(isWanted: boolean | undefined): Promise<boolean> {
-  if (isWanted === undefined && decided !== undefined) return decided;
+export async function setRevectorization(isWanted: boolean | undefined): Promise<void> {
+  if (isWanted === undefined && decided !== undefined) return;
   const on = isWanted !== false && (await revectorization()).on;
   if (on !== (decided ?? false)) setFlagsFromString(on ? FLAG : FLAG.replace('--', '--no-'));
   decided = on;
-  return on;
 }
+
+/** Whether kernels are compiled with the pass now. */
+export const isRevectorized = (): boolean => decided === true;
 
 let verdict: Promise<Revectorization> | undefined;
 
 /** The verdict for this process. */
 export function revectorization(): Promise<Revectorization> {
-  verdict ??= (async () => {
-    const { env, version, arch } = process;
-    const key = new Digest().text([version, process.versions.v8, cpus()[0]?.model, await moduleDigest()].join('\n'));
-    const root = env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
-    const cacheFile = join(root, 'riverrun', 'kernels', `${key.hex()}.json`);
-    return await judgeRevectorization({ node: version, arch, env, digests: digestsWith, cacheFile });
-  })();
+  const { env, version: node, arch } = process;
+  verdict ??= judgeRevectorization({ node, arch, env, digests: digestsWith, cacheFile: verdictFile });
   return verdict;
+}
+
+/** The file of the verdict on these kernels, compiled by this engine for this processor. */
+async function verdictFile(): Promise<string> {
+  const { env, version, versions } = process;
+  const key = new Digest().text([version, versions.v8, cpus()[0]?.model, await moduleDigest()].join('\n'));
+  return join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'riverrun', 'kernels', `${key.hex()}.json`);
 }
 
 /** Digests of the kernels, computed in a new process. */
