@@ -29,6 +29,10 @@ export interface Blocks {
 /** The format that holds the numbers of blocks as they are. */
 export const formatOfBlocks = { q8_0: 'q8', q4_0: 'q4' } as const;
 
+/** Whether a parameter takes blocks as they are: one in their format, whose rows are the file's. */
+export const takesBlocks = ({ format, layout }: WeightDeclaration, blocks: Blocks | undefined): blocks is Blocks =>
+  blocks !== undefined && layout === 'linear' && formatOfBlocks[blocks.type] === format;
+
 /** A model's parameters, resident on a backend. */
 export interface Weights {
   /** Bytes of memory held. */

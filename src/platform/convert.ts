@@ -196,11 +196,11 @@ async function written(parameter: ConvertedParameter, matrixType: FolderType, ow
   const plain: PlainType = stored.type === 'f16' || stored.type === 'bf16' ? stored.type : 'f32';
   if (matrixType === 'q8' || matrixType === 'q4') {
     const [O, I] = parameter.shape as [number, number];
-    const blocks = stored.type === (matrixType === 'q8' ? 'q8_0' : 'q4_0') ? parameter.storedBlocks() : undefined;
-    if (layout === 'linear' && isWide(parameter.shape) && blocks)
-      return await tensorsOfBlocks(name, [O, I], blocks, matrixType);
-    if (layout === 'linear' && isWide(parameter.shape) && canQuantise(matrixType, I))
-      return await quantisedTensors(name, [O, I], numbers(), matrixType);
+    if (layout === 'linear' && isWide(parameter.shape)) {
+      const blocks = parameter.storedBlocks(matrixType);
+      if (blocks) return await tensorsOfBlocks(name, [O, I], blocks, matrixType);
+      if (canQuantise(matrixType, I)) return await quantisedTensors(name, [O, I], numbers(), matrixType);
+    }
     return [{ name, type: plain, shape, data: () => encoded(numbers(), plain) }];
   }
   const type = layout === 'rows' ? plain : matrixType;

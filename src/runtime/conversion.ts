@@ -1,4 +1,4 @@
-import type { Blocks, WeightLayout } from '../core/backend.ts';
+import { type Blocks, formatOfBlocks, type WeightLayout } from '../core/backend.ts';
 import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { StoredParameter } from '../models/architecture.ts';
@@ -19,8 +19,8 @@ export interface ConvertedParameter {
   pieces(): AsyncIterable<Float32Array>;
   /** The numbers of the stored tensor, whose shape and order may be others. */
   storedPieces(): AsyncIterable<Float32Array>;
-  /** The same in blocks, where the checkpoint has them in blocks that our files can keep as they are. */
-  storedBlocks(): AsyncIterable<Blocks> | undefined;
+  /** The same in blocks, where the checkpoint has them in blocks of a format that our files can keep as they are. */
+  storedBlocks(format: 'q8' | 'q4'): AsyncIterable<Blocks> | undefined;
 }
 
 /** A checkpoint matched with its architecture, ready to be written in another form. */
@@ -46,15 +46,19 @@ export function conversion(config: Json, checkpoint: Checkpoint): Conversion {
       stored,
       pieces: () => piecesOf(checkpoint, stored, convert),
       storedPieces: () => piecesOf(checkpoint, stored, undefined),
-      storedBlocks: () => (convert ? undefined : blocksOf(checkpoint, stored)),
+      storedBlocks: (format) => (convert ? undefined : blocksOf(checkpoint, stored, format)),
     });
   }
   const { type, title } = architecture;
   return { type, title, parsed, vocabularySize: architecture.vocabulary(parsed), parameters };
 }
 
-function blocksOf(checkpoint: Checkpoint, { name, type, byteLength }: StoredTensor): AsyncIterable<Blocks> | undefined {
-  if (type !== 'q8_0' && type !== 'q4_0') return undefined;
+function blocksOf(
+  checkpoint: Checkpoint,
+  { name, type, byteLength }: StoredTensor,
+  format: 'q8' | 'q4',
+): AsyncIterable<Blocks> | undefined {
+  if ((type !== 'q8_0' && type !== 'q4_0') || formatOfBlocks[type] !== format) return undefined;
   return (async function* () {
     const bytes = new Uint8Array(byteLength);
     await checkpoint.read(name, bytes);

@@ -1,10 +1,4 @@
-import {
-  type Blocks,
-  formatOfBlocks,
-  type WeightDeclaration,
-  type WeightFormat,
-  type Weights,
-} from '../core/backend.ts';
+import { type Blocks, takesBlocks, type WeightDeclaration, type WeightFormat, type Weights } from '../core/backend.ts';
 import { Digest } from '../core/digest.ts';
 import { float16ToNumber } from '../core/float16.ts';
 import { QUANTISATION_GROUP, quantiseQ4, quantiseQ8 } from '../core/quantise.ts';
@@ -43,7 +37,7 @@ export class FingerprintedWeights implements Pick<Weights, 'write'> {
     const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
     digest.words(words);
     const declaration = this.#declarations.get(name);
-    if (declaration) this.#exact &&= takesAsIs(declaration, blocks) || holdsExactly(declaration, values, words);
+    if (declaration) this.#exact &&= takesBlocks(declaration, blocks) || holdsExactly(declaration, values, words);
     this.#weights.write(name, values, start, blocks);
   }
 
@@ -59,10 +53,6 @@ export class FingerprintedWeights implements Pick<Weights, 'write'> {
     };
   }
 }
-
-/** Whether a parameter's format is that of a file's blocks, row by row. */
-const takesAsIs = ({ format, layout }: WeightDeclaration, blocks: Blocks | undefined): boolean =>
-  blocks !== undefined && layout === 'linear' && formatOfBlocks[blocks.type] === format;
 
 /** Whether a parameter's format has these very numbers. */
 function holdsExactly(declaration: WeightDeclaration, values: Float32Array, words: Uint32Array): boolean {

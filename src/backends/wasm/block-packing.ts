@@ -1,4 +1,4 @@
-import type { Blocks } from '../../core/backend.ts';
+import { type Blocks, formatOfBlocks } from '../../core/backend.ts';
 import { QUANTISATION_GROUP as GROUP } from '../../core/quantise.ts';
 import { groupBytes, PANEL } from './packing.ts';
 
@@ -10,9 +10,10 @@ const HIGH = 0xf0f0f0f0;
  * integers (`packing.ts`). No number changes.
  */
 export function packBlocks({ type, bytes }: Blocks, I: number, memory: Uint8Array, address: number, row: number): void {
-  const format = type === 'q8_0' ? 'q8' : 'q4';
+  const format = formatOfBlocks[type];
   const groups = I / GROUP;
-  const size = type === 'q8_0' ? 2 + GROUP : 2 + GROUP / 2;
+  // Eight rows' blocks are a group of a panel.
+  const size = groupBytes[format] / PANEL;
   const source = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const target = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
   const rows = bytes.length / size / groups;

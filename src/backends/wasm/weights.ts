@@ -1,4 +1,4 @@
-import { type Blocks, formatOfBlocks, type WeightDeclaration, type Weights } from '../../core/backend.ts';
+import { type Blocks, takesBlocks, type WeightDeclaration, type Weights } from '../../core/backend.ts';
 import { UnsupportedError, WeightError } from '../../core/errors.ts';
 import { exceeds } from '../../core/magnitude.ts';
 import { packBlocks } from './block-packing.ts';
@@ -70,7 +70,7 @@ export class WasmWeights implements Weights {
     const columns = shape[1]!;
     if (start % columns !== 0 || values.length % columns !== 0)
       throw new UnsupportedError(`${name} [${shape.join(', ')}] is packed by whole rows, not from element ${start} on`);
-    if (blocks && layout === 'linear' && formatOfBlocks[blocks.type] === format) {
+    if (takesBlocks(declaration, blocks)) {
       packBlocks(blocks, columns, this.#memory.u8, address, start / columns);
       return;
     }
