@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
-import { dataFiles, readRecords, readTexts } from '../platform/data-files.ts';
+import { dataFiles, firstFields, readTexts } from '../platform/data-files.ts';
 import { readQuestions } from '../platform/question-files.ts';
 import type { Model } from '../runtime/model.ts';
 import { evaluate } from '../tasks/evaluate.ts';
@@ -77,10 +77,8 @@ async function runEvaluate(flags: EvaluateFlags): Promise<void> {
 
 /** Whether JSONL's first line has the fields of a question. */
 async function hasQuestions(files: readonly string[]): Promise<boolean> {
-  if (!/\.(jsonl|ndjson)(\.gz)?$/.test(files[0]!)) return false;
-  for await (const { fields } of readRecords([files[0]!]))
-    return ['choices', 'sentence_good', 'ending', 'answers'].some((name) => name in fields);
-  return false;
+  const fields = await firstFields(files);
+  return ['choices', 'sentence_good', 'ending', 'answers'].some((name) => name in fields);
 }
 
 async function ofQuestions(

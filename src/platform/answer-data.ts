@@ -1,7 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
-import { type DataRecord, dataFiles, readRecords } from './data-files.ts';
+import { type DataRecord, dataFiles, firstFields, readRecords } from './data-files.ts';
 import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
 
 export interface AnswerDataOptions {
@@ -21,10 +21,8 @@ interface Passage {
 
 /** Whether these files hold answers to learn: JSONL with `prompt` and `completion`, or with `messages`. */
 export async function hasAnswers(paths: readonly string[]): Promise<boolean> {
-  const [file] = dataFiles(paths);
-  if (!/\.(jsonl|ndjson)(\.gz)?$/.test(file!)) return false;
-  for await (const { fields } of readRecords([file!])) return 'completion' in fields || 'messages' in fields;
-  return false;
+  const fields = await firstFields(paths);
+  return 'completion' in fields || 'messages' in fields;
 }
 
 /**

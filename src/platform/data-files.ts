@@ -77,6 +77,14 @@ export async function* readRecords(files: readonly string[], columns?: readonly 
   }
 }
 
+/** The fields of the first example of data that begins with a JSONL file; of other data none are told. */
+export async function firstFields(paths: readonly string[]): Promise<DataRecord['fields']> {
+  const [file] = dataFiles(paths);
+  if (!/\.(jsonl|ndjson)(\.gz)?$/.test(file!)) return {};
+  for await (const { fields } of readRecords([file!])) return fields;
+  return {};
+}
+
 async function* jsonLines(file: string): AsyncGenerator<DataRecord> {
   let number = 0;
   for await (const line of cut(decoded(file), '\n', LONGEST_LINE)) {

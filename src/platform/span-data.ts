@@ -4,25 +4,18 @@ import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import type { Learner } from '../train/learner.ts';
 import { type SpanExample, spanBatches, spanParts } from '../train/spans.ts';
 import type { Evaluation } from '../train/trainer.ts';
-import { type DataRecord, dataFiles, readRecords } from './data-files.ts';
+import type { AnswerDataOptions } from './answer-data.ts';
+import { type DataRecord, dataFiles, firstFields, readRecords } from './data-files.ts';
 import { type ExampleData, parted, TOGETHER } from './example-data.ts';
 
-export interface SpanDataOptions {
-  readonly data: readonly string[];
-  readonly validation?: readonly string[] | undefined;
-  /** Tokens after which a question with its context is cut. */
-  readonly length?: number | undefined;
-  readonly batch?: number | undefined;
-  readonly seed?: number | undefined;
+export interface SpanDataOptions extends AnswerDataOptions {
   readonly onProgress?: ((what: string) => void) | undefined;
 }
 
 /** Whether these files hold questions whose answers stand in a context: JSONL with `question` and `context`. */
 export async function hasSpans(paths: readonly string[]): Promise<boolean> {
-  const [file] = dataFiles(paths);
-  if (!/\.(jsonl|ndjson)(\.gz)?$/.test(file!)) return false;
-  for await (const { fields } of readRecords([file!])) return 'question' in fields && 'context' in fields;
-  return false;
+  const fields = await firstFields(paths);
+  return 'question' in fields && 'context' in fields;
 }
 
 /**
