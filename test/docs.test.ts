@@ -194,6 +194,16 @@ test('the table of revectorized kernels is that of the results', () => {
     expect(page).toContain(`| ${shape} | ${weights} | ${reading.toFixed(2)} | ${generating.toFixed(2)} |`);
 });
 
+test('the times of starting are those of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { firstToken, loads } = JSON.parse(readFileSync(join(root, 'bench/results/start.json'), 'utf8'));
+  expect(page).toContain(`the first token comes ${firstToken.toFixed(2)} s after`);
+  for (const { file, held, bytes, reading, loading } of loads)
+    expect(page).toContain(
+      `| ${file} | ${held} | ${(bytes / 1e6).toFixed(0)} | ${reading.toFixed(2)} | ${loading.toFixed(2)} |`,
+    );
+});
+
 test('decision records are numbered without gaps', () => {
   const numbers = readdirSync(join(root, 'docs/decisions')).map((name) => Number(name.slice(0, 4)));
   expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i + 1));

@@ -21,7 +21,7 @@ export interface Device {
   readonly revectorization: Revectorization;
 }
 
-/** Finds out what models would compute with. Where Node can revectorize kernels and it is not known yet, they are compared: half a second. */
+/** Finds out what models would compute with. Where Node can revectorize kernels and it is not known yet, they are compared first. */
 export async function device(): Promise<Device> {
   enableWasmFeatures();
   const { arch, version, versions } = process;
