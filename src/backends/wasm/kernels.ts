@@ -59,8 +59,6 @@ const elements = ({ shape }: Place): number => shape.reduce<number>((a, b) => a 
 const grouped = (columns: number, group: number, rows: number): number =>
   4 * Math.ceil((Math.ceil(columns / group) * group * rows) / 4);
 
-const alignedTokens = (tokens: number): number => Math.ceil(tokens / 4) * 4;
-
 /** Tokens whose states the backward kernels of the recurrence keep at a time: of channels, and of a head. */
 const CHANNEL_BLOCK = 64;
 const HEAD_BLOCK = 16;
@@ -73,6 +71,15 @@ const CHANNELS = 16;
  */
 const attentionScratch = (K: number, V: number): number =>
   72 * (paddedWidth(K) + paddedWidth(V) + PAGE_TOKENS + 3) + PAGE_TOKENS * paddedWidth(K);
+
+/** Floats that the adjoint of attention wants for each thread: a segment's keys and values in three forms, and 48 queries with their weights. */
+function attentionGradScratch(K: number, V: number, tokens: number): number {
+  const rows = 24 * Math.ceil(tokens / 24);
+  const stride = 64 * Math.ceil(rows / 64) + 16;
+  const [wideK, wideV] = [K, V].map((width) => 8 * Math.ceil(width / 8)) as [number, number];
+  const segment = rows * (K + V + 2 * wideK + wideV);
+  return 4 * Math.ceil((segment + 48 * (K + V + wideK + wideV + 2 * stride) + 6 * rows + 48) / 4);
+}
 
 /** Tokens of a chunk of the recurrence, and how many chunks go together. */
 const [CHUNK, CHUNKS] = [48, 3];
@@ -251,14 +258,14 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
     },
   },
   attentionGrad: {
-    // Weights of one query with all tokens, and their gradients.
-    scratch: (_, { tokens }, threads) => 2 * alignedTokens(tokens) * threads,
+    scratch: ({ inputs: { k, v } }, { tokens }, threads) =>
+      threads * attentionGradScratch(last(k!.shape), last(v!.shape), tokens),
     encode({ inputs: { q, k, v, ends, dy }, outputs: { dq, dk, dv }, attributes, scratch }, e) {
       const [, H, K] = q!.shape as [unknown, number, number];
       const [, G, V] = v!.shape as [unknown, number, number];
       const rows = [q, k, v, dy, dq, dk, dv].flatMap((place) => e.operand(place));
       const [scale, window] = [new Float(attributes['scale'] as number), attributes['window'] as number];
-      const own = 2 * alignedTokens(e.capacity('tokens'));
+      const own = attentionGradScratch(K, V, e.capacity('tokens'));
       const times = [e.count(first(ends!)), e.address(ends!)];
       e.call('attentionGrad', ...times, ...rows, H, G, K, V, scale, window, e.scratch(scratch), own);
     },

@@ -1,83 +1,237 @@
 import { expx4, madd } from './math';
-import { loadLanes, rowAt, share, storeLanes, sumLanes, sumRows } from './rows';
-import { axpy, dot, largest, zero } from './vectors';
+import { productTile } from './product-tile';
+import { loadLanes, rowAt, share, storeLanes, sumLanes } from './rows';
+import { largest } from './vectors';
+
+/** Rows of a product's tile, and columns. */
+const TILE: i32 = 6;
+const COLUMNS: i32 = 8;
+/** Queries that go together: whole tiles. */
+const BLOCK: i32 = 48;
+/** Rows of keys are laid out in multiples of this: whole tiles and whole columns of them. */
+const ALIGNED: i32 = 24;
+
+/** What a tile's sums are multiplied by before more is added. */
+const KEPT = memory.data<f32>([1, 1, 1, 1, 1, 1]);
+
+let H: i32 = 0;
+let G: i32 = 0;
+let K: i32 = 0;
+let V: i32 = 0;
+/** Tokens of a segment, in whole tiles, and floats from one query's weights to the next's. */
+let rows: i32 = 0;
+let stride: i32 = 0;
+/** Keys and values turned, [rows / 8][width][8], and keys in columns, [⌈K / 8⌉][rows][8]. */
+let turnedKeys: usize = 0;
+let turnedValues: usize = 0;
+let keys: usize = 0;
+/** Gradients of keys and values in tiles, [rows / 6][⌈width / 8⌉][6][8]. */
+let dKeys: usize = 0;
+let dValues: usize = 0;
+/** A block's queries and dy, turned, [8][width][6], and in columns, [⌈width / 8⌉][BLOCK][8]. */
+let turnedQueries: usize = 0;
+let turnedDy: usize = 0;
+let queries: usize = 0;
+let dys: usize = 0;
+/** A block's weights p and gradients of scores ds, [BLOCK][stride]; ds of a tile turned, [rows][6]. */
+let weights: usize = 0;
+let slopes: usize = 0;
+let turnedSlopes: usize = 0;
+let tile: usize = 0;
 
 /**
  * The adjoint of causal attention over whole texts: with p the weights, dp = v·dy and ds = scale · p ⊙ (dp − Σ p dp),
- * dq = Σ ds k, dk = Σ ds q, dv = Σ p dy. Weights are made again, a query at a time.
+ * dq = Σ ds k, dk = Σ ds q, dv = Σ p dy. Weights are made again, for a block of queries at a time; the five products are of tiles.
  * args: [segmentsAt, ends, q (2 words), k (2), v (2), dy (2), dq (2), dk (2), dv (2), H, G, K, V, scale (f32), window,
- *        scratch, its floats for a thread (2 a token)]. Threads share the segments' groups of heads.
+ *        scratch, its floats for a thread]. Threads share the segments' groups of heads.
  */
 export function attentionGrad(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
   const ends = <usize>load<u32>(args, 4);
-  const H = load<i32>(args, 64);
-  const G = load<i32>(args, 68);
-  const p = <usize>load<u32>(args, 88) + ((<usize>(thread * load<i32>(args, 92))) << 2);
-  const dp = p + <usize>(load<i32>(args, 92) << 1);
+  H = load<i32>(args, 64);
+  G = load<i32>(args, 68);
+  K = load<i32>(args, 72);
+  V = load<i32>(args, 76);
+  const scratch = <usize>load<u32>(args, 88) + ((<usize>(thread * load<i32>(args, 92))) << 2);
   const to = share(segments * G, thread + 1, threads);
   for (let unit = share(segments * G, thread, threads); unit < to; unit++) {
     const b = unit / G;
     const g = unit % G;
     const first = b > 0 ? load<i32>(ends + ((<usize>(b - 1)) << 2)) : 0;
     const last = load<i32>(ends + ((<usize>b) << 2));
-    clearGroup(args, g, first, last);
+    layOut(last - first, scratch);
+    const ofKey = (<usize>(g * K)) << 2;
+    const ofValue = (<usize>(g * V)) << 2;
+    turn(args + 16, ofKey, first, last - first, K, COLUMNS, rows, turnedKeys);
+    turn(args + 24, ofValue, first, last - first, V, COLUMNS, rows, turnedValues);
+    columns(args + 16, ofKey, first, last - first, K, rows, keys);
+    memory.fill(dKeys, 0, turnedQueries - dKeys);
     for (let h = (g * H) / G; h < ((g + 1) * H) / G; h++)
-      for (let t = first; t < last; t++) query(args, h, g, first, t, p, dp);
+      for (let t = first; t < last; t += BLOCK) block(args, h, first, last, t);
+    putTiles(args + 48, ofKey, first, last - first, K, dKeys);
+    putTiles(args + 56, ofValue, first, last - first, V, dValues);
   }
 }
 
-function clearGroup(args: usize, g: i32, first: i32, last: i32): void {
-  const K = load<i32>(args, 72);
-  const V = load<i32>(args, 76);
-  for (let t = first; t < last; t++) {
-    zero(rowAt(args + 48, t) + ((<usize>(g * K)) << 2), K);
-    zero(rowAt(args + 56, t) + ((<usize>(g * V)) << 2), V);
+/** A width in whole columns of a tile. */
+function wide(width: i32): i32 {
+  return (width + COLUMNS - 1) & ~(COLUMNS - 1);
+}
+
+/** Gives everything its place in scratch memory (kernels.ts counts the floats). */
+function layOut(tokens: i32, scratch: usize): void {
+  rows = ((tokens + ALIGNED - 1) / ALIGNED) * ALIGNED;
+  // No power of two, so that rows of weights lie in different sets of the cache.
+  stride = ((rows + 63) & ~63) + 16;
+  turnedKeys = scratch;
+  turnedValues = turnedKeys + ((<usize>(rows * K)) << 2);
+  keys = turnedValues + ((<usize>(rows * V)) << 2);
+  dKeys = keys + ((<usize>(rows * wide(K))) << 2);
+  dValues = dKeys + ((<usize>(rows * wide(K))) << 2);
+  turnedQueries = dValues + ((<usize>(rows * wide(V))) << 2);
+  turnedDy = turnedQueries + ((<usize>(BLOCK * K)) << 2);
+  queries = turnedDy + ((<usize>(BLOCK * V)) << 2);
+  dys = queries + ((<usize>(BLOCK * wide(K))) << 2);
+  weights = dys + ((<usize>(BLOCK * wide(V))) << 2);
+  slopes = weights + ((<usize>(BLOCK * stride)) << 2);
+  turnedSlopes = slopes + ((<usize>(BLOCK * stride)) << 2);
+  tile = turnedSlopes + ((<usize>(TILE * rows)) << 2);
+}
+
+/** `count` rows from row `first` on as [most / group][width][group], zeros where there are no more. */
+function turn(x: usize, within: usize, first: i32, count: i32, width: i32, group: i32, most: i32, to: usize): void {
+  const step = (<usize>group) << 2;
+  for (let n = 0; n < most; n++) {
+    let at = to + ((<usize>((n / group) * width * group + (n % group))) << 2);
+    if (n < count) {
+      let from = rowAt(x, first + n) + within;
+      for (let j = 0; j < width; j++, at += step, from += 4) store<f32>(at, load<f32>(from));
+    } else for (let j = 0; j < width; j++, at += step) store<f32>(at, 0);
   }
 }
 
-/** What one query of one head gives back. */
-function query(args: usize, h: i32, g: i32, first: i32, t: i32, p: usize, dp: usize): void {
-  const K = load<i32>(args, 72);
-  const V = load<i32>(args, 76);
-  const scale = load<f32>(args, 80);
+/** `count` rows from row `first` on as [⌈width / 8⌉][most][8], zeros where there are no more. */
+function columns(x: usize, within: usize, first: i32, count: i32, width: i32, most: i32, to: usize): void {
+  for (let j = 0; j < width; j += COLUMNS) {
+    const bytes = (<usize>min(COLUMNS, width - j)) << 2;
+    for (let n = 0; n < most; n++, to += 32) {
+      const from = n < count ? rowAt(x, first + n) + within + ((<usize>j) << 2) : 0;
+      if (from && bytes == 32) {
+        v128.store(to, v128.load(from));
+        v128.store(to, v128.load(from, 16), 16);
+      } else {
+        memory.fill(to, 0, 32);
+        if (from) memory.copy(to, from, bytes);
+      }
+    }
+  }
+}
+
+/** What the queries of one head from token `t` on give back, `BLOCK` of them or what is left of the segment. */
+function block(args: usize, h: i32, first: i32, last: i32, t: i32): void {
   const window = load<i32>(args, 84);
-  const from = window ? max(first, t + 1 - window) : first;
-  const count = t + 1 - from;
-  const q = rowAt(args + 8, t) + ((<usize>(h * K)) << 2);
-  const dy = rowAt(args + 32, t) + ((<usize>(h * V)) << 2);
-  const ofKey = (<usize>(g * K)) << 2;
-  const ofValue = (<usize>(g * V)) << 2;
-  dots(args + 16, ofKey, q, from, count, K, p);
-  dots(args + 24, ofValue, dy, from, count, V, dp);
+  const ofQuery = (<usize>(h * K)) << 2;
+  const ofDy = (<usize>(h * V)) << 2;
+  const count = min(BLOCK, last - t);
+  const tiles = (count + TILE - 1) / TILE;
+  turn(args + 8, ofQuery, t, count, K, TILE, tiles * TILE, turnedQueries);
+  turn(args + 32, ofDy, t, count, V, TILE, tiles * TILE, turnedDy);
+  columns(args + 8, ofQuery, t, count, K, tiles * TILE, queries);
+  columns(args + 32, ofDy, t, count, V, tiles * TILE, dys);
+  // The first key that any of the queries sees.
+  const base = window ? (max(0, t + 1 - window - first) / ALIGNED) * ALIGNED : 0;
+  for (let i = 0; i < tiles; i++) {
+    const query = t + i * TILE;
+    const stop = min(last, query + TILE) - first;
+    const from = window ? max(base, (query + 1 - window - first) & ~(COLUMNS - 1)) : 0;
+    const row = (<usize>(i * TILE * stride)) << 2;
+    for (let key = from; key < stop; key += COLUMNS) {
+      const at = row + ((<usize>key) << 2);
+      scores(turnedQueries + ((<usize>(i * TILE * K)) << 2), turnedKeys + ((<usize>(key * K)) << 2), K, weights + at);
+      scores(turnedDy + ((<usize>(i * TILE * V)) << 2), turnedValues + ((<usize>(key * V)) << 2), V, slopes + at);
+    }
+    for (let r = 0; r < TILE; r++) weigh(args, first, last, query + r, i * TILE + r, base, stop);
+    turnSlopes(slopes + row, base, stop);
+    for (let j = 0; j < K; j += COLUMNS) {
+      clearTile();
+      const panel = keys + ((<usize>(j * rows + base * COLUMNS)) << 2);
+      productTile(tile, KEPT, turnedSlopes, 24, panel, stop - base);
+      for (let r = 0; r < min(TILE, last - query); r++)
+        putRow(rowAt(args + 40, query + r) + ofQuery + ((<usize>j) << 2), K - j, tile + ((<usize>r) << 5));
+    }
+  }
+  gather(t - first, base, min(last, t + BLOCK) - first, tiles, slopes, queries, wide(K), dKeys);
+  gather(t - first, base, min(last, t + BLOCK) - first, tiles, weights, dys, wide(V), dValues);
+}
 
-  // p = softmax(scale · scores), then p is overwritten by ds and its sum with dp taken out.
-  const top = f32x4.splat(largest(p, count));
-  const factor = f32x4.splat(scale);
-  let total = f32x4.splat(0);
-  let mean = total;
-  for (let s = 0; s < count; s += 4) {
-    const at = (<usize>s) << 2;
-    let weight = expx4(f32x4.mul(factor, f32x4.sub(loadLanes(p + at, count - s), top)));
-    if (count - s < 4) weight = v128.and(weight, firstLanes(count - s));
-    total = f32x4.add(total, weight);
-    mean = madd(weight, loadLanes(dp + at, count - s), mean);
-    storeLanes(p + at, count - s, weight);
+/** Zeros the tile: twelve stores, where `memory.fill` is a call out of the module. */
+function clearTile(): void {
+  for (let at = tile; at < tile + 192; at += 64) {
+    v128.store(at, f32x4.splat(0));
+    v128.store(at, f32x4.splat(0), 16);
+    v128.store(at, f32x4.splat(0), 32);
+    v128.store(at, f32x4.splat(0), 48);
   }
-  const whole: f32 = <f32>1 / sumLanes(total);
-  const ofMean = f32x4.splat(sumLanes(mean) * whole);
-  const toWeight = f32x4.splat(whole);
-  for (let s = 0; s < count; s += 4) {
-    const at = (<usize>s) << 2;
-    const weight = f32x4.mul(loadLanes(p + at, count - s), toWeight);
-    const ds = f32x4.mul(f32x4.mul(factor, weight), f32x4.sub(loadLanes(dp + at, count - s), ofMean));
-    storeLanes(p + at, count - s, weight);
-    storeLanes(dp + at, count - s, ds);
+}
+
+/** Six queries' products with eight keys, over `width` numbers, into rows of weights. */
+function scores(q: usize, panel: usize, width: i32, to: usize): void {
+  clearTile();
+  productTile(tile, KEPT, q, 24, panel, width);
+  for (let r: usize = 0; r < 192; r += 32) {
+    v128.store(to, v128.load(tile + r));
+    v128.store(to, v128.load(tile + r, 16), 16);
+    to += (<usize>stride) << 2;
   }
-  const dq = rowAt(args + 40, t) + ((<usize>(h * K)) << 2);
-  zero(dq, K);
-  gather(args, ofKey, q, dq, from, count, K, dp);
-  spread(args + 56, ofValue, dy, from, count, V, p);
+}
+
+/**
+ * The weights and gradients of scores of the query of token `t`, in row `row`, in the place of its scores and dp; zeros for keys from
+ * `base` on that it does not see, as far as products read.
+ */
+function weigh(args: usize, first: i32, last: i32, t: i32, row: i32, base: i32, stop: i32): void {
+  const window = load<i32>(args, 84);
+  const from = window ? max(0, t + 1 - window - first) : 0;
+  const count = t < last ? t + 1 - first - from : 0;
+  const start = (<usize>(row * stride)) << 2;
+  const p = weights + start + ((<usize>from) << 2);
+  const dp = slopes + start + ((<usize>from) << 2);
+  if (count > 0) {
+    const scale = load<f32>(args, 80);
+    const top = f32x4.splat(largest(p, count));
+    const factor = f32x4.splat(scale);
+    let total = f32x4.splat(0);
+    let mean = total;
+    for (let s = 0; s < count; s += 4) {
+      const at = (<usize>s) << 2;
+      let weight = expx4(f32x4.mul(factor, f32x4.sub(loadLanes(p + at, count - s), top)));
+      if (count - s < 4) weight = v128.and(weight, firstLanes(count - s));
+      total = f32x4.add(total, weight);
+      mean = madd(weight, loadLanes(dp + at, count - s), mean);
+      storeLanes(p + at, count - s, weight);
+    }
+    const whole: f32 = <f32>1 / sumLanes(total);
+    const ofMean = f32x4.splat(sumLanes(mean) * whole);
+    const toWeight = f32x4.splat(whole);
+    for (let s = 0; s < count; s += 4) {
+      const at = (<usize>s) << 2;
+      const weight = f32x4.mul(loadLanes(p + at, count - s), toWeight);
+      const ds = f32x4.mul(f32x4.mul(factor, weight), f32x4.sub(loadLanes(dp + at, count - s), ofMean));
+      storeLanes(p + at, count - s, weight);
+      storeLanes(dp + at, count - s, ds);
+    }
+  }
+  clear(start, base, min(from, stop));
+  clear(start, count > 0 ? from + count : base, min(rows, stop + COLUMNS));
+}
+
+/** Zeros weights and gradients of scores of keys `from` to `to` in the row at byte `start`. */
+function clear(start: usize, from: i32, to: i32): void {
+  if (from >= to) return;
+  const at = start + ((<usize>from) << 2);
+  const bytes = (<usize>(to - from)) << 2;
+  memory.fill(weights + at, 0, bytes);
+  memory.fill(slopes + at, 0, bytes);
 }
 
 /** All bits of the first `count` lanes. */
@@ -85,102 +239,51 @@ function firstLanes(count: i32): v128 {
   return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(count));
 }
 
-/** to[s] = row s · x, four rows at a time. */
-function dots(operand: usize, within: usize, x: usize, from: i32, count: i32, width: i32, to: usize): void {
-  const step = (<usize>load<i32>(operand, 4)) << 2;
-  let row = rowAt(operand, from) + within;
-  let s = 0;
-  if ((width & 3) == 0) {
-    const bytes = (<usize>width) << 2;
-    for (; s + 4 <= count; s += 4) {
-      let a = f32x4.splat(0);
-      let b = a;
-      let c = a;
-      let d = a;
-      for (let j: usize = 0; j < bytes; j += 16) {
-        const xj = v128.load(x + j);
-        a = madd(xj, v128.load(row + j), a);
-        b = madd(xj, v128.load(row + step + j), b);
-        c = madd(xj, v128.load(row + 2 * step + j), c);
-        d = madd(xj, v128.load(row + 3 * step + j), d);
-      }
-      v128.store(to + ((<usize>s) << 2), sumRows(a, b, c, d));
-      row += 4 * step;
-    }
-  }
-  for (; s < count; s++) {
-    store<f32>(to + ((<usize>s) << 2), dot(x, row, width));
-    row += step;
+/** Six rows of gradients of scores of keys `base` to `stop` as [key][6]. */
+function turnSlopes(row: usize, base: i32, stop: i32): void {
+  const step = (<usize>stride) << 2;
+  let to = turnedSlopes;
+  let from = row + ((<usize>base) << 2);
+  for (let key = base; key < stop; key++, from += 4, to += 24) {
+    store<f32>(to, load<f32>(from));
+    store<f32>(to, load<f32>(from + step), 4);
+    store<f32>(to, load<f32>(from + 2 * step), 8);
+    store<f32>(to, load<f32>(from + 3 * step), 12);
+    store<f32>(to, load<f32>(from + 4 * step), 16);
+    store<f32>(to, load<f32>(from + 5 * step), 20);
   }
 }
 
-/** dq = Σ ds[s] k_s and dk_s ← dk_s + ds[s] q. */
-function gather(args: usize, within: usize, q: usize, dq: usize, from: i32, count: i32, K: i32, ds: usize): void {
-  const kStep = (<usize>load<i32>(args, 20)) << 2;
-  const dkStep = (<usize>load<i32>(args, 52)) << 2;
-  let k = rowAt(args + 16, from) + within;
-  let dk = rowAt(args + 48, from) + within;
-  let s = 0;
-  if ((K & 3) == 0) {
-    const bytes = (<usize>K) << 2;
-    for (; s + 4 <= count; s += 4) {
-      const at = ds + ((<usize>s) << 2);
-      const d0 = v128.load32_splat(at);
-      const d1 = v128.load32_splat(at, 4);
-      const d2 = v128.load32_splat(at, 8);
-      const d3 = v128.load32_splat(at, 12);
-      for (let j: usize = 0; j < bytes; j += 16) {
-        const qj = v128.load(q + j);
-        let sum = madd(d0, v128.load(k + j), v128.load(dq + j));
-        sum = madd(d1, v128.load(k + kStep + j), sum);
-        sum = madd(d2, v128.load(k + 2 * kStep + j), sum);
-        sum = madd(d3, v128.load(k + 3 * kStep + j), sum);
-        v128.store(dq + j, sum);
-        const to = dk + j;
-        v128.store(to, madd(d0, qj, v128.load(to)));
-        v128.store(to + dkStep, madd(d1, qj, v128.load(to + dkStep)));
-        v128.store(to + 2 * dkStep, madd(d2, qj, v128.load(to + 2 * dkStep)));
-        v128.store(to + 3 * dkStep, madd(d3, qj, v128.load(to + 3 * dkStep)));
-      }
-      k += 4 * kStep;
-      dk += 4 * dkStep;
+/**
+ * Tiles of keys `base` to `stop` ← tiles + Σ weight · x over a block's queries, the first of which is token `query`: those before a
+ * tile's first key don't see it.
+ */
+function gather(query: i32, base: i32, stop: i32, tiles: i32, factors: usize, x: usize, width: i32, to: usize): void {
+  const step = (<usize>stride) << 2;
+  for (let key = base; key < stop; key += TILE) {
+    const skipped = key > query ? ((key - query) / TILE) * TILE : 0;
+    const q = factors + ((<usize>(skipped * stride + key)) << 2);
+    for (let j = 0; j < width; j += COLUMNS) {
+      const panel = x + ((<usize>(j * tiles * TILE + skipped * COLUMNS)) << 2);
+      productTile(to + ((<usize>(key * width + j * TILE)) << 2), KEPT, q, step, panel, tiles * TILE - skipped);
     }
-  }
-  for (; s < count; s++) {
-    const d = load<f32>(ds + ((<usize>s) << 2));
-    axpy(dq, d, k, K);
-    axpy(dk, d, q, K);
-    k += kStep;
-    dk += dkStep;
   }
 }
 
-/** Row s ← row s + weights[s] · x. */
-function spread(operand: usize, within: usize, x: usize, from: i32, count: i32, width: i32, weights: usize): void {
-  const step = (<usize>load<i32>(operand, 4)) << 2;
-  let row = rowAt(operand, from) + within;
-  let s = 0;
-  if ((width & 3) == 0) {
-    const bytes = (<usize>width) << 2;
-    for (; s + 4 <= count; s += 4) {
-      const at = weights + ((<usize>s) << 2);
-      const w0 = v128.load32_splat(at);
-      const w1 = v128.load32_splat(at, 4);
-      const w2 = v128.load32_splat(at, 8);
-      const w3 = v128.load32_splat(at, 12);
-      for (let j: usize = 0; j < bytes; j += 16) {
-        const xj = v128.load(x + j);
-        const to = row + j;
-        v128.store(to, madd(w0, xj, v128.load(to)));
-        v128.store(to + step, madd(w1, xj, v128.load(to + step)));
-        v128.store(to + 2 * step, madd(w2, xj, v128.load(to + 2 * step)));
-        v128.store(to + 3 * step, madd(w3, xj, v128.load(to + 3 * step)));
-      }
-      row += 4 * step;
+/** Tiles of gradients to rows. */
+function putTiles(x: usize, within: usize, first: i32, count: i32, width: i32, from: usize): void {
+  const whole = wide(width);
+  for (let n = 0; n < count; n++) {
+    const row = rowAt(x, first + n) + within;
+    for (let j = 0; j < width; j += COLUMNS) {
+      const at = (n / TILE) * TILE * whole + j * TILE + (n % TILE) * COLUMNS;
+      putRow(row + ((<usize>j) << 2), width - j, from + ((<usize>at) << 2));
     }
   }
-  for (; s < count; s++) {
-    axpy(row, load<f32>(weights + ((<usize>s) << 2)), x, width);
-    row += step;
-  }
+}
+
+/** The first of eight numbers, as many as there is room for. */
+function putRow(to: usize, width: i32, from: usize): void {
+  storeLanes(to, width, v128.load(from));
+  if (width > 4) storeLanes(to + 16, width - 4, v128.load(from, 16));
 }

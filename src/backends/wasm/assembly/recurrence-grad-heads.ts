@@ -1,5 +1,5 @@
 import { expx4, madd } from './math';
-import { rowAt, sumLanes } from './rows';
+import { rowAt, sumLanes, sumRows } from './rows';
 import { addTo } from './vectors';
 
 /** Tokens whose states are kept at a time. */
@@ -154,7 +154,13 @@ function forward(v: usize, i: i32): void {
   const bi = b + at;
   let P = history + <usize>(i * V) * width;
   let S = P + <usize>V * width;
-  for (let row = 0; row < V; row++) {
+  let row = 0;
+  for (; row + 4 <= V; row += 4) {
+    forward4(P, S, at, v + ((<usize>row) << 2), i * V + row);
+    P += width << 2;
+    S += width << 2;
+  }
+  for (; row < V; row++) {
     const x = v128.load32_splat(v + ((<usize>row) << 2));
     if (delta) {
       let sum = f32x4.splat(0);
@@ -175,6 +181,61 @@ function forward(v: usize, i: i32): void {
   }
 }
 
+/** Four rows of the state after a token, in row P of those before it, and what is removed of them from row `at` of `removed` on. */
+function forward4(P: usize, S: usize, token: usize, v: usize, at: i32): void {
+  const P1 = P + width;
+  const P2 = P1 + width;
+  const P3 = P2 + width;
+  const S1 = S + width;
+  const S2 = S1 + width;
+  const S3 = S2 + width;
+  const x0 = v128.load32_splat(v);
+  const x1 = v128.load32_splat(v, 4);
+  const x2 = v128.load32_splat(v, 8);
+  const x3 = v128.load32_splat(v, 12);
+  const wi = w + token;
+  const ki = k + token;
+  if (!delta) {
+    for (let j: usize = 0; j < width; j += 16) {
+      const wj = v128.load(wi + j);
+      const kj = v128.load(ki + j);
+      v128.store(S + j, madd(x0, kj, f32x4.mul(v128.load(P + j), wj)));
+      v128.store(S1 + j, madd(x1, kj, f32x4.mul(v128.load(P1 + j), wj)));
+      v128.store(S2 + j, madd(x2, kj, f32x4.mul(v128.load(P2 + j), wj)));
+      v128.store(S3 + j, madd(x3, kj, f32x4.mul(v128.load(P3 + j), wj)));
+    }
+    return;
+  }
+  const ai = a + token;
+  const bi = b + token;
+  let s0 = f32x4.splat(0);
+  let s1 = s0;
+  let s2 = s0;
+  let s3 = s0;
+  for (let j: usize = 0; j < width; j += 16) {
+    const aj = v128.load(ai + j);
+    s0 = madd(v128.load(P + j), aj, s0);
+    s1 = madd(v128.load(P1 + j), aj, s1);
+    s2 = madd(v128.load(P2 + j), aj, s2);
+    s3 = madd(v128.load(P3 + j), aj, s3);
+  }
+  const sa = sumRows(s0, s1, s2, s3);
+  v128.store(removed + ((<usize>at) << 2), sa);
+  s0 = v128.shuffle<f32>(sa, sa, 0, 0, 0, 0);
+  s1 = v128.shuffle<f32>(sa, sa, 1, 1, 1, 1);
+  s2 = v128.shuffle<f32>(sa, sa, 2, 2, 2, 2);
+  s3 = v128.shuffle<f32>(sa, sa, 3, 3, 3, 3);
+  for (let j: usize = 0; j < width; j += 16) {
+    const wj = v128.load(wi + j);
+    const kj = v128.load(ki + j);
+    const bj = v128.load(bi + j);
+    v128.store(S + j, madd(x0, kj, madd(s0, bj, f32x4.mul(v128.load(P + j), wj))));
+    v128.store(S1 + j, madd(x1, kj, madd(s1, bj, f32x4.mul(v128.load(P1 + j), wj))));
+    v128.store(S2 + j, madd(x2, kj, madd(s2, bj, f32x4.mul(v128.load(P2 + j), wj))));
+    v128.store(S3 + j, madd(x3, kj, madd(s3, bj, f32x4.mul(v128.load(P3 + j), wj))));
+  }
+}
+
 /** Token i of the block backwards: ∂/∂S after it becomes that before it. */
 function backward(args: usize, h: i32, t: i32, i: i32): void {
   const values = (<usize>(h * V)) << 2;
@@ -184,6 +245,7 @@ function backward(args: usize, h: i32, t: i32, i: i32): void {
   const P = history + <usize>(i * V) * width;
   const sa = removed + ((<usize>(i * V)) << 2);
   let row = 0;
+  if (delta && dy && !bonus) for (; row + 2 <= V; row += 2) rowsDelta(P, v, dv, dy, row, i, sa + ((<usize>row) << 2));
   if (delta) for (; row < V; row++) rowDelta(P, v, dv, dy, row, i, load<f32>(sa + ((<usize>row) << 2)));
   else {
     if (dy) for (; row + 4 <= V; row += 4) rows4(P, v, dv, dy, row, i);
@@ -292,6 +354,59 @@ function row1(before: usize, v: usize, dv: usize, dy: usize, row: i32, i: i32): 
     v128.store(D + j, d);
   }
   store<f32>(dv + lane, sumLanes(sum));
+}
+
+/** Two rows with the removal (S a) bᵀ and without the bonus: `sa` is what was removed of them. */
+function rowsDelta(before: usize, v: usize, dv: usize, dy: usize, row: i32, i: i32, sa: usize): void {
+  const at = <usize>i * width;
+  // Rows of the state, from where a token's rows are counted.
+  const P = before + <usize>row * width - at;
+  const P1 = P + width;
+  const S = P + <usize>V * width;
+  const S1 = S + width;
+  const D = dS + <usize>row * width - at;
+  const D1 = D + width;
+  const lane = (<usize>row) << 2;
+  const e0 = v128.load32_splat(dy + lane);
+  const e1 = v128.load32_splat(dy + lane, 4);
+  const x0 = v128.load32_splat(v + lane);
+  const x1 = v128.load32_splat(v + lane, 4);
+  const back0 = v128.load32_splat(sa);
+  const back1 = v128.load32_splat(sa, 4);
+  let sum0 = f32x4.splat(0);
+  let sum1 = sum0;
+  let removal0 = sum0;
+  let removal1 = sum0;
+  for (let j = at; j < at + width; j += 16) {
+    const rj = v128.load(r + j);
+    const d0 = madd(e0, rj, v128.load(D + j));
+    const d1 = madd(e1, rj, v128.load(D1 + j));
+    v128.store(dr + j, madd(e1, v128.load(S1 + j), madd(e0, v128.load(S + j), v128.load(dr + j))));
+    v128.store(dk + j, madd(x1, d1, madd(x0, d0, v128.load(dk + j))));
+    v128.store(dw + j, madd(d1, v128.load(P1 + j), madd(d0, v128.load(P + j), v128.load(dw + j))));
+    v128.store(db + j, madd(back1, d1, madd(back0, d0, v128.load(db + j))));
+    const kj = v128.load(k + j);
+    sum0 = madd(d0, kj, sum0);
+    sum1 = madd(d1, kj, sum1);
+    const bj = v128.load(b + j);
+    removal0 = madd(d0, bj, removal0);
+    removal1 = madd(d1, bj, removal1);
+  }
+  // Both rows' sums, and both rows' removals.
+  const sums = sumRows(sum0, sum1, removal0, removal1);
+  v128.store64_lane(dv + lane, sums, 0);
+  const dsa0 = v128.shuffle<f32>(sums, sums, 2, 2, 2, 2);
+  const dsa1 = v128.shuffle<f32>(sums, sums, 3, 3, 3, 3);
+  for (let j = at; j < at + width; j += 16) {
+    v128.store(da + j, madd(dsa1, v128.load(P1 + j), madd(dsa0, v128.load(P + j), v128.load(da + j))));
+    const rj = v128.load(r + j);
+    const aj = v128.load(a + j);
+    const wj = v128.load(w + j);
+    const d0 = madd(e0, rj, v128.load(D + j));
+    const d1 = madd(e1, rj, v128.load(D1 + j));
+    v128.store(D + j, madd(dsa0, aj, f32x4.mul(d0, wj)));
+    v128.store(D1 + j, madd(dsa1, aj, f32x4.mul(d1, wj)));
+  }
 }
 
 /** One row with the removal (S a) bᵀ: `sa` is what was removed of this row. */

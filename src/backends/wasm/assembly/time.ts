@@ -21,51 +21,80 @@ export function shift(args: usize, thread: i32, threads: i32): void {
 
 /**
  * Rotary embedding. args: [segmentsAt, ends, positions, x (2 words), y (2 words), H, K, n, frequencies (f64), interleaved,
- * inverse, scratch (2·n floats a thread)]. Threads share the tokens.
+ * inverse, scratch (2·n floats a thread)]. Threads share the tokens of every segment; tokens of different segments at one position
+ * come one after the other, so that the angles of a position are made once.
  */
 export function rope(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
   const ends = <usize>load<u32>(args, 4);
   const positions = <usize>load<u32>(args, 8);
+  const n = load<i32>(args, 36);
+  const cosines = <usize>load<u32>(args, 52) + ((<usize>(thread * n)) << 3);
+  let made = i64.MIN_VALUE;
+  let more = true;
+  for (let d = 0; more; d++) {
+    more = false;
+    let first = 0;
+    for (let b = 0; b < segments; b++) {
+      const last = load<i32>(ends + ((<usize>b) << 2));
+      const t = first + share(last - first, thread, threads) + d;
+      if (t < first + share(last - first, thread + 1, threads)) {
+        more = true;
+        const position = <i64>(load<i32>(positions + ((<usize>b) << 2)) + t - first);
+        if (position != made) angles(args, <f64>position, n, cosines);
+        made = position;
+        turnHeads(args, t, n, cosines);
+      }
+      first = last;
+    }
+  }
+}
+
+/** The cosines of a position's angles, and their sines after them. */
+function angles(args: usize, position: f64, n: i32, cosines: usize): void {
+  const frequencies = <usize>load<u32>(args, 40);
+  const direction: f64 = load<i32>(args, 48) ? -1 : 1;
+  for (let i = 0; i < n; i++) {
+    const angle = position * direction * load<f64>(frequencies + ((<usize>i) << 3));
+    store<f32>(cosines + ((<usize>i) << 2), <f32>Math.cos(angle));
+    store<f32>(cosines + ((<usize>(n + i)) << 2), <f32>Math.sin(angle));
+  }
+}
+
+/** All heads of token t. */
+function turnHeads(args: usize, t: i32, n: i32, cosines: usize): void {
   const H = load<i32>(args, 28);
   const K = load<i32>(args, 32);
-  const n = load<i32>(args, 36);
-  const frequencies = <usize>load<u32>(args, 40);
   const interleaved = load<i32>(args, 44);
-  const direction: f64 = load<i32>(args, 48) ? -1 : 1;
-  const table = <usize>load<u32>(args, 52) + ((<usize>(thread * n)) << 3);
   const step: usize = interleaved ? 8 : 4;
-  const apart: usize = interleaved ? 4 : (<usize>n) << 2;
-  let first = 0;
-  for (let b = 0; b < segments; b++) {
-    const last = load<i32>(ends + ((<usize>b) << 2));
-    const start = load<i32>(positions + ((<usize>b) << 2));
-    const to = first + share(last - first, thread + 1, threads);
-    for (let t = first + share(last - first, thread, threads); t < to; t++) {
-      const position = <f64>(start + t - first) * direction;
-      for (let i = 0; i < n; i++) {
-        const angle = position * load<f64>(frequencies + ((<usize>i) << 3));
-        store<f32>(table + ((<usize>i) << 3), <f32>Math.cos(angle));
-        store<f32>(table + ((<usize>i) << 3), <f32>Math.sin(angle), 4);
+  const half = (<usize>n) << 2;
+  const apart: usize = interleaved ? 4 : half;
+  const sines = cosines + half;
+  for (let h = 0; h < H; h++) {
+    const x = rowAt(args + 12, t) + ((<usize>(h * K)) << 2);
+    const y = rowAt(args + 20, t) + ((<usize>(h * K)) << 2);
+    let i = 0;
+    if (!interleaved)
+      for (; i + 4 <= n; i += 4) {
+        const at = (<usize>i) << 2;
+        const c = v128.load(cosines + at);
+        const s = v128.load(sines + at);
+        const p = v128.load(x + at);
+        const q = v128.load(x + at + half);
+        v128.store(y + at, f32x4.sub(f32x4.mul(p, c), f32x4.mul(q, s)));
+        v128.store(y + at + half, f32x4.add(f32x4.mul(q, c), f32x4.mul(p, s)));
       }
-      for (let h = 0; h < H; h++) {
-        const within = (<usize>(h * K)) << 2;
-        const x = rowAt(args + 12, t) + within;
-        const y = rowAt(args + 20, t) + within;
-        for (let i = 0; i < n; i++) {
-          const c = load<f32>(table + ((<usize>i) << 3));
-          const s = load<f32>(table + ((<usize>i) << 3), 4);
-          const at = <usize>i * step;
-          const p = load<f32>(x + at);
-          const q = load<f32>(x + at + apart);
-          store<f32>(y + at, p * c - q * s);
-          store<f32>(y + at + apart, q * c + p * s);
-        }
-        const done = (<usize>(2 * n)) << 2;
-        memory.copy(y + done, x + done, ((<usize>K) << 2) - done);
-      }
+    for (; i < n; i++) {
+      const c = load<f32>(cosines + ((<usize>i) << 2));
+      const s = load<f32>(sines + ((<usize>i) << 2));
+      const at = <usize>i * step;
+      const p = load<f32>(x + at);
+      const q = load<f32>(x + at + apart);
+      store<f32>(y + at, p * c - q * s);
+      store<f32>(y + at + apart, q * c + p * s);
     }
-    first = last;
+    const done = (<usize>(2 * n)) << 2;
+    memory.copy(y + done, x + done, ((<usize>K) << 2) - done);
   }
 }
 
