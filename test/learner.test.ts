@@ -7,12 +7,14 @@ import { Random } from '../src/core/random.ts';
 import { architectureOf } from '../src/models/index.ts';
 import { spawnThread } from '../src/platform/node.ts';
 import { traceModel } from '../src/runtime/graph.ts';
+import { streams } from '../src/train/corpus.ts';
 import { initialise } from '../src/train/initialise.ts';
 import { Learner, type Part } from '../src/train/learner.ts';
 import { learnedBy } from '../src/train/method.ts';
 import { prediction } from '../src/train/objective.ts';
 import { goldenNames } from './assembled.ts';
 import { goldenFolder, readTensors } from './golden.ts';
+import { errorRatio, tolerance } from './tolerance.ts';
 
 const wasm = await wasmBackend({ threads: 2, spawn: spawnThread, poison: true });
 afterAll(() => wasm.dispose());
@@ -58,6 +60,128 @@ describe('a seeded training', () => {
     };
     const [truth, found] = [await losses(referenceBackend('f64')), await losses(wasm)];
     for (const [i, loss] of truth.entries()) expect(Math.abs(found[i]! - loss) / loss, `loss ${i}`).toBeLessThan(1e-4);
+  });
+});
+
+/** Windows of 7 and 9 tokens of one text, one long window of both, and the second with a stretch that continues the first. */
+function carried(seed: number): { whole: Part; first: Part; second: Part } {
+  const random = new Random(seed);
+  const ids = Int32Array.from({ length: 17 }, () => random.integer(40));
+  const window = (from: number, to: number, rows: readonly number[]): Part => ({
+    tokens: ids.subarray(from, to),
+    ends: [to - from],
+    rows: Int32Array.from(rows),
+    inputs: {
+      targets: Int32Array.from(rows, (row) => ids[from + row + 1]!),
+      weights: new Float32Array(rows.length).fill(1 / 9),
+    },
+  });
+  const count = (n: number, from = 0) => Array.from({ length: n }, (_, i) => from + i);
+  const stretch = (continues: boolean) => ({ streams: [{ stream: 3, first: 0, last: 0, continues }] });
+  return {
+    whole: window(0, 16, count(9, 7)),
+    first: { ...window(0, 7, count(7)), ...stretch(false) },
+    second: { ...window(7, 16, count(9)), ...stretch(true) },
+  };
+}
+
+describe('carried states', () => {
+  const recurrent = goldenNames.filter((name) => {
+    const learner = learnerOf(name, referenceBackend('f64'), 1);
+    const isRecurrent = learner.carries.every(({ growing }) => !growing);
+    learner.dispose();
+    return isRecurrent && learner.carries.length > 0;
+  });
+
+  test('belong to most architectures', () => expect(recurrent.length).toBeGreaterThan(8));
+
+  test.each(recurrent)('give a window the loss that it has within a longer one: %s', async (name) => {
+    for (const [backend, most] of [
+      [referenceBackend('f64'), tolerance.f64] as const,
+      [wasm, tolerance.model] as const,
+    ]) {
+      const learner = learnerOf(name, backend, 16);
+      // Matrices as small as they begin leave less in some states than a loss in f32 tells.
+      for (const { name: key, shape } of learner.parameters.values())
+        if (shape.length === 2)
+          learner.write(
+            key,
+            learner.read(key).map((value) => 4 * value),
+          );
+      const { whole, first, second } = carried(7);
+      const expected = await learner.evaluate([whole]);
+      const alone = await learner.evaluate([{ ...second, streams: [] }]);
+      await learner.evaluate([first]);
+      // The learner's own evaluations in between begin texts of their own.
+      await learner.evaluate([part(2, 9)]);
+      const found = await learner.evaluate([second]);
+      expect(Math.abs(found - expected) / expected).toBeLessThan(most);
+      expect(found).not.toBe(alone);
+      learner.dispose();
+    }
+  });
+
+  test.each(recurrent)('over one long text are those of one unbroken reading in float64: %s', async (name) => {
+    const [length, count] = [6, 9];
+    const random = new Random(5);
+    const tokens = Uint16Array.from({ length: (count + 1) * length + 1 }, () => random.integer(40));
+    const batches = streams({ tokens, starts: Uint32Array.of(0) }, { length, batch: 1, seed: 1 });
+    const all = count * length;
+    const whole: Part = {
+      tokens: Int32Array.from(tokens.subarray(0, all)),
+      ends: [all],
+      rows: Int32Array.from({ length: all }, (_, i) => i),
+      inputs: {
+        targets: Int32Array.from(tokens.subarray(1, all + 1)),
+        weights: new Float32Array(all).fill(1 / all),
+      },
+      streams: [{ stream: 0, first: 0, last: 0, continues: false }],
+    };
+    const reference = learnerOf(name, referenceBackend('f64'), all);
+    const learner = learnerOf(name, wasm, all);
+    const truth = await reference.evaluate([whole]);
+    let sum = 0;
+    for (let step = 0; step < count; step++) sum += await learner.evaluate(batches.parts(step));
+    expect(batches.stepsPerEpoch).toBe(count);
+    expect(Math.abs(sum / count - truth) / truth).toBeLessThan(tolerance.model);
+    const [left, expected] = [learner.streams.get(0)!, reference.streams.get(0)!];
+    expect(left.position).toBe(all);
+    for (const [carry, values] of expected.states)
+      expect(errorRatio(left.states.get(carry)!, values), carry).toBeLessThan(tolerance.model);
+    reference.dispose();
+    learner.dispose();
+  });
+
+  // With the state a constant, the derivative along a direction is a central difference of losses from that state.
+  test.each(recurrent)('have no gradient through them, and all of it after: %s', async (name) => {
+    const learner = learnerOf(name, referenceBackend('f64'), 16);
+    const { first, second } = carried(8);
+    await learner.evaluate([first]);
+    const { position, states } = learner.streams.get(3)!;
+    const lossOf = async (parameters: ReadonlyMap<string, Float32Array>) => {
+      for (const [key, values] of parameters) learner.write(key, values);
+      learner.resumeStream(3, position, states);
+      return await learner.evaluate([second]);
+    };
+    learner.resumeStream(3, position, states);
+    const gradients = await learner.gradients(second);
+    // Steps in proportion to what a parameter's numbers are, as f32 holds them.
+    const random = new Random(9);
+    let product = 0;
+    const sides = [new Map<string, Float32Array>(), new Map<string, Float32Array>()] as const;
+    for (const [key, gradient] of gradients) {
+      const values = learner.read(key);
+      const size =
+        1e-4 * Math.max(1e-3, Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length));
+      const steps = Array.from(values, () => size * random.normal());
+      const [less, more] = [values.map((value, i) => value - steps[i]!), values.map((value, i) => value + steps[i]!)];
+      for (const [i, one] of gradient.entries()) product += one * (more[i]! - less[i]!);
+      sides[0].set(key, less);
+      sides[1].set(key, more);
+    }
+    const [less, more] = [await lossOf(sides[0]), await lossOf(sides[1])];
+    expect(Math.abs(more - less - product)).toBeLessThan(tolerance.heldDifference * Math.abs(product));
+    learner.dispose();
   });
 });
 

@@ -101,6 +101,30 @@ describe('train', () => {
     expect(readFileSync(at('parts/log.jsonl'), 'utf8').split('\n')).toHaveLength(13);
   });
 
+  test.each(['rwkv7', 'mamba', 'gated_deltanet'])(
+    'a training with carried states that is ended and resumed has the same losses, to the last bit: %s',
+    async (architecture) => {
+      const one = (name: string, more: Partial<TrainOptions>) =>
+        small(`${name}-${architecture}`, { architecture, headWidth: 16, carryState: true, ...more });
+      const whole = await run(trainModel(one('carried', {})));
+      const apart = await run(trainModel(one('forgotten', { carryState: false })));
+      expect(losses(whole.records)).not.toEqual(losses(apart.records));
+      const controller = new AbortController();
+      const first: TrainRecord[] = [];
+      for await (const record of trainModel(one('halves', { signal: controller.signal }))) {
+        first.push(record);
+        if (record.step === 5) controller.abort();
+      }
+      const rest = await run(trainModel(one('halves', { resume: true })));
+      expect([...losses(first), ...losses(rest.records)]).toEqual(losses(whole.records));
+    },
+  );
+
+  test('states are not carried where they grow', async () => {
+    const options = small('growing', { architecture: 'llama', headWidth: 16, carryState: true });
+    await expect(run(trainModel(options))).rejects.toThrow(/carryState: llama attends to keys and values/);
+  });
+
   test('parts of a batch that run one after the other give the losses of the whole', async () => {
     const together = await run(trainModel(small('together', { together: 2 })));
     const apart = await run(trainModel(small('apart', { together: 1 })));

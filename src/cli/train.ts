@@ -32,6 +32,7 @@ export function trainCommand(): Command {
     .option('-b, --batch <n>', 'windows of a step', integer, 8)
     .option('--together <n>', 'windows that run together; more take more memory (default: 2,048 tokens)', integer)
     .option('-l, --length <n>', 'tokens of a window', integer, 256)
+    .option('--carry-state', 'read on from window to window in the state that was left (truncated back-propagation)')
     .option('--learning-rate <x>', 'the highest learning rate', number, 3e-3)
     .addOption(
       new Option('--schedule <name>', 'how the rate goes')
@@ -61,6 +62,7 @@ Examples:
   riverrun train --data book.txt --out my-model
   riverrun train --arch rwkv7 --width 256 --layers 6 --data texts/ --validation held-out.txt --out my-rwkv
   riverrun train --arch mamba --data chats.jsonl --field message --tokenizer bytes --steps 500 --out my-bytes
+  riverrun train --arch gated_deltanet --data book.txt --carry-state --length 128 --out my-reader
   riverrun train --data book.txt --out my-model --resume
 
 Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.`,

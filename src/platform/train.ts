@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ConfigError, InputError } from '../core/errors.ts';
+import { ConfigError, InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { encodeSafetensors } from '../formats/safetensors-writer.ts';
 import type { Json } from '../models/config.ts';
@@ -14,7 +14,7 @@ import { byteTokenizer } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type ModelDimensions, newModel } from '../train/configurations.ts';
-import { type Batches, type Corpus, evaluationParts, windows } from '../train/corpus.ts';
+import { type Batches, type Corpus, evaluationParts, streams, windows } from '../train/corpus.ts';
 import { modelTensors, savedConfig } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
 import { Learner, type Part } from '../train/learner.ts';
@@ -50,6 +50,11 @@ export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabul
   readonly together?: number | undefined;
   /** Tokens of a window. Default 256. */
   readonly length?: number | undefined;
+  /**
+   * Reads the data as `batch` streams from their beginnings to their ends, each window in the state that the one before it left, which
+   * no gradient goes through (truncated back-propagation). Recurrent architectures only.
+   */
+  readonly carryState?: boolean | undefined;
   /** Decoupled weight decay of matrices. Default 0.1. */
   readonly weightDecay?: number | undefined;
   /** Computes layers once more for their derivatives: less memory, a third more work. */
@@ -81,6 +86,7 @@ const optionNames: readonly (keyof TrainOptions)[] = [
     'batch',
     'together',
     'length',
+    'carryState',
   ] as const),
   ...([
     'weightDecay',
@@ -112,9 +118,14 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
     });
   const corpus = await readAll(options.data);
   const validation = options.validation && (await readAll(options.validation));
-  const batches = windows(corpus, { length, batch, together, seed });
+  const batches = (options.carryState ? streams : windows)(corpus, { length, batch, together, seed });
   const steps = options.steps ?? batches.stepsPerEpoch;
   const { graph, config, parsed } = modelOf(options, made.tokenizer.vocabularySize);
+  const growing = graph.carries.find((carry) => carry.growing);
+  if (options.carryState && growing)
+    throw new UnsupportedError(
+      `carryState: ${options.architecture} attends to keys and values of every token before (${growing.name}), which have no fixed size and no derivative across steps: use longer windows, or a recurrent architecture`,
+    );
   const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
   try {
     const learned = learnedBy(graph, { weightDecay: options.weightDecay });

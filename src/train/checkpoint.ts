@@ -10,21 +10,31 @@ export interface Progress {
   /** Steps made. */
   readonly step: number;
   readonly best?: Best | undefined;
+  /** Where texts have been read to whose states are carried from step to step: tokens before, by stream. */
+  readonly streams?: Readonly<Record<string, number>>;
 }
 
-/** The bytes of a safetensors file from which a training goes on exactly: parameters, AdamW's means, and where it is. */
+/** The bytes of a safetensors file from which a training goes on exactly: parameters, AdamW's means, carried states, and where it is. */
 export function trainingCheckpoint(learner: Learner, progress: Progress, settings: string): Uint8Array<ArrayBuffer> {
   const tensors = learner.trained.flatMap((name) =>
     [name, `mean:${name}`, `square:${name}`].map((key) =>
       tensor(key, learner.parameters.get(name)!.shape, learner.read(key)),
     ),
   );
-  return safetensorsOf(tensors, {
+  const { streams } = learner;
+  const states = [...streams].flatMap(([stream, { states }]) =>
+    learner.carries.map(({ name, shape }) => tensor(streamKey(stream, name), shape, states.get(name)!)),
+  );
+  const positions = Object.fromEntries([...streams].map(([stream, { position }]) => [stream, position]));
+  return safetensorsOf([...tensors, ...states], {
     format: 'riverrun-training',
-    progress: JSON.stringify(progress),
+    progress: JSON.stringify(streams.size > 0 ? { ...progress, streams: positions } : progress),
     settings,
   }) as Uint8Array<ArrayBuffer>;
 }
+
+/** The tensor of what a stream carries under a name. */
+const streamKey = (stream: number, name: string): string => `stream:${stream}:${name}`;
 
 export function tensor(
   name: string,
@@ -42,13 +52,20 @@ export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, 
     throw new InputError(
       `${checkpoint.name} is of a training with other settings (${difference(stored ?? '', settings)}): give the same ones, or begin anew in another folder`,
     );
+  const read = async (key: string) => {
+    const found = checkpoint.tensors.get(key);
+    if (!found) throw new FormatError(`${checkpoint.name} has no tensor ${key}`);
+    return await readF32(checkpoint, found);
+  };
   for (const name of learner.trained)
-    for (const key of [name, `mean:${name}`, `square:${name}`]) {
-      const found = checkpoint.tensors.get(key);
-      if (!found) throw new FormatError(`${checkpoint.name} has no tensor ${key}`);
-      learner.write(key, await readF32(checkpoint, found));
-    }
-  return JSON.parse(progress) as Progress;
+    for (const key of [name, `mean:${name}`, `square:${name}`]) learner.write(key, await read(key));
+  const { streams = {}, ...reached } = JSON.parse(progress) as Progress;
+  for (const [stream, position] of Object.entries(streams)) {
+    const states = new Map<string, Float32Array>();
+    for (const { name } of learner.carries) states.set(name, await read(streamKey(Number(stream), name)));
+    learner.resumeStream(Number(stream), position, states);
+  }
+  return reached;
 }
 
 /** What two sets of settings differ in. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Corpus, evaluationParts, windows } from './corpus.ts';
+import { type Corpus, evaluationParts, streams, windows } from './corpus.ts';
 
 /** Texts of the given lengths; every token is its own position. */
 const corpusOf = (lengths: readonly number[]): Corpus => {
@@ -45,5 +45,36 @@ describe('windows', () => {
   test('a window that no data fills is refused', () => {
     expect(() => windows(corpusOf([30]), { length: 32, batch: 1, seed: 0 })).toThrow(/31 tokens.*needs at least 65/);
     expect(() => windows(corpusOf([300]), { length: 0, batch: 1, seed: 0 })).toThrow(/length is 0/);
+  });
+});
+
+describe('streams', () => {
+  test('go on where the step before ended, and begin anew where a text does', () => {
+    // Streams of 20 tokens; texts begin at 0, 8, 16, 33.
+    const batches = streams(corpusOf([8, 8, 17, 7]), { length: 8, batch: 2, seed: 1 });
+    const [one] = batches.parts(0);
+    expect(batches.stepsPerEpoch).toBe(1);
+    expect(one!.ends).toEqual([8, 16]);
+    expect(Array.from(one!.tokens)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23, 24, 25, 26, 27]);
+    expect(one!.streams!.map(({ continues }) => continues)).toEqual([false, false]);
+
+    const longer = streams(corpusOf([8, 8, 17, 27]), { length: 8, batch: 2, seed: 1 });
+    const [two] = longer.parts(1);
+    expect(Array.from(two!.tokens).slice(8)).toEqual([38, 39, 40, 41, 42, 43, 44, 45]);
+    expect(two!.streams).toEqual([
+      { stream: 0, first: 0, last: 0, continues: false },
+      { stream: 1, first: 1, last: 1, continues: true },
+    ]);
+  });
+
+  test('a text that begins within a window ends the one that goes on', () => {
+    const batches = streams(corpusOf([12, 48]), { length: 8, batch: 1, seed: 1 });
+    const [part] = batches.parts(1);
+    expect(part!.ends).toEqual([4, 8]);
+    expect(part!.streams).toEqual([{ stream: 0, first: 0, last: 1, continues: true }]);
+  });
+
+  test('more streams than there is data for are refused', () => {
+    expect(() => streams(corpusOf([30]), { length: 16, batch: 2, seed: 0 })).toThrow(/2 streams.*at least 33/);
   });
 });

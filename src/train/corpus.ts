@@ -1,6 +1,6 @@
 import { InputError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
-import type { Part } from './learner.ts';
+import type { Part, Stretch } from './learner.ts';
 
 /** Texts as token ids, one after the other; each begins with the token that ends texts, so that the next one's is their end. */
 export interface Corpus {
@@ -33,15 +33,27 @@ export interface Batches {
 /** The most texts that a window may touch: more begin no segment of their own. */
 const SEGMENTS = 64;
 
+/** Windows that run together. InputError for numbers that are no counts. */
+function togetherOf({ length, batch, ...options }: Omit<WindowOptions, 'seed'>): number {
+  const together = options.together ?? Math.max(1, Math.min(batch, Math.floor(2048 / length)));
+  for (const [name, value] of Object.entries({ length, batch, together }))
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new InputError(`${name} is ${value}: it must be a whole number above 0`);
+  return together;
+}
+
+const capacityOf = (together: number, length: number): Batches['capacity'] => ({
+  tokens: together * length,
+  segments: together * Math.min(SEGMENTS, length),
+  outputs: together * length,
+});
+
 /**
  * Windows of a corpus in random order, another in every epoch, and shifted by a random number of tokens. Within a window each
  * text is a segment of its own: nothing is carried from one to the next.
  */
 export function windows(corpus: Corpus, { length, batch, seed, ...options }: WindowOptions): Batches {
-  const together = options.together ?? Math.max(1, Math.min(batch, Math.floor(2048 / length)));
-  for (const [name, value] of Object.entries({ length, batch, together }))
-    if (!Number.isSafeInteger(value) || value < 1)
-      throw new InputError(`${name} is ${value}: it must be a whole number above 0`);
+  const together = togetherOf({ length, batch, ...options });
   // One token more than is read is predicted, and an epoch may begin up to a window later.
   const count = Math.floor((corpus.tokens.length - 1) / length) - 1;
   if (count < 1)
@@ -55,11 +67,7 @@ export function windows(corpus: Corpus, { length, batch, seed, ...options }: Win
     return { start, stop: start + length };
   };
   return {
-    capacity: {
-      tokens: together * length,
-      segments: together * Math.min(SEGMENTS, length),
-      outputs: together * length,
-    },
+    capacity: capacityOf(together, length),
     tokensPerStep: batch * length,
     stepsPerEpoch: Math.ceil(count / batch),
     *parts(step) {
@@ -71,6 +79,57 @@ export function windows(corpus: Corpus, { length, batch, seed, ...options }: Win
       }
     },
   };
+}
+
+/**
+ * A corpus as `batch` streams side by side, each a stretch of it that is read from its beginning to its end: a step has the next `length` tokens
+ * of every stream, which go on in the state that the step before left (truncated back-propagation through time: Williams & Peng 1990).
+ * A text begins in no one's state. Epochs after the first begin a random number of tokens later.
+ */
+export function streams(corpus: Corpus, { length, batch, seed, ...options }: WindowOptions): Batches {
+  const together = togetherOf({ length, batch, ...options });
+  const stream = Math.floor((corpus.tokens.length - 1) / batch);
+  // An epoch may begin up to a window later.
+  const count = Math.max(1, Math.floor(stream / length) - 1);
+  if (stream < length)
+    throw new InputError(
+      `the data has ${corpus.tokens.length} tokens: ${batch} streams with windows of ${length} need at least ${batch * length + 1}`,
+    );
+  return {
+    capacity: capacityOf(together, length),
+    tokensPerStep: batch * length,
+    stepsPerEpoch: count,
+    *parts(step) {
+      const epoch = Math.floor(step / count);
+      const offset = epoch > 0 && stream >= 2 * length ? new Random(seed + 7919 * epoch).integer(length) : 0;
+      for (let first = 0; first < batch; first += together) {
+        const chosen = Array.from({ length: Math.min(together, batch - first) }, (_, i) => {
+          const start = (first + i) * stream + offset + (step % count) * length;
+          return { start, stop: start + length };
+        });
+        const part = pack(corpus, chosen, 1 / (batch * length));
+        yield { ...part, streams: stretches(corpus, chosen, part.ends, first, step % count > 0) };
+      }
+    },
+  };
+}
+
+/** Which segments of a part are whose stream's. */
+function stretches(
+  { starts }: Corpus,
+  chosen: readonly { start: number; stop: number }[],
+  ends: readonly number[],
+  stream: number,
+  continues: boolean,
+): Stretch[] {
+  let [segment, stop] = [0, 0];
+  return chosen.map((piece, i) => {
+    const first = segment;
+    stop += piece.stop - piece.start;
+    while (ends[segment]! < stop) segment++;
+    const begins = starts[firstAbove(starts, piece.start - 1)] === piece.start;
+    return { stream: stream + i, first, last: segment++, continues: continues && !begins };
+  });
 }
 
 /** The order of windows in each epoch; the last one is kept. */

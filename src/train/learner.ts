@@ -53,7 +53,25 @@ export interface Part {
   /** The objective's own inputs, such as targets. */
   readonly inputs: Readonly<Record<string, ArrayLike<number>>>;
   /** Sequences that the segments continue; without, every segment begins a text. */
-  readonly sequences?: readonly { readonly slot: Slot; readonly position: number }[];
+  readonly sequences?: readonly Sequence[];
+  /** Streams whose state the learner keeps from one run of this part's place to the next; other segments begin texts. */
+  readonly streams?: readonly Stretch[];
+}
+
+export interface Sequence {
+  readonly slot: Slot;
+  /** Tokens before. */
+  readonly position: number;
+}
+
+/** A stretch of a stream of texts: the segments `first` to `last` of a part. */
+export interface Stretch {
+  /** Number of the stream. */
+  readonly stream: number;
+  readonly first: number;
+  readonly last: number;
+  /** Whether the first segment goes on where the stream's stretch before ended, in its state; it begins a text otherwise. */
+  readonly continues: boolean;
 }
 
 export interface StepResult {
@@ -116,6 +134,8 @@ export class Learner {
   readonly #derivatives: ReadonlyMap<string, Tensor>;
   readonly #leaves = new Map<string, Tensor>();
   readonly #slots: Slot[] = [];
+  /** Where streams are: the sequences that their next stretches continue. */
+  readonly #streams = new Map<number, Sequence>();
   #disposed = false;
 
   /** @param capacity the most tokens, segments and outputs of a part */
@@ -224,7 +244,7 @@ export class Learner {
     this.#alive();
     const { tokens, ends, rows } = part;
     const { executable, inputs } = this.#executable(kind, this.#capacity);
-    const sequences = part.sequences ?? this.#fresh(ends.length);
+    const sequences = part.sequences ?? this.#sequences(part);
     if (kind === 'learn' && this.#grows && sequences.some(({ position }) => position > 0))
       throw new UnsupportedError('attention learns from whole texts only: its state is not carried from step to step');
     // Room for attention's rows first: making it may grow the memory, and views of it end then.
@@ -237,11 +257,62 @@ export class Learner {
     const slots = sequences.map(({ slot }) => slot);
     if (this.seconds && executable.profile) executable.profile(counts, slots, this.seconds);
     else await executable.run(counts, slots);
+    this.#keepStreams(part, sequences);
     return executable.output('loss')[0]!;
   }
 
   get #grows(): boolean {
     return this.#objective.carries.some(({ growing }) => growing);
+  }
+
+  /** Where the stretches of streams ended: states, by stream and carry. */
+  get streams(): ReadonlyMap<
+    number,
+    { readonly position: number; readonly states: ReadonlyMap<string, Float32Array> }
+  > {
+    const names = this.#objective.carries.map(({ name }) => name);
+    return new Map(
+      [...this.#streams].map(([stream, { slot, position }]) => [
+        stream,
+        { position, states: new Map(names.map((name) => [name, slot.read(name)])) },
+      ]),
+    );
+  }
+
+  /** Puts a stream where it ended before. */
+  resumeStream(stream: number, position: number, states: ReadonlyMap<string, Float32Array>): void {
+    const slot = this.#streams.get(stream)?.slot ?? this.slot();
+    for (const { name } of this.#objective.carries) slot.write(name, states.get(name)!);
+    this.#streams.set(stream, { slot, position });
+  }
+
+  /** The states that objectives carry from token to token, by name. */
+  get carries(): readonly Pick<Carry, 'name' | 'shape' | 'growing'>[] {
+    return this.#objective.carries;
+  }
+
+  /** The sequences of a part's segments: new ones, but for those that continue streams. */
+  #sequences({ ends, streams = [] }: Part): Sequence[] {
+    const sequences: Sequence[] = this.#fresh(ends.length);
+    for (const { stream, first, continues } of streams) {
+      if (!continues) continue;
+      const kept = this.#streams.get(stream);
+      if (!kept) throw new Error(`stream ${stream} goes on, but nothing is known of it`);
+      sequences[first] = kept;
+    }
+    return sequences;
+  }
+
+  /** Keeps the last sequence of every stretch for the stream's next one; the slot that was kept before is free where it is another. */
+  #keepStreams({ ends, streams = [] }: Part, sequences: readonly Sequence[]): void {
+    for (const { stream, last } of streams) {
+      const { slot, position } = sequences[last]!;
+      const before = this.#streams.get(stream)?.slot;
+      this.#streams.set(stream, { slot, position: position + ends[last]! - (last > 0 ? ends[last - 1]! : 0) });
+      if (before === slot) continue;
+      this.#slots.splice(this.#slots.indexOf(slot), 1);
+      if (before) this.#slots.push(before);
+    }
   }
 
   /** Sequences before their first token. */
@@ -325,7 +396,7 @@ export class Learner {
     if (this.#disposed) return;
     this.#disposed = true;
     for (const { executable } of this.#executables.values()) executable.dispose();
-    for (const slot of this.#slots) slot.dispose();
+    for (const slot of [...this.#slots, ...[...this.#streams.values()].map((kept) => kept.slot)]) slot.dispose();
     this.#weights.dispose();
   }
 }
