@@ -11,15 +11,19 @@ import { bytesSource } from '../src/formats/byte-source.ts';
 import type { Checkpoint } from '../src/formats/checkpoint.ts';
 import { openGguf } from '../src/formats/gguf.ts';
 import { readF32 } from '../src/formats/read-f32.ts';
+import { ggufModel } from '../src/gguf/index.ts';
 import { convert } from '../src/index.ts';
+import type { StoredParameter } from '../src/models/architecture.ts';
 import { architectureOf } from '../src/models/index.ts';
 import { expr } from '../src/ops/expr.ts';
 import { recurrence } from '../src/ops/recurrence.ts';
 import { traceModel } from '../src/runtime/graph.ts';
 import { assemble, type Model } from '../src/runtime/model.ts';
+import { declareWeights } from '../src/runtime/parameters.ts';
 import { evaluate } from '../src/verification/op-cases.ts';
 import { goldenModel } from './assembled.ts';
 import { type GoldenTensor, goldenFolder, readTensors } from './golden.ts';
+import { lookAt } from './looked-at.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
 /*
@@ -69,6 +73,10 @@ async function asGguf(name: string): Promise<Checkpoint> {
 
 const folder = mkdtempSync(join(tmpdir(), 'riverrun-traps-'));
 afterAll(() => rmSync(folder, { recursive: true }));
+
+/** A list of numbers in rows of a width. */
+const rowsOf = (values: readonly number[], width: number): number[][] =>
+  Array.from({ length: values.length / width }, (_, i) => values.slice(i * width, (i + 1) * width));
 
 const tokensOf = (name: string): number[] => Array.from(golden(name).get('tokens')!.data);
 
@@ -134,6 +142,38 @@ test.each([
   },
 );
 
+test('4: Mamba-2’s projection is [z, x, B, C, Δ], all of x, B and C convolved, with SiLU after', () => {
+  const { H, P, N } = { H: 8, P: 16, N: 16 };
+  const E = H * P;
+  const parts = { z: [0, E], v: [E, 2 * E], k: [2 * E, 2 * E + N], r: [2 * E + N, 2 * E + 2 * N] } as const;
+  const operands = (zeroed?: keyof typeof parts) => {
+    const model = lookAt('mamba2', {
+      tensors(tensors) {
+        tensors.get('backbone.layers.0.mixer.conv1d.bias')!.data.fill(0);
+        const { shape, data } = tensors.get('backbone.layers.0.mixer.in_proj.weight')!;
+        expect(shape[0]).toBe(2 * E + 2 * N + H);
+        if (zeroed) data.fill(0, parts[zeroed][0] * shape[1]!, parts[zeroed][1] * shape[1]!);
+      },
+    });
+    const { inputs } = model.op('recurrence', 'layers.0.');
+    const convolved = model.op('conv', 'layers.0.').outputs[0]!;
+    return model.values({ r: inputs['r']!, k: inputs['k']!, v: inputs['v']!, dt: inputs['dt']!, convolved });
+  };
+  const whole = operands();
+  for (const part of ['r', 'k', 'v'] as const) {
+    const without = operands(part);
+    for (const other of ['r', 'k', 'v', 'dt'] as const)
+      if (other === part) expect(without[other].every((value) => Math.abs(value) === 0)).toBe(true);
+      else expect(without[other], `${other} without ${part}`).toEqual(whole[other]);
+  }
+  expect(operands('z')).toEqual(whole);
+  const width = E + 2 * N;
+  const silu = (x: number) => x / (1 + Math.exp(-x));
+  expect(
+    errorRatio(whole.k, whole.convolved.filter((_, i) => i % width >= E && i % width < E + N).map(silu)),
+  ).toBeLessThan(tolerance.exact);
+});
+
 test.each(['mamba', 'mamba2'])('5: GGUF files of %s hold A, checkpoints the logarithm of −A', async (name) => {
   const logarithms = stored(name).get('backbone.layers.0.mixer.A_log')!.data;
   const file = await asGguf(name);
@@ -164,24 +204,94 @@ test.each(['mamba', 'mamba2', 'delta_net'])('7: the convolution of %s carries k 
   for (const { shape } of convs) expect(shape.at(-1)).toBe(3);
 });
 
-test('8: only model_type tells Falcon-Mamba from Mamba', () => {
+test('8: only model_type tells Falcon-Mamba, which norms Δ, B and C without weights, from Mamba', () => {
   const tensors = stored('falcon_mamba');
   expect(architectureOf({ model_type: 'falcon_mamba' }, tensors).type).toBe('falcon_mamba');
   expect(architectureOf({ model_type: 'mamba' }, tensors).type).toBe('mamba');
+  const [R, N] = [tensors.get('backbone.layers.0.mixer.dt_proj.weight')!.shape[1]!, 16];
+  for (const model_type of ['falcon_mamba', 'mamba']) {
+    const model = lookAt('falcon_mamba', {
+      config: { model_type, mixer_rms_eps: undefined },
+      tensors(tensors) {
+        // So small that ε counts.
+        const { data } = tensors.get('backbone.layers.0.mixer.x_proj.weight')!;
+        for (let i = 0; i < data.length; i++) data[i]! *= 0.05;
+      },
+    });
+    const { inputs } = model.op('recurrence', 'layers.0.');
+    const found = model.values({
+      projected: model.reader('backbone.layers.0.mixer.x_proj.weight').outputs[0]!,
+      δ: model.reader('backbone.layers.0.mixer.dt_proj.weight').inputs['x']!,
+      B: inputs['k']!,
+      C: inputs['r']!,
+    });
+    const width = R + 2 * N;
+    const part = (from: number, length: number) =>
+      rowsOf(found.projected, width).flatMap((row) => {
+        const x = row.slice(from, from + length);
+        const root = Math.sqrt(x.reduce((sum, value) => sum + value * value, 0) / length + 1e-6);
+        return model_type === 'mamba' ? x : x.map((value) => value / root);
+      });
+    expect(errorRatio(found.δ, part(0, R)), `Δ of ${model_type}`).toBeLessThan(tolerance.exact);
+    expect(errorRatio(found.B, part(R, N)), `B of ${model_type}`).toBeLessThan(tolerance.exact);
+    expect(errorRatio(found.C, part(R + N, N)), `C of ${model_type}`).toBeLessThan(tolerance.exact);
+  }
 });
 
-test('9: the head norm of RWKV-5 has ε = 64·10⁻⁵, but 10⁻⁵ in files of rwkv.cpp', () => {
-  const tensors = stored('rwkv5');
-  const architecture = architectureOf({}, tensors);
-  expect(architecture.config({}, tensors)).toMatchObject({ headEpsilon: 64e-5 });
-  expect(architecture.config({ format: 'rwkv.cpp' }, tensors)).toMatchObject({ headEpsilon: 1e-5 });
+test.each([
+  ['rwkv5', {}, 64e-5],
+  ['rwkv5', { format: 'rwkv.cpp' }, 1e-5],
+  ['rwkv6', {}, 64e-5],
+  ['rwkv7', {}, 64e-5],
+] as const)('9: the head norm of %s %j has ε = %f', (name, config, ε) => {
+  const model = lookAt(name, {
+    config,
+    tensors(tensors) {
+      // So small that ε counts.
+      const { data } = tensors.get('blocks.0.att.value.weight')!;
+      for (let i = 0; i < data.length; i++) data[i]! *= 0.02;
+    },
+  });
+  const norm = model.op('layerNorm', 'blocks.0.att');
+  const N = norm.inputs['x']!.shape[2] as number;
+  const { x, y } = model.values({ x: norm.inputs['x']!, y: norm.outputs[0]! });
+  const normed = (epsilon: number) =>
+    rowsOf(x, N).flatMap((row) => {
+      const mean = row.reduce((a, b) => a + b) / N;
+      const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / N;
+      return row.map((value) => (value - mean) / Math.sqrt(variance + epsilon));
+    });
+  expect(errorRatio(y, normed(ε))).toBeLessThan(tolerance.exact);
+  expect(errorRatio(normed(1e-5), normed(64e-5)), 'the numbers tell one from the other').toBeGreaterThan(0.01);
 });
 
-test('10 and 11: RWKV-7 as its author computes it and as fla does differ in the keys’ norm', () => {
-  const keyEpsilon = (name: string, config: object) =>
-    architectureOf(config as never, stored(name)).config(config as never, stored(name));
-  expect(keyEpsilon('rwkv7', {})).toMatchObject({ keyEpsilon: 1e-24 });
-  expect(keyEpsilon('rwkv7-fla', { ...configOf('rwkv7-fla'), fuse_norm: true })).toMatchObject({ keyEpsilon: 1e-6 });
+test('10: RWKV-7’s decay is exp(−e^(−1/2) σ(w₀ + tanh(x W₁) W₂))', () => {
+  const model = lookAt('rwkv7');
+  const { g } = model.op('recurrence', 'blocks.0.').inputs;
+  const found = model.values({ g: g!, low: model.reader('blocks.0.att.w2').outputs[0]! });
+  const w0 = stored('rwkv7').get('blocks.0.att.w0')!.data;
+  const expected = found.low.map((x, i) => -0.6065306597126334 / (1 + Math.exp(-x - w0[i % w0.length]!)));
+  expect(errorRatio(found.g, expected)).toBeLessThan(tolerance.exact);
+});
+
+test('11: RWKV-7 norms keys by max(‖k‖, 10⁻¹²) as its author does; fla adds 10⁻⁶ under the root', () => {
+  const model = lookAt('rwkv7', {
+    tensors(tensors) {
+      // Keys of about 10⁻³: 10⁻⁶ would count.
+      const { data } = tensors.get('blocks.0.att.k_k')!;
+      for (let i = 0; i < data.length; i++) data[i]! *= 1e-4;
+    },
+  });
+  const { a } = model.op('recurrence', 'blocks.0.').inputs;
+  const N = a!.shape[2] as number;
+  const lengths = rowsOf(model.values({ a: a! }).a, N).map((row) => Math.hypot(...row));
+  for (const length of lengths) expect(length).toBeCloseTo(1, 9);
+  const keyEpsilon = (fuse_norm: boolean) => {
+    const config = { ...configOf('rwkv7-fla'), fuse_norm };
+    return architectureOf(config, stored('rwkv7-fla')).config(config, stored('rwkv7-fla'));
+  };
+  expect(keyEpsilon(true)).toMatchObject({ keyEpsilon: 1e-6 });
+  expect(keyEpsilon(false)).toMatchObject({ keyEpsilon: 1e-24 });
 });
 
 test('12: RWKV-7 uses no value residual in layer 0, whatever the file holds there', async () => {
@@ -205,6 +315,17 @@ test('13: low-rank matrices multiply from the right in the author’s files, and
   const fla = stored('rwkv7-fla').get('model.layers.1.attn.w_lora.lora.0.weight')!;
   const parsed = configOf('rwkv7-fla');
   expect(fla.shape).toEqual([parsed.decay_low_rank_dim, parsed.hidden_size]);
+  // What is read of both is the author's matrix again.
+  const { checkpoint } = await ggufModel(file);
+  expect(await readF32(checkpoint, checkpoint.tensors.get('blocks.1.att.w1')!)).toEqual(own.data);
+  const architecture = architectureOf(parsed, stored('rwkv7-fla'));
+  const renamed = architecture.rename!(
+    'model.layers.1.attn.w_lora.lora.0.weight',
+    architecture.config(parsed, stored('rwkv7-fla')),
+  ) as StoredParameter;
+  expect(renamed.name).toBe('blocks.1.att.w1');
+  const read = renamed.convert!(fla.data as Float32Array, fla.shape);
+  expect([read[1], read[parsed.decay_low_rank_dim]]).toEqual([fla.data[parsed.hidden_size], fla.data[1]]);
 });
 
 test.each([
@@ -218,6 +339,29 @@ test.each([
     expect(joined.subarray(i * D, (i + 1) * D), letter).toEqual(
       stored(name).get(`blocks.1.att.${prefix}${letter}`)!.data,
     );
+});
+
+test('14: the matrices of RWKV-6’s mixing are in the order w, k, v, r, g', () => {
+  const projections = { k: 'key', v: 'value', r: 'receptance', g: 'gate' } as const;
+  const mixed = (only: number) => {
+    const model = lookAt('rwkv6', {
+      tensors(tensors) {
+        const { shape, data } = tensors.get('blocks.0.att.time_maa_w2')!;
+        const block = shape[1]! * shape[2]!;
+        for (let i = 0; i < data.length; i++) if (Math.floor(i / block) !== only) data[i] = 0;
+      },
+    });
+    const inputs = Object.entries(projections).map(
+      ([letter, name]) => [letter, model.reader(`blocks.0.att.${name}.weight`).inputs['x']!] as const,
+    );
+    return model.values({ w: model.reader('blocks.0.att.time_decay_w1').inputs['x']!, ...Object.fromEntries(inputs) });
+  };
+  const none: Record<string, number[]> = mixed(-1);
+  for (const [i, letter] of ['w', 'k', 'v', 'r', 'g'].entries()) {
+    const found: Record<string, number[]> = mixed(i);
+    const moved = Object.keys(none).filter((name) => errorRatio(found[name]!, none[name]!) > 1e-6);
+    expect(moved, `matrix ${i}`).toEqual([letter]);
+  }
 });
 
 test('15: a state of RWKV is [value, key]: what a key writes, a query of that key reads from every value’s row', () => {
@@ -295,16 +439,49 @@ test.each([
   expect(errorRatio(await scaled.session().logitsOf(tokensOf(name)), expected)).toBeLessThan(1e-2);
 });
 
-test('19: GPT-NeoX turns a quarter of each head, with the exact GELU', () => {
-  const tensors = stored('gpt_neox');
-  const architecture = architectureOf(configOf('gpt_neox'), tensors);
-  const config = architecture.config(configOf('gpt_neox'), tensors) as {
-    frequencies: number[];
-    K: number;
-    activation: string;
+test('19: GPT-NeoX turns a quarter of each head, half against half, with the exact GELU and two norms', () => {
+  const model = lookAt('gpt_neox');
+  const rope = model.op('rope', 'layers.0.');
+  const layer = 'gpt_neox.layers.0';
+  const [up, down] = ['dense_h_to_4h', 'dense_4h_to_h'].map((name) => model.reader(`${layer}.mlp.${name}.weight`));
+  const [first, second] = ['input_layernorm', 'post_attention_layernorm'].map((name) =>
+    model.reader(`${layer}.${name}.weight`),
+  );
+  const found = model.values({
+    x: rope.inputs['x']!,
+    turned: rope.outputs[0]!,
+    hidden: up!.outputs[0]!,
+    active: down!.inputs['x']!,
+  });
+  const K = rope.inputs['x']!.shape[2] as number;
+  const H = rope.inputs['x']!.shape[1] as number;
+  const pairs = K / 8;
+  const expected = rowsOf(found.x, K).flatMap((row, i) =>
+    row.map((value, c) => {
+      if (c >= 2 * pairs) return value;
+      const angle = Math.floor(i / H) * 10000 ** (-(c % pairs) / pairs);
+      const other = c < pairs ? -row[c + pairs]! : row[c - pairs]!;
+      return value * Math.cos(angle) + other * Math.sin(angle);
+    }),
+  );
+  expect(errorRatio(found.turned, expected)).toBeLessThan(tolerance.exact);
+  // x Φ(x), with Φ by its Taylor series.
+  const Φ = (x: number) => {
+    let [term, sum] = [x, x];
+    for (let n = 1; n < 200; n++) {
+      term *= (-x * x) / (2 * n);
+      sum += term / (2 * n + 1);
+    }
+    return 0.5 + sum / Math.sqrt(2 * Math.PI);
   };
-  expect(2 * config.frequencies.length).toBe(config.K / 4);
-  expect(config.activation).toBe('gelu');
+  expect(
+    errorRatio(
+      found.active,
+      found.hidden.map((x) => x * Φ(x)),
+    ),
+  ).toBeLessThan(tolerance.f64);
+  // Side by side: both norms are of what comes into the layer.
+  expect(second!.inputs['x']).toBe(first!.inputs['x']);
 });
 
 test('19 and 20: GGUF has GPT-NeoX’s queries, keys and values apart, and the channels of Llama’s heads in pairs', async () => {
@@ -371,6 +548,29 @@ test('23: GLA’s decay is σ(…) to the power 1/16', async () => {
   ).toBeLessThan(1e-6);
 });
 
+test.each(['linear_attn', 'retnet', 'gla', 'delta_net', 'gated_deltanet'])(
+  '23: %s reads its state with q / √K: made as its keys are, its queries are as many times smaller',
+  (name) => {
+    const model = lookAt(name, {
+      tensors(tensors) {
+        for (const [key, { data }] of tensors)
+          if (/\.attn\.(q_|feature_map_q)/.test(key))
+            data.set(tensors.get(key.replace(/(q)(?=_|\.)/, 'k'))!.data as Float32Array);
+      },
+    });
+    const { r, k, a } = model.op('recurrence', 'layers.0.').inputs;
+    const K = r!.shape[2] as number;
+    // What a delta rule writes with is k times the strength of the correction; what it corrects at is k itself.
+    const found = model.values({ r: r!, k: a ?? k! });
+    expect(
+      errorRatio(
+        found.r,
+        found.k.map((x) => x / Math.sqrt(K)),
+      ),
+    ).toBeLessThan(tolerance.exact);
+  },
+);
+
 test('24: decays so strong that e^−g would overflow leave finite numbers', () => {
   const [T, K] = [300, 8];
   const previous = leaf({ kind: 'state', name: 'S', fill: 0 }, ['segments', 1, 1, K]);
@@ -404,9 +604,13 @@ describe('25: what a recurrence is sensitive to stays in f32, whatever the weigh
   ])('%s', (name, sensitive) => {
     const tensors = stored(name);
     const architecture = architectureOf(configOf(name), tensors);
-    const { parameters, layouts } = traceModel(architecture, architecture.config(configOf(name), tensors));
-    const found = [...parameters.keys()].filter((parameter) => sensitive.test(parameter));
-    expect(found.length).toBeGreaterThan(8);
-    for (const parameter of found) expect(layouts.get(parameter), parameter).toBe('rows');
+    const graph = traceModel(architecture, architecture.config(configOf(name), tensors));
+    for (const format of ['bf16', 'f16', 'q8', 'q4'] as const) {
+      const declared = declareWeights(graph, format);
+      const found = declared.filter((parameter) => sensitive.test(parameter.name));
+      expect(found.length).toBeGreaterThan(8);
+      for (const parameter of found) expect(parameter.format, parameter.name).toBe('f32');
+      expect(declared.some((parameter) => parameter.format === format)).toBe(true);
+    }
   });
 });
