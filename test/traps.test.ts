@@ -5,7 +5,6 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { referenceBackend } from '../src/backends/reference/index.ts';
 import { wasmBackend } from '../src/backends/wasm/index.ts';
 import type { Backend } from '../src/core/backend.ts';
-import { reachable } from '../src/core/grad.ts';
 import { type Carry, input, leaf } from '../src/core/trace.ts';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import type { Checkpoint } from '../src/formats/checkpoint.ts';
@@ -15,11 +14,13 @@ import { ggufModel } from '../src/gguf/index.ts';
 import { convert } from '../src/index.ts';
 import type { StoredParameter } from '../src/models/architecture.ts';
 import { architectureOf } from '../src/models/index.ts';
+import { rwkv6Names } from '../src/models/rwkv6-names.ts';
 import { expr } from '../src/ops/expr.ts';
 import { recurrence } from '../src/ops/recurrence.ts';
 import { traceModel } from '../src/runtime/graph.ts';
 import { assemble, type Model } from '../src/runtime/model.ts';
 import { declareWeights } from '../src/runtime/parameters.ts';
+import { rwkvState } from '../src/runtime/rwkv-state.ts';
 import { evaluate } from '../src/verification/op-cases.ts';
 import { goldenModel } from './assembled.ts';
 import { type GoldenTensor, goldenFolder, readTensors } from './golden.ts';
@@ -341,11 +342,12 @@ test.each([
     );
 });
 
-test('14: the matrices of RWKV-6’s mixing are in the order w, k, v, r, g', () => {
+test('14: the matrices of RWKV-6’s mixing are in the order w, k, v, r, g, and r, w, k, v, g in fla', () => {
   const projections = { k: 'key', v: 'value', r: 'receptance', g: 'gate' } as const;
-  const mixed = (only: number) => {
+  const mixed = (only: number, vector?: string) => {
     const model = lookAt('rwkv6', {
       tensors(tensors) {
+        if (vector) tensors.get(`blocks.0.att.time_maa_${vector}`)!.data.fill(0.5);
         const { shape, data } = tensors.get('blocks.0.att.time_maa_w2')!;
         const block = shape[1]! * shape[2]!;
         for (let i = 0; i < data.length; i++) if (Math.floor(i / block) !== only) data[i] = 0;
@@ -357,11 +359,22 @@ test('14: the matrices of RWKV-6’s mixing are in the order w, k, v, r, g', () 
     return model.values({ w: model.reader('blocks.0.att.time_decay_w1').inputs['x']!, ...Object.fromEntries(inputs) });
   };
   const none: Record<string, number[]> = mixed(-1);
+  const moved = (found: Record<string, number[]>) =>
+    Object.keys(none).filter((name) => errorRatio(found[name]!, none[name]!) > 1e-6);
   for (const [i, letter] of ['w', 'k', 'v', 'r', 'g'].entries()) {
-    const found: Record<string, number[]> = mixed(i);
-    const moved = Object.keys(none).filter((name) => errorRatio(found[name]!, none[name]!) > 1e-6);
-    expect(moved, `matrix ${i}`).toEqual([letter]);
+    expect(moved(mixed(i)), `matrix ${i}`).toEqual([letter]);
+    expect(moved(mixed(-1, letter)), `vector ${letter}`).toEqual([letter]);
   }
+  // In fla's files r is the first of five rows, here the fourth.
+  const read = (name: string, values: number[], shape: number[]) =>
+    (rwkv6Names(name, 'fla') as StoredParameter).convert!(Float32Array.from(values), shape);
+  const rows = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4];
+  expect([...read('model.layers.0.attn.x_bias', rows, [5, 2])]).toEqual([1, 1, 2, 2, 3, 3, 0, 0, 4, 4]);
+  // [5 R, D] → [D, 5 R], and [D, 5 R] → [5, R, D], for R = 1 and D = 2.
+  expect([...read('model.layers.0.attn.x_proj.0.weight', rows, [5, 2])]).toEqual([1, 2, 3, 0, 4, 1, 2, 3, 0, 4]);
+  expect([...read('model.layers.0.attn.x_proj.2.weight', [0, 1, 2, 3, 4, 0, 1, 2, 3, 4], [2, 5])]).toEqual([
+    1, 1, 2, 2, 3, 3, 0, 0, 4, 4,
+  ]);
 });
 
 test('15: a state of RWKV is [value, key]: what a key writes, a query of that key reads from every value’s row', () => {
@@ -387,6 +400,32 @@ test('15: a state of RWKV is [value, key]: what a key writes, a query of that ke
     expect([...result['y']!]).toEqual([3, 5]);
   }
 });
+
+test.each(['pth', 'safetensors'] as const)(
+  '15: a tuned state is [value, key] in a trainer’s .pth, and transposed in web-rwkv’s safetensors: %s',
+  async (format) => {
+    const model = await goldenModel('rwkv6', f64);
+    const [H, N] = stored('rwkv6').get('blocks.0.att.time_faaaa')!.shape as [number, number];
+    const values = Float32Array.from({ length: H * N * N }, (_, i) => i);
+    const shape = [H, N, N];
+    const names = Array.from({ length: 2 }, (_, layer) => `blocks.${layer}.att.time_state`);
+    const checkpoint: Checkpoint = {
+      name: 'a state',
+      format,
+      metadata: {},
+      tensors: new Map(names.map((name) => [name, { name, type: 'f32', shape, byteLength: values.byteLength }])),
+      async read(_, into, offset = 0) {
+        into.set(new Uint8Array(values.buffer, offset, into.length));
+      },
+      async close() {},
+    };
+    const { tensors } = await rwkvState(model, checkpoint);
+    const held = tensors.get('blocks.0.att.wkv')!.values;
+    // Value 2, key 5 of head 1.
+    const [row, column] = format === 'pth' ? [2, 5] : [5, 2];
+    expect(held[N * N + 2 * N + 5]).toBe(N * N + row * N + column);
+  },
+);
 
 test('16: RWKV-4 computes without the rescaling of deep layers that half precision needs', async () => {
   const rescaled = await changed('rwkv4', { config: { rescale_every: 1 } });
@@ -480,6 +519,18 @@ test('19: GPT-NeoX turns a quarter of each head, half against half, with the exa
       found.hidden.map((x) => x * Φ(x)),
     ),
   ).toBeLessThan(tolerance.f64);
+  // Every head's rows of q, k and v lie together.
+  const attention = model.op('attention', 'layers.0.');
+  const { fused, v } = model.values({
+    fused: model.reader(`${layer}.attention.query_key_value.weight`).outputs[0]!,
+    v: attention.inputs['v']!,
+  });
+  const parts = (part: number) => rowsOf(fused, 3 * K).flatMap((row) => row.slice(part * K, (part + 1) * K));
+  expect([found.x, v]).toEqual([parts(0), parts(2)]);
+  // A quarter is what models turn that do not say how much.
+  const unsaid = { rope_parameters: undefined, rotary_pct: undefined, partial_rotary_factor: undefined };
+  const { frequencies } = lookAt('gpt_neox', { config: unsaid }).op('rope').attributes;
+  expect(frequencies).toHaveLength(K / 8);
   // Side by side: both norms are of what comes into the layer.
   expect(second!.inputs['x']).toBe(first!.inputs['x']);
 });
@@ -505,24 +556,38 @@ test('19 and 20: GGUF has GPT-NeoX’s queries, keys and values apart, and the c
 });
 
 test('21: Gated DeltaNet norms and then gates, Mamba-2 gates and then norms', () => {
-  const graphOf = (name: string) => {
-    const tensors = stored(name);
-    const architecture = architectureOf(configOf(name), tensors);
-    return traceModel(architecture, architecture.config(configOf(name), tensors));
-  };
-  /** Whether a norm of the first layer's mixer has the gate below it. */
-  const gateInsideNorm = (name: string, gateWeight: RegExp) => {
-    const norms = [...reachable([graphOf(name).logits.node])].filter(
-      ({ op, path }) => op?.name === 'rmsNorm' && /layers\.0\.(mixer|attn)/.test(path),
-    );
-    return norms.some(({ inputs }) =>
-      [...reachable([inputs['x']!.node])].some(
-        ({ leaf: from }) => from?.kind === 'parameter' && gateWeight.test(from.name),
-      ),
-    );
-  };
-  expect(gateInsideNorm('gated_deltanet', /layers\.0\.attn\.g_proj/)).toBe(false);
-  expect(gateInsideNorm('mamba2', /layers\.0\.mixer\.in_proj/)).toBe(true);
+  const silu = (x: number) => x / (1 + Math.exp(-x));
+  const deltaNet = lookAt('gated_deltanet');
+  const { normed, gate, out } = deltaNet.values({
+    normed: deltaNet.reader('model.layers.0.attn.o_norm.weight').outputs[0]!,
+    gate: deltaNet.reader('model.layers.0.attn.g_proj.weight').outputs[0]!,
+    out: deltaNet.reader('model.layers.0.attn.o_proj.weight').inputs['x']!,
+  });
+  expect(
+    errorRatio(
+      out,
+      normed.map((x, i) => x * silu(gate[i]!)),
+    ),
+  ).toBeLessThan(tolerance.exact);
+
+  const mamba2 = lookAt('mamba2');
+  const mixer = 'backbone.layers.0.mixer';
+  const norm = mamba2.op('rmsNorm', mixer);
+  const read = mamba2.op('recurrence', mixer).outputs[0]!;
+  const [, H, P] = read.shape as [unknown, number, number];
+  const found = mamba2.values({
+    gated: norm.inputs['x']!,
+    read,
+    convolved: mamba2.op('conv', mixer).outputs[0]!,
+    projected: mamba2.reader(`${mixer}.in_proj.weight`).outputs[0]!,
+  });
+  const D = stored('mamba2').get(`${mixer}.D`)!.data;
+  const E = H * P;
+  const part = (values: number[]) =>
+    rowsOf(values, values.length / (found.read.length / E)).map((row) => row.slice(0, E));
+  const [x, z] = [part(found.convolved).flat(), part(found.projected).flat()];
+  const expected = found.read.map((y, i) => (y + D[Math.floor((i % E) / P)]! * silu(x[i]!)) * silu(z[i]!));
+  expect(errorRatio(found.gated, expected)).toBeLessThan(tolerance.exact);
 });
 
 test('23: GLA’s decay is σ(…) to the power 1/16', async () => {
@@ -571,23 +636,29 @@ test.each(['linear_attn', 'retnet', 'gla', 'delta_net', 'gated_deltanet'])(
   },
 );
 
-test('24: decays so strong that e^−g would overflow leave finite numbers', () => {
+test.each([
+  ['every key channel', 8],
+  // One decay a head: many tokens go in chunks.
+  ['each head', 1],
+])('24: decays so strong that e^−g would overflow leave finite numbers: one for %s', (_, width) => {
   const [T, K] = [300, 8];
   const previous = leaf({ kind: 'state', name: 'S', fill: 0 }, ['segments', 1, 1, K]);
-  const rows = (name: string, width: number) => input(name, ['tokens', 1, width]);
+  const rows = (name: string, size: number) => input(name, ['tokens', 1, size]);
   const [y, next] = recurrence({
     r: rows('r', K),
     k: rows('k', K),
     v: rows('v', 1),
-    g: rows('g', K),
+    g: rows('g', width),
     state: previous,
     ends: input('ends', ['segments'], 'i32'),
   });
   const carries: Carry[] = [{ name: 'S', shape: [1, 1, K], fill: 0, growing: false, previous, next }];
   const ones = new Array<number>(T * K).fill(1);
-  const g = ones.map((_, i) => (i % K === 0 ? -1000 : i % K === 1 ? -90 : -0.01));
+  const strong = (i: number) => (i % 3 === 0 ? -1000 : i % 3 === 1 ? -90 : -0.01);
+  // By channel, or by token: the sum within a chunk is far below what e^x can undo.
+  const g = Array.from({ length: T * width }, (_, i) => strong(width === 1 ? i : i % K));
   const data = { r: ones, k: ones, v: ones.slice(0, T), g, S: new Array(K).fill(0), ends: [T] };
-  const counts = { tokens: T, segments: 1, outputs: 1 };
+  const counts = { tokens: T, segments: 1, outputs: T };
   const [exact, fast] = [f64, wasm].map(
     (backend) => evaluate(new Map([['y', y]]), carries, counts, data, backend)['y']!,
   );
