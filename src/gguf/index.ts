@@ -2,6 +2,7 @@ import { ConfigError, UnsupportedError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { Json } from '../models/config.ts';
+import { refuseContradictions } from './agreement.ts';
 import type { Dialect, Heads } from './dialect.ts';
 import { gptNeox } from './gpt-neox.ts';
 import { gpt2 } from './gpt2.ts';
@@ -36,7 +37,10 @@ export async function ggufModel(file: Checkpoint): Promise<GgufModel> {
   const scaled = await ropeScaling(file, config['rope_scaling'] as Json | undefined);
   const heads = headsOf(metadata);
   const table = unscaled(dialect.tensors(heads), metadata);
-  return { config: { ...config, ...scaled }, ...parametersOf(file, table) };
+  const parameters = parametersOf(file, table);
+  const complete = { ...config, ...scaled };
+  refuseContradictions(metadata, dialect, complete, parameters.checkpoint.tensors);
+  return { config: complete, ...parameters };
 }
 
 function headsOf(metadata: Metadata): Heads {

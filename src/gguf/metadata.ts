@@ -47,12 +47,34 @@ export class Metadata {
       : undefined;
   }
 
-  /** ConfigError unless `key` is absent or has this value. */
-  only(key: string, value: unknown, meaning: string): void {
-    if (this.has(key) && this.#values[this.#full(key)] !== value)
+  /** ConfigError unless `key` is absent or has one of these values. */
+  only(key: string, values: readonly unknown[], meaning: string): void {
+    const found = this.#one(key);
+    if (found !== undefined && !values.includes(found))
+      throw new ConfigError(`${this.#file}: ${this.#full(key)} is ${shown(found)}: ${meaning}`);
+  }
+
+  /** ConfigError where a number or flag of the file is another than the model's own, but for the rounding to f32. */
+  agree(key: string, own: unknown, what: string): void {
+    const found = this.#one(key);
+    const same = typeof own === 'number' && typeof found === 'number' ? isNear(found, own) : found === own;
+    if (found !== undefined && !same)
       throw new ConfigError(
-        `${this.#file}: ${this.#full(key)} is ${JSON.stringify(this.#values[this.#full(key)])}: ${meaning}`,
+        `${this.#file}: metadata "${this.#full(key)}" is ${shown(found)}, but ${what} ${shown(own)}: the file contradicts itself`,
       );
+  }
+
+  /** An entry's value. Where it is a list of one number for each layer, they must be the same for all. */
+  #one(key: string): unknown {
+    const value = this.#values[this.#full(key)];
+    const isList = Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
+    if (!isList) return value;
+    const list = Array.from(value as ArrayLike<unknown>);
+    if (list.length === 0 || list.some((item) => item !== list[0]))
+      throw new ConfigError(
+        `${this.#file}: metadata "${this.#full(key)}" differs from layer to layer (${shown(list)}): only models whose layers are alike are built`,
+      );
+    return list[0];
   }
 
   #full(key: string): string {
@@ -61,15 +83,18 @@ export class Metadata {
 
   #read<Value>(key: string, kind: string, fallback: Value | undefined, fits: (value: unknown) => boolean): Value {
     const full = this.#full(key);
-    const value = this.#values[full];
+    const value = /list/.test(kind) ? this.#values[full] : this.#one(key);
     if (value === undefined) {
       if (fallback !== undefined) return fallback;
       throw new ConfigError(`${this.#file} has no metadata "${full}", which ${kind} is expected for`);
     }
     if (!fits(value)) {
-      const shown = JSON.stringify(value)?.slice(0, 60) ?? String(value);
-      throw new ConfigError(`${this.#file}: metadata "${full}" is ${shown}, not ${kind}`);
+      throw new ConfigError(`${this.#file}: metadata "${full}" is ${shown(value)}, not ${kind}`);
     }
     return value as Value;
   }
 }
+
+const shown = (value: unknown): string => JSON.stringify(value)?.slice(0, 60) ?? String(value);
+
+const isNear = (a: number, b: number): boolean => Math.abs(a - b) <= 1e-6 * Math.abs(b);

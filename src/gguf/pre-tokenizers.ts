@@ -25,6 +25,9 @@ const patterns: Readonly<Record<string, 'gpt2' | readonly string[]>> = {
   'llama-v3': [llama3],
   falcon3: [llama3],
   'falcon-h1': [llama3],
+  pixtral: [llama3],
+  'midm-2.0': [llama3],
+  lfm2: [llama3],
   dbrx: [llama3],
   tekken: [cased('', '\\p{N}')],
   'gpt-4o': [cased("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?", '\\p{N}{1,3}')],
@@ -43,6 +46,17 @@ const patterns: Readonly<Record<string, 'gpt2' | readonly string[]>> = {
   default: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2, '\\p{N}+', '[0-9][0-9][0-9]'],
 };
 
+const likeLlama3 = /^(llama-bpe|llama3|llama-v3|falcon3|falcon-h1|pixtral|midm-2\.0|lfm2|tekken)$/;
+
+/**
+ * What llama.cpp takes a file of this name to say where it says nothing: that a beginning of text comes before all else, and that
+ * a word that is a token is taken as it is, whatever the merges would make of it.
+ */
+export const defaultsOf = (name: string): { readonly beginOfText: boolean; readonly wholeWords: boolean } => ({
+  beginOfText: likeLlama3.test(name),
+  wholeWords: likeLlama3.test(name),
+});
+
 /** How the tokenizer with this name splits texts. */
 export function patternOf(name: string, file: string): 'gpt2' | readonly string[] {
   if (Object.hasOwn(patterns, name)) return patterns[name]!;
@@ -56,6 +70,7 @@ export function nameOf(preTokenizer: unknown): string | undefined {
   const steps = flatten(preTokenizer);
   const regexes = steps.filter(({ type }) => type === 'Split').map(({ pattern }) => (pattern as Pattern).Regex);
   const level = steps.find(({ type }) => type === 'ByteLevel');
+  if (isFalcon(steps)) return 'falcon';
   const others = steps.filter(({ type }) => type !== 'Split' && type !== 'ByteLevel' && type !== 'Digits');
   if (!level || level.add_prefix_space || others.length > 0) return undefined;
   const digits = steps.find(({ type }) => type === 'Digits');
@@ -68,6 +83,25 @@ export function nameOf(preTokenizer: unknown): string | undefined {
   });
 }
 
+/** Falcon's own steps: runs of punctuation, words, runs of digits, and those in threes. */
+const isFalcon = (steps: readonly Step[]): boolean => {
+  const [marks, level, digits, threes] = steps;
+  return (
+    steps.length === 4 &&
+    marks!.type === 'Punctuation' &&
+    marks!.behavior === 'Contiguous' &&
+    level!.type === 'ByteLevel' &&
+    !level!.add_prefix_space &&
+    level!.use_regex !== false &&
+    digits!.type === 'Digits' &&
+    !digits!.individual_digits &&
+    threes!.type === 'Split' &&
+    threes!.behavior === 'Isolated' &&
+    !threes!.invert &&
+    (threes!.pattern as Pattern).Regex === '[0-9][0-9][0-9]'
+  );
+};
+
 interface Pattern {
   readonly Regex?: string;
 }
@@ -78,6 +112,8 @@ interface Step {
   readonly add_prefix_space?: boolean;
   readonly use_regex?: boolean;
   readonly individual_digits?: boolean;
+  readonly behavior?: string;
+  readonly invert?: boolean;
   readonly pretokenizers?: readonly unknown[];
 }
 

@@ -35,7 +35,7 @@ export function linearScaling(factors: readonly number[], architecture: string):
 export function scalingOf(m: Metadata): Json {
   const type = m.text('rope.scaling.type', 'linear');
   if (type === 'none') return {};
-  m.only('rope.scaling.type', 'linear', 'other scalings of the rotary embedding are read from rope_freqs only');
+  m.only('rope.scaling.type', ['linear'], 'other scalings of the rotary embedding are read from rope_freqs only');
   const factor = m.number('rope.scaling.factor', m.number('rope.scale_linear', 0));
   return factor === 0 || factor === 1 ? {} : { rope_scaling: { rope_type: 'linear', factor } };
 }

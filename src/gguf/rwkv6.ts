@@ -10,7 +10,7 @@ export const rwkv6: Dialect<Rwkv6Config> = {
   architecture: 'rwkv6',
   types: ['rwkv6'],
   config(m) {
-    m.only('attention.layer_norm_epsilon', Math.fround(1e-5), 'the norms have ε = 1e-5');
+    m.only('attention.layer_norm_epsilon', [Math.fround(1e-5)], 'the norms have ε = 1e-5');
     return { model_type: 'rwkv6', head_size: m.integer('wkv.head_size') };
   },
   metadata: (c) => ({

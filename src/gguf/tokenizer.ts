@@ -4,7 +4,7 @@ import { huggingFaceTokenizer, type TokenizerSettings } from '../tokenizers/hugg
 import { worldTokenizerOf } from '../tokenizers/rwkv-world.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import type { Metadata } from './metadata.ts';
-import { patternOf } from './pre-tokenizers.ts';
+import { defaultsOf, patternOf } from './pre-tokenizers.ts';
 import { BYTE, CONTROL, UNUSED, USER_DEFINED } from './token-types.ts';
 
 /** Characters that a SentencePiece token may have: usual is 16. */
@@ -61,7 +61,10 @@ function beginAndEnd(metadata: Metadata, tokens: readonly string[], model: strin
   return {
     ...token('bos'),
     ...token('eos'),
-    add_bos_token: metadata.boolean('tokenizer.ggml.add_bos_token', model === 'llama'),
+    add_bos_token: metadata.boolean(
+      'tokenizer.ggml.add_bos_token',
+      model === 'llama' || defaultsOf(metadata.text('tokenizer.ggml.pre', 'default')).beginOfText,
+    ),
     add_eos_token: metadata.boolean('tokenizer.ggml.add_eos_token', false),
   };
 }
@@ -91,11 +94,7 @@ function byteLevel(metadata: Metadata, tokens: readonly string[], file: string):
     model: {
       type: 'BPE',
       byte_fallback: false,
-      // Llama 3's takes a word that is a token as it is, and llama.cpp knows that by the name.
-      ignore_merges: metadata.boolean(
-        'tokenizer.ggml.ignore_merges',
-        /^(llama-bpe|llama3|llama-v3|falcon3|falcon-h1|tekken)$/.test(pre),
-      ),
+      ignore_merges: metadata.boolean('tokenizer.ggml.ignore_merges', defaultsOf(pre).wholeWords),
       vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
       merges: metadata.texts('tokenizer.ggml.merges').map((merge, i) => {
         const at = typeof merge === 'string' ? merge.indexOf(' ', 1) : -1;

@@ -78,15 +78,16 @@ export const gptNeox: Architecture<GptNeoxConfig> = {
     const c = new ConfigReader(json, tensors);
     const D = c.integer('hidden_size', c.axis('embed_in.weight', 1));
     const H = c.integer('num_attention_heads');
+    const K = c.integer('head_dim', D / H);
     return {
       layers: c.layers('num_hidden_layers'),
       D,
       H,
-      K: D / H,
+      K,
       I: c.integer('intermediate_size', c.axis('mlp.dense_h_to_4h.weight', 0)),
       V: c.integer('vocab_size', c.axis('embed_in.weight', 0)),
       epsilon: c.positive('layer_norm_eps', 1e-5),
-      frequencies: readRope(c, D / H, 0.25),
+      frequencies: readRope(c, K, 0.25),
       activation: readActivation(c, 'hidden_act', 'gelu'),
       parallel: c.boolean('use_parallel_residual', true),
       bias: c.boolean('attention_bias', true),

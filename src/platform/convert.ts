@@ -37,7 +37,7 @@ export interface Converted {
   readonly type: StoredType | QuantisedFormat;
   readonly tensors: number;
   readonly bytes: number;
-  /** What other programs that read the file leave out. */
+  /** What other programs that read the file leave out, and what was left out of it. */
   readonly notes: readonly string[];
 }
 
@@ -98,7 +98,10 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
     type,
     tensors: tensors.length,
     bytes: (await stat(output)).size,
-    notes: leftOut(Object.keys({ ...metadata, ...tokenizer })),
+    notes: [
+      ...leftOut(Object.keys({ ...metadata, ...tokenizer })),
+      ...(files.tokenizerProblem === undefined ? [] : [`no tokenizer was written: ${files.tokenizerProblem}`]),
+    ],
   };
 }
 
@@ -169,7 +172,7 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
     type,
     tensors: tensors.length,
     bytes: (await stat(target)).size,
-    notes: [],
+    notes: files.tokenizerProblem === undefined ? [] : [`no tokenizer was written: ${files.tokenizerProblem}`],
   };
 }
 

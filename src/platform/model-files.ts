@@ -31,6 +31,8 @@ export interface ModelFiles {
   /** The parameters that tensors of the file hold, where they are not named after them. */
   readonly held?: ReadonlyMap<string, readonly string[]>;
   readonly tokenizer: Tokenizer | undefined;
+  /** Why there is none, where the file has one that is not built. */
+  readonly tokenizerProblem?: string | undefined;
   readonly tokenizerFiles: TokenizerFiles;
   readonly chatTemplate: ChatTemplate | undefined;
   /** Its text, where a file has it. */
@@ -63,7 +65,10 @@ export async function openModelFiles(location: string, options: ModelFilesOption
   const file = await openWeights(isFolder ? weightsFile(location) : location);
   try {
     const opened = file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
-    const named = options.tokenizer === undefined ? {} : await namedTokenizer(options.tokenizer);
+    const named =
+      options.tokenizer === undefined
+        ? {}
+        : { ...(await namedTokenizer(options.tokenizer)), tokenizerProblem: undefined };
     const merged =
       options.adapter === undefined ? {} : { checkpoint: await adapted(opened.checkpoint, options.adapter) };
     const model = { ...opened, ...named, ...merged };
@@ -112,7 +117,10 @@ async function openWithCompanions(file: Checkpoint, folder: string): Promise<Ope
   return { checkpoint, file, config, ...(await openTokenizer(folder)) };
 }
 
-/** A GGUF file is a whole model; only a tokenizer of a kind that is not built is looked for beside it. */
+/**
+ * A GGUF file is a whole model; only a tokenizer of a kind that is not built is looked for beside it, and where there is none
+ * either, the model reads token ids alone.
+ */
 async function openGgufModel(file: Checkpoint, folder: string): Promise<Opened> {
   const parameters = await ggufModel(file);
   const checkpoint = await withoutRepeatedHead(parameters.config, parameters.checkpoint);
@@ -125,9 +133,9 @@ async function openGgufModel(file: Checkpoint, folder: string): Promise<Opened> 
     }
     return { ...model, ...(await openTokenizer(folder)) };
   } catch (error) {
-    const beside = error instanceof UnsupportedError ? await openTokenizer(folder) : undefined;
-    if (!beside?.tokenizer) throw error;
-    return { ...model, ...beside };
+    if (!(error instanceof UnsupportedError)) throw error;
+    const beside = await openTokenizer(folder);
+    return beside.tokenizer ? { ...model, ...beside } : { ...model, ...beside, tokenizerProblem: error.message };
   }
 }
 

@@ -80,9 +80,10 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
   try {
     if (opened.status === 'rejected') throw opened.reason;
     if (prepared.status === 'rejected') throw prepared.reason;
-    const { checkpoint, file, config, tokenizer, chatTemplate, endTokens } = opened.value;
+    const { checkpoint, file, config, tokenizer, tokenizerProblem, chatTemplate, endTokens } = opened.value;
+    const source = { config, checkpoint, tokenizer, tokenizerProblem, chatTemplate, endTokens };
     const backend = prepared.value;
-    return await assemble({ config, checkpoint, tokenizer, chatTemplate, endTokens }, backend, {
+    return await assemble(source, backend, {
       weights: weightFormat(options.weights ?? 'auto', file, backend),
       signal: options.signal,
       onProgress: options.onProgress,

@@ -21,6 +21,8 @@ export interface ModelSource {
   readonly config: Json;
   readonly checkpoint: Checkpoint;
   readonly tokenizer?: Tokenizer | undefined;
+  /** Why there is no tokenizer, where there is a reason. */
+  readonly tokenizerProblem?: string | undefined;
   readonly chatTemplate?: ChatTemplate | undefined;
   /** Tokens that end a text besides the tokenizer's. */
   readonly endTokens?: readonly number[] | undefined;
@@ -46,6 +48,7 @@ interface Parts {
   readonly backend: Backend;
   readonly weights: Weights;
   readonly tokenizer: Tokenizer | undefined;
+  readonly tokenizerProblem: string | undefined;
   readonly chatTemplate: ChatTemplate | undefined;
   readonly endTokens: readonly number[];
   /** The longest text, for models with a table of positions. */
@@ -108,12 +111,12 @@ export class Model {
 
   /** The tokenizer; InputError when the model came without one. */
   get tokenizer(): Tokenizer {
-    const { tokenizer } = this.#parts;
-    if (!tokenizer)
-      throw new InputError(
-        'the model has no tokenizer (no tokenizer.json and no rwkv_vocab*.txt beside it): name one (the option `tokenizer`, or --tokenizer), or pass token ids instead of text',
-      );
-    return tokenizer;
+    const { tokenizer, tokenizerProblem } = this.#parts;
+    if (tokenizer) return tokenizer;
+    const why = tokenizerProblem ?? 'no tokenizer.json and no rwkv_vocab*.txt beside it';
+    throw new InputError(
+      `the model has no tokenizer (${why}): name one (the option \`tokenizer\`, or --tokenizer), or pass token ids instead of text`,
+    );
   }
 
   get hasTokenizer(): boolean {
@@ -230,7 +233,7 @@ export class Model {
 
 /** Builds a model on a backend from its configuration and checkpoint. */
 export async function assemble(source: ModelSource, backend: Backend, options: AssembleOptions = {}): Promise<Model> {
-  const { config: json, tokenizer, chatTemplate } = source;
+  const { config: json, tokenizer, tokenizerProblem, chatTemplate } = source;
   const checkpoint = await withoutRepeatedHead(json, source.checkpoint);
   const ends = [tokenizer?.endOfText, ...(source.endTokens ?? [])].filter((id) => id !== undefined);
   const { architecture, config, graph: traced, head, hasSpans, origins } = matchModel(json, checkpoint);
@@ -262,6 +265,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     backend,
     weights,
     tokenizer,
+    tokenizerProblem,
     chatTemplate,
     endTokens: [...new Set(ends)],
     longest,
