@@ -6,6 +6,7 @@ import { Random } from '../src/core/random.ts';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import { openGguf } from '../src/formats/gguf.ts';
 import { encodeGguf } from '../src/formats/gguf-writer.ts';
+import { safetensorsOf } from '../src/formats/safetensors-writer.ts';
 import { ggufExport } from '../src/gguf/export.ts';
 import { dialects, ggufModel } from '../src/gguf/index.ts';
 import { Metadata } from '../src/gguf/metadata.ts';
@@ -86,7 +87,9 @@ describe('GGUF', () => {
 
   test.each(otherNames)('%s is refused by name', async (name) => {
     const path = join(folder, `${name}.gguf`);
-    await expect(convert(goldenFolder(name), path)).rejects.toThrow(/llama\.cpp has no/);
+    await expect(convert(goldenFolder(name), path)).rejects.toThrow(
+      name === 'bamba' ? /llama\.cpp runs bamba as its architecture granitehybrid/ : /llama\.cpp has no/,
+    );
     expect(existsSync(path)).toBe(false);
   });
 
@@ -169,6 +172,35 @@ describe('what a configuration changes goes through GGUF', () => {
     expect(errorRatio(await logitsOf(back, golden), logits)).toBeLessThan(1e-6);
     if (Object.keys(changes).length > 0)
       expect(errorRatio(logits, await logitsOf(goldenFolder(golden), golden))).toBeGreaterThan(1e-4);
+  });
+
+  test('biases of Llama’s MLP', async () => {
+    const source = variant('llama', 'llama biases', { mlp_bias: true });
+    const path = join(source, 'model.safetensors');
+    const random = new Random(5);
+    const tensors = [...readTensors(path)].map(([name, { shape, data }]) => ({ name, shape, data }));
+    const biases = tensors
+      .filter(({ name }) => name.includes('.mlp.'))
+      .map(({ name, shape: [rows] }) => ({
+        name: name.replace('.weight', '.bias'),
+        shape: [rows!],
+        data: Float32Array.from({ length: rows! }, () => random.normal()),
+      }));
+    const stored = [...tensors, ...biases].map(({ name, shape, data }) => ({
+      name,
+      type: 'f32' as const,
+      shape,
+      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+    }));
+    writeFileSync(path, safetensorsOf(stored, {}));
+    const [file, back] = [join(folder, 'llama biases.gguf'), join(folder, 'llama biases back')];
+    await convert(source, file, { type: 'f32' });
+    expect((await inspect(file)).tensors.map(({ name }) => name)).toContain('blk.1.ffn_down.bias');
+    await convert(file, back, { type: 'f32' });
+    const logits = await logitsOf(source, 'llama');
+    expect(errorRatio(await logitsOf(file, 'llama'), logits)).toBeLessThan(1e-6);
+    expect(errorRatio(await logitsOf(back, 'llama'), logits)).toBeLessThan(1e-6);
+    expect(errorRatio(logits, await logitsOf(goldenFolder('llama'), 'llama'))).toBeGreaterThan(1e-2);
   });
 
   test.each([
@@ -498,6 +530,43 @@ describe('what a tokenizer adds', () => {
       }
     }
   });
+});
+
+test('Falcon’s steps of splitting are written by its name, and read as llama.cpp splits', async () => {
+  const characters = [...'abcdefghijklmnopqrstuvwxyz0123456789().,Ġ', '12', '123', '()'];
+  const tokenizer = {
+    version: '1.0',
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        { type: 'Punctuation', behavior: 'Contiguous' },
+        { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+        { type: 'Digits', individual_digits: false },
+        { type: 'Split', pattern: { Regex: '[0-9][0-9][0-9]' }, behavior: 'Isolated', invert: false },
+      ],
+    },
+    post_processor: null,
+    decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+    model: {
+      type: 'BPE',
+      vocab: Object.fromEntries(characters.map((token, id) => [token, id])),
+      merges: ['1 2', '12 3', '( )'],
+    },
+  };
+  const source = variant('llama', 'falcon tokens', {});
+  writeFileSync(join(source, 'tokenizer.json'), JSON.stringify(tokenizer));
+  const file = join(folder, 'falcon tokens.gguf');
+  await convert(source, file);
+  const { metadata, close } = await openGguf(bytesSource(readFileSync(file), file));
+  expect(metadata['tokenizer.ggml.pre']).toBe('falcon');
+  await close();
+  const [own, written] = [await load(source, { backend: 'reference' }), await load(file, { backend: 'reference' })];
+  for (const text of ['ab12312 (c)', 'it is 12345.', '12(), 123'])
+    expect(written.tokenizer.encode(text), text).toEqual(own.tokenizer.encode(text));
+  own.dispose();
+  written.dispose();
 });
 
 test('a chat template goes into a GGUF file and comes back', async () => {

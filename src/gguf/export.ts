@@ -91,6 +91,10 @@ function dialectOf(type: string): Dialect {
   const dialect = dialects.find(({ types }) => types.includes(type));
   if (dialect) return dialect as Dialect;
   const known = dialects.flatMap(({ types }) => types).join(', ');
+  if (type === 'bamba')
+    throw new UnsupportedError(
+      `llama.cpp runs bamba as its architecture granitehybrid, which is not written here: GGUF can be written of ${known}`,
+    );
   throw new UnsupportedError(`llama.cpp has no architecture for ${type}: GGUF can be written of ${known}`);
 }
 

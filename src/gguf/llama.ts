@@ -92,6 +92,7 @@ export const llama: Dialect<LlamaConfig> = {
     model_type: 'llama',
     ...config(m, tensors),
     attention_bias: tensors.has('blk.0.attn_q.bias'),
+    mlp_bias: tensors.has('blk.0.ffn_gate.bias'),
     ...(m.has('attention.sliding_window') && { sliding_window: m.integer('attention.sliding_window') }),
   }),
   metadata,
@@ -99,6 +100,9 @@ export const llama: Dialect<LlamaConfig> = {
   extras: (c, json) => ropeFactors(factorsOf(c, json)),
   tensors: ({ H, G }) => ({
     ...names,
+    ...Object.fromEntries(
+      ['gate', 'up', 'down'].map((part) => [`blk.#.ffn_${part}.bias`, `model.layers.#.mlp.${part}_proj.bias`]),
+    ),
     ...Object.fromEntries(
       ['weight', 'bias'].flatMap((kind) => [
         [`blk.#.attn_q.${kind}`, interleaved(`model.layers.#.self_attn.q_proj.${kind}`, H)],
