@@ -123,7 +123,7 @@ describe('a head of spans is learned', () => {
     const none = { question: 'Who flew?', context: 'The fox ran.', answers: { text: [], answer_start: [] } };
     const told: string[] = [];
     const data = [write('some.jsonl', [...rows, far, none])];
-    const settings = { steps: 1, length: 64, onProgress: (what: string) => told.push(what) };
+    const settings = { steps: 1, length: 64, onNotice: (what: string) => told.push(what) };
     await finished(finetune({ ...common, ...settings, data, validation: data, output: at('some') }));
     expect(told.join('\n')).toContain('2 of 8 questions are left out: no answer within the first 64 tokens');
 

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
+import { readF32 } from '../src/formats/read-f32.ts';
+import { openSafetensors } from '../src/formats/safetensors.ts';
 import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
+import { openFile } from '../src/platform/node-file.ts';
 import { embeddedModel, load } from '../src/platform/node-load.ts';
 import { loadState } from '../src/platform/state-files.ts';
 import { type TrainOptions, trainModel } from '../src/platform/train.ts';
@@ -51,6 +54,16 @@ const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions =
   output: at(output),
   ...more,
 });
+
+/** A tensor of a folder that a training wrote. */
+async function tensorOf(output: string, name: string): Promise<Float32Array> {
+  const checkpoint = await openSafetensors(await openFile(at(`${output}/model.safetensors`)));
+  try {
+    return await readF32(checkpoint, checkpoint.tensors.get(name)!);
+  } finally {
+    await checkpoint.close();
+  }
+}
 
 const losses = (records: readonly TrainRecord[]) => records.map(({ loss }) => loss);
 
@@ -99,6 +112,47 @@ describe('train', () => {
     expect([...losses(first), ...losses(rest.records)]).toEqual(losses(whole.records));
     expect(readFileSync(at('parts/model.safetensors'))).toEqual(readFileSync(at('whole/model.safetensors')));
     expect(readFileSync(at('parts/log.jsonl'), 'utf8').split('\n')).toHaveLength(13);
+  });
+
+  test('a signal that is raised during an evaluation ends it; the resumed training makes it first', async () => {
+    const settings = { validation: [text], evaluateEvery: 4, evaluationWindows: 20 };
+    const whole = await run(trainModel(small('evaluated', settings)));
+    const controller = new AbortController();
+    const running = trainModel(small('unevaluated', { ...settings, signal: controller.signal }));
+    const first: TrainRecord[] = [];
+    for (let step = 1; step <= 3; step++) first.push((await running.next()).value as TrainRecord);
+    // A step lets nothing else have its turn; evaluations do, before each part.
+    const pending = running.next();
+    setImmediate(() => controller.abort());
+    expect(await pending).toMatchObject({ done: true, value: { step: 4, interrupted: true } });
+    expect(readFileSync(at('unevaluated/log.jsonl'), 'utf8').trim().split('\n')).toHaveLength(3);
+    const { records, result } = await run(trainModel(small('unevaluated', { ...settings, resume: true })));
+    const told = (all: readonly TrainRecord[]) => all.map(({ step, loss, evaluation }) => ({ step, loss, evaluation }));
+    expect(told([...first, ...records])).toEqual(told(whole.records));
+    expect(result.best).toEqual(whole.result.best);
+  });
+
+  test('no steps at all write the model as it begins, with its tokenizer', async () => {
+    const options = { ...small('untaught', { vocabulary: 280, steps: 0, validation: [text] }), tokenizer: undefined };
+    const { records, result } = await run(trainModel(options));
+    expect(records).toEqual([]);
+    expect(result).toMatchObject({ step: 0, tokens: 0, interrupted: false });
+    const model = await load(at('untaught'), { threads: 1 });
+    expect(model.tokenizer.decode(model.tokenizer.encode('the river'))).toBe('the river');
+    // Norms begin as ones, which a step would change.
+    expect(await tensorOf('untaught', 'backbone.norm_f.weight')).toEqual(new Float32Array(32).fill(1));
+    model.dispose();
+    await expect(run(trainModel(small('negative', { steps: -1 })))).rejects.toThrow(/steps is -1/);
+  });
+
+  test('a rate of 0 leaves parameters as they begin, and others learn', async () => {
+    const grouped = { rates: { '\\.embeddings\\.': 0, 'layers\\.1\\.': 0 }, steps: 3 };
+    await run(trainModel(small('begun', { steps: 0 })));
+    await run(trainModel(small('grouped', grouped)));
+    for (const name of ['backbone.embeddings.weight', 'backbone.layers.1.mixer.in_proj.weight'])
+      expect(await tensorOf('grouped', name)).toEqual(await tensorOf('begun', name));
+    const learned = 'backbone.layers.0.mixer.in_proj.weight';
+    expect(await tensorOf('grouped', learned)).not.toEqual(await tensorOf('begun', learned));
   });
 
   test.each(['rwkv7', 'mamba', 'gated_deltanet'])(
@@ -218,6 +272,8 @@ describe('finetune', () => {
     ...more,
   });
 
+  const answers = Array.from({ length: 6 }, () => ({ prompt: sentence(), completion: ' bird' }));
+
   test('a base model is trained for these tests', async () => {
     await run(trainModel({ ...small('base', { vocabulary: 280, steps: 10 }), tokenizer: undefined }));
   });
@@ -233,6 +289,35 @@ describe('finetune', () => {
     expect(session.logits[0]).toBeGreaterThan(session.logits[1]!);
     expect(() => session.generate('a')).toThrow(/classifier/);
     model.dispose();
+  });
+
+  test('examples run one after the other, and layers once more, in less memory with the same losses', async () => {
+    const [data, validation] = [[labelled('together.jsonl', 60)], [labelled('measured.jsonl', 20)]];
+    const settings = { data, validation, steps: 3, batch: 12, length: 128, learningRate: 1e-4 };
+    const all = await run(finetune(taught('all-together', settings)));
+    const apart = await run(finetune(taught('apart-labels', { ...settings, together: 2 })));
+    const again = await run(finetune(taught('recomputed', { ...settings, recompute: true })));
+    for (const { records } of [apart, again])
+      for (const [i, loss] of losses(records).entries()) expect(loss).toBeCloseTo(all.records[i]!.loss, 5);
+    expect(again.result.bytes).toBeLessThan(all.result.bytes);
+    expect(apart.result.bytes).toBeLessThan(all.result.bytes);
+    await expect(run(finetune(taught('none', { together: 0 })))).rejects.toThrow(/together is 0/);
+  });
+
+  test('answers beyond the length are left out and told of', async () => {
+    const long = { prompt: 'river '.repeat(60), completion: 'stone' };
+    const data = [file('long.jsonl', [long, ...answers].map((row) => JSON.stringify(row)).join('\n'))];
+    const notices: string[] = [];
+    const options = { model: base, data, validation: [file('short.jsonl', JSON.stringify(answers[0]))] };
+    const settings = { steps: 1, length: 40, threads: 1, onNotice: (what: string) => notices.push(what) };
+    await run(finetune({ ...options, ...settings, output: at('left-out') }));
+    expect(notices).toEqual([
+      `1 of 7 examples have no answer within their first 40 tokens (${data[0]}: line 1): they are left out`,
+    ]);
+    const useless = { ...options, ...settings, data: [file('useless.jsonl', JSON.stringify(long))] };
+    await expect(run(finetune({ ...useless, output: at('left-all') }))).rejects.toThrow(
+      /1 of 1 examples have no answer .*: raise the length/,
+    );
   });
 
   test('lora: the additions alone are as PEFT has them, and merged they are the model that was learned', async () => {

@@ -2,12 +2,15 @@ import { Command, Option } from 'commander';
 import { type FinetuneOptions, finetune } from '../platform/finetune.ts';
 import { embeddedModel } from '../platform/node-load.ts';
 import { methods } from '../train/method.ts';
-import { collect, integer, number } from './options.ts';
+import { collect, integer, number, rates } from './options.ts';
 import { interruptSignal } from './terminal.ts';
 import { printTraining, type TrainingOutputFlags } from './training-output.ts';
 
-interface FinetuneFlags extends Omit<FinetuneOptions, 'output' | 'signal' | 'onProgress'>, TrainingOutputFlags {
+interface FinetuneFlags
+  extends Omit<FinetuneOptions, 'output' | 'signal' | 'onProgress' | 'onNotice'>,
+    TrainingOutputFlags {
   readonly out: string;
+  readonly rate?: FinetuneOptions['rates'];
 }
 
 const list = (text: string): string[] => text.split(',').map((name) => name.trim());
@@ -33,6 +36,12 @@ export function finetuneCommand(): Command {
     .option('-e, --epochs <n>', 'passes over the data', integer, 3)
     .option('-n, --steps <n>', 'steps, in the place of epochs', integer)
     .option('-b, --batch <n>', 'examples, or windows of text, of a step', integer, 16)
+    .option(
+      '--together <n>',
+      'examples or windows that run together; more take more memory (default: 2,048 tokens)',
+      integer,
+    )
+    .option('--recompute', 'compute layers once more for their derivatives: less memory, a third more work')
     .option('-l, --length <n>', 'tokens of a window; longer examples are cut', integer, 256)
     .option('--learning-rate <x>', 'the highest rate (default: full 0.001, lora 0.003, head 0.01, state 0.03)', number)
     .addOption(
@@ -44,6 +53,8 @@ export function finetuneCommand(): Command {
     .option('--final-rate <x>', 'what is left of the rate at the end', number, 0.1)
     .option('--decay-steps <n>', 'wsd: steps of the decay (default: 20 %)', integer)
     .option('--weight-decay <x>', 'decoupled decay of matrices', number, 0.1)
+    .option('--undecayed <pattern>', 'regular expression of parameters that do not decay; several times', collect)
+    .option('--rate <pattern=x>', 'factor of the learning rate of parameters whose names fit; several times', rates)
     .option('--clip <x>', 'the most that a gradient may be long', number, 1)
     .option('--seed <n>', 'seed of the head, of what is kept for validation, and of the order', integer, 0)
     .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth)', integer)
@@ -69,8 +80,14 @@ Examples:
 
 Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.`,
     )
-    .action(async ({ out, json, quiet, ...flags }: FinetuneFlags) => {
+    .action(async ({ out, json, quiet, rate, ...flags }: FinetuneFlags) => {
       const signal = interruptSignal();
-      await printTraining((onProgress) => finetune({ ...flags, output: out, signal, onProgress }), { json, quiet });
+      await printTraining(
+        (onProgress, onNotice) => finetune({ ...flags, rates: rate, output: out, signal, onProgress, onNotice }),
+        {
+          json,
+          quiet,
+        },
+      );
     });
 }

@@ -18,6 +18,13 @@ export function integer(text: string): number {
 /** Collects an option that may be given several times. */
 export const collect = (text: string, before: readonly string[] = []): string[] => [...before, text];
 
+/** Collects `PATTERN=NUMBER`, which may be given several times. A pattern may have `=` in it. */
+export function rates(text: string, before: Readonly<Record<string, number>> = {}): Record<string, number> {
+  const at = text.lastIndexOf('=');
+  if (at < 1) throw new InvalidArgumentError('It must be PATTERN=NUMBER.');
+  return { ...before, [text.slice(0, at)]: number(text.slice(at + 1)) };
+}
+
 /** Several texts with commas between. */
 export const list = (text: string): string[] => text.split(',');
 

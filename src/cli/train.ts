@@ -1,13 +1,14 @@
 import { Command, Option } from 'commander';
 import { type TrainOptions, trainModel } from '../platform/train.ts';
 import { newArchitectures } from '../train/configurations.ts';
-import { collect, integer, number } from './options.ts';
+import { collect, integer, number, rates } from './options.ts';
 import { interruptSignal } from './terminal.ts';
 import { printTraining } from './training-output.ts';
 
 interface TrainFlags extends Omit<TrainOptions, 'architecture' | 'output' | 'signal' | 'onProgress'> {
   readonly arch: string;
   readonly out: string;
+  readonly rate?: TrainOptions['rates'];
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -28,7 +29,7 @@ export function trainCommand(): Command {
     .requiredOption('-o, --out <folder>', 'where the model goes')
     .option('--tokenizer <name>', 'bytes, or a tokenizer.json (default: one is learned from the data)')
     .option('--vocabulary <n>', 'tokens of a tokenizer that is learned', integer, 4096)
-    .option('-n, --steps <n>', 'steps (default: one pass over the data)', integer)
+    .option('-n, --steps <n>', 'steps; 0 writes the model as it begins (default: one pass over the data)', integer)
     .option('-b, --batch <n>', 'windows of a step', integer, 8)
     .option('--together <n>', 'windows that run together; more take more memory (default: 2,048 tokens)', integer)
     .option('-l, --length <n>', 'tokens of a window', integer, 256)
@@ -44,6 +45,8 @@ export function trainCommand(): Command {
     .option('--decay-steps <n>', 'wsd: steps of the decay (default: 20 %)', integer)
     .option('--weight-decay <x>', 'decoupled decay of matrices', number, 0.1)
     .option('--recompute', 'compute layers once more for their derivatives: less memory, a third more work')
+    .option('--undecayed <pattern>', 'regular expression of parameters that do not decay; several times', collect)
+    .option('--rate <pattern=x>', 'factor of the learning rate of parameters whose names fit; several times', rates)
     .option('--clip <x>', 'the most that a gradient may be long', number, 1)
     .option('--seed <n>', 'seed of initial values and of the order of data', integer, 0)
     .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth)', integer)
@@ -70,10 +73,13 @@ Ctrl-C writes a checkpoint first; --resume with the same options goes on from it
     .action(runTrain);
 }
 
-async function runTrain({ arch, out, json, quiet, ...flags }: TrainFlags): Promise<void> {
+async function runTrain({ arch, out, json, quiet, rate, ...flags }: TrainFlags): Promise<void> {
   const signal = interruptSignal();
-  await printTraining((onProgress) => trainModel({ ...flags, architecture: arch, output: out, signal, onProgress }), {
-    json,
-    quiet,
-  });
+  await printTraining(
+    (onProgress) => trainModel({ ...flags, rates: rate, architecture: arch, output: out, signal, onProgress }),
+    {
+      json,
+      quiet,
+    },
+  );
 }

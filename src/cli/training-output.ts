@@ -9,11 +9,17 @@ export interface TrainingOutputFlags {
 
 /** Runs a training and prints its records: evaluations as lines, steps as a line that replaces itself, or all as JSON. */
 export async function printTraining(
-  start: (onProgress: (what: string) => void) => AsyncGenerator<TrainRecord, Trained>,
+  start: (onProgress: (what: string) => void, onNotice: (what: string) => void) => AsyncGenerator<TrainRecord, Trained>,
   { json, quiet }: TrainingOutputFlags,
 ): Promise<void> {
   const line = new ProgressLine(quiet);
-  const running = start((what) => line.show(what));
+  const running = start(
+    (what) => line.show(what),
+    (what) => {
+      line.clear();
+      if (!quiet) process.stderr.write(`${what}\n`);
+    },
+  );
   let next = await running.next();
   for (; !next.done; next = await running.next()) {
     const record = next.value;

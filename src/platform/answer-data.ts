@@ -10,7 +10,12 @@ export interface AnswerDataOptions {
   /** Tokens after which an example is cut. */
   readonly length?: number | undefined;
   readonly batch?: number | undefined;
+  /** Examples that run together. */
+  readonly together?: number | undefined;
   readonly seed?: number | undefined;
+  readonly onProgress?: ((what: string) => void) | undefined;
+  /** Told what is left out of the data. */
+  readonly onNotice?: ((what: string) => void) | undefined;
 }
 
 /** What is said, and whether the model is to learn to say it. */
@@ -34,21 +39,30 @@ export async function answerData(
   tokenizer: Tokenizer,
   vocabulary: number,
 ): Promise<ExampleData> {
-  const { seed = 0, batch = 16, length = 256 } = options;
+  const { seed = 0, batch = 16, length = 256, together: most } = options;
   const read = async (paths: readonly string[]) => {
     const found: Example[] = [];
-    for await (const record of readRecords(dataFiles(paths))) found.push(exampleOf(record, tokenizer, length));
-    if (found.length === 0) throw new InputError(`${paths.join(', ')}: there are no examples`);
+    const beyond: string[] = [];
+    for await (const record of readRecords(dataFiles(paths))) {
+      const example = exampleOf(record, tokenizer, length);
+      if (example) found.push(example);
+      else beyond.push(record.where);
+    }
+    if (found.length + beyond.length === 0) throw new InputError(`${paths.join(', ')}: there are no examples`);
+    const left = `${beyond.length} of ${found.length + beyond.length} examples have no answer within their first ${length} tokens (${beyond[0]})`;
+    if (found.length === 0) throw new InputError(`${left}: raise the length`);
+    if (beyond.length > 0) options.onNotice?.(`${left}: they are left out`);
     return found;
   };
   let taught = await read(options.data);
   let held = options.validation && (await read(options.validation));
   if (!held) [taught, held] = parted(taught, seed);
-  const batches = exampleBatches(taught, { batch, together: Math.max(TOGETHER, length), seed });
+  const batches = exampleBatches(taught, { batch, together: Math.max(TOGETHER, length), most, seed });
   return { batches, evaluate: measuring(held, batches, vocabulary) };
 }
 
-function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Example {
+/** What is to be learned of a record; nothing where no answer begins within the first `length` tokens. */
+function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Example | undefined {
   const start = tokenizer.beginOfText ?? tokenizer.endOfText;
   const tokens = start === undefined ? [] : [start];
   const [rows, targets]: [number[], number[]] = [[], []];
@@ -61,10 +75,7 @@ function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Ex
       tokens.push(token);
     }
   }
-  if (rows.length === 0)
-    throw new InputError(
-      `${record.where} has no answer within its first ${length} tokens: raise the length, or leave it out`,
-    );
+  if (rows.length === 0) return undefined;
   return { tokens: tokens.slice(0, length), rows, targets };
 }
 

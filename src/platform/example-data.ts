@@ -2,14 +2,14 @@ import { InputError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import type { Batches } from '../train/corpus.ts';
 import { capacityOf, type Example, exampleParts } from '../train/examples.ts';
-import type { Learner } from '../train/learner.ts';
+import type { Learner, Part, Pause } from '../train/learner.ts';
 import type { Evaluation } from '../train/trainer.ts';
 
 /** Examples to learn from, and how well others are told. */
 export interface ExampleData {
   readonly batches: Batches;
   /** Loss, and how much of what is to be told is the likeliest, on what is not learned from. */
-  evaluate(learner: Learner): Promise<Evaluation>;
+  evaluate(learner: Learner, pause?: Pause): Promise<Evaluation>;
 }
 
 /** Tokens of examples that run together. */
@@ -20,7 +20,7 @@ export function measuring(
   examples: readonly Example[],
   { capacity }: Batches,
   size: number,
-): (learner: Learner) => Promise<Evaluation> {
+): (learner: Learner, pause?: Pause) => Promise<Evaluation> {
   // Parts that have room in the plans which the batches made.
   const told = Math.max(...examples.map(({ rows }) => rows.length));
   capacityOf(examples, capacity.tokens, 1);
@@ -29,14 +29,15 @@ export function measuring(
     throw new InputError(
       `an example to be measured tells ${told} tokens, but those learned from ${capacity.outputs} at most`,
     );
-  return async (learner) => {
+  return async (learner, pause) => {
     let [right, all] = [0, 0];
-    const loss = await learner.evaluate(exampleParts(examples, capacity.tokens, most), ({ inputs }, output) => {
+    const read = ({ inputs }: Part, output: (name: string) => ArrayLike<number>) => {
       const logits = output('logits');
       const targets = Array.from(inputs['targets']!);
       for (const [row, target] of targets.entries()) if (isLikeliest(logits, row * size, size, target)) right++;
       all += targets.length;
-    });
+    };
+    const loss = await learner.evaluate(exampleParts(examples, capacity.tokens, most), read, pause);
     return { loss, accuracy: right / all };
   };
 }

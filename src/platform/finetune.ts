@@ -11,7 +11,7 @@ import { State } from '../runtime/state.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Batches, evaluationParts, windows } from '../train/corpus.ts';
 import { savedConfig } from '../train/export.ts';
-import { Learner } from '../train/learner.ts';
+import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
 import { spanPrediction } from '../train/spans.ts';
@@ -50,6 +50,10 @@ export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateO
   readonly steps?: number | undefined;
   /** Examples, or windows, of a step. Default 16. */
   readonly batch?: number | undefined;
+  /** Examples, or windows, that run together; more take more memory. Default: as many as make 2,048 tokens. */
+  readonly together?: number | undefined;
+  /** Computes layers once more for their derivatives: less memory, a third more work. */
+  readonly recompute?: boolean | undefined;
   /** Tokens of a window of text; longer examples are cut. Default 256. */
   readonly length?: number | undefined;
   /** The most that a gradient may be long. Default 1. */
@@ -57,11 +61,13 @@ export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateO
   readonly seed?: number | undefined;
   readonly threads?: number | undefined;
   readonly onProgress?: ((what: string) => void) | undefined;
+  /** Told what is left out of the data. */
+  readonly onNotice?: ((what: string) => void) | undefined;
 }
 
 const optionNames: readonly (keyof FinetuneOptions)[] = [
   ...runOptionNames,
-  ...(['method', 'rank', 'alpha', 'targets', 'weightDecay'] as const),
+  ...(['method', 'rank', 'alpha', 'targets', 'weightDecay', 'undecayed', 'rates'] as const),
   ...(['onDownload', 'revision', 'offline', 'token', 'cacheDir'] as const),
   ...([
     'model',
@@ -74,9 +80,10 @@ const optionNames: readonly (keyof FinetuneOptions)[] = [
     'epochs',
     'steps',
     'batch',
+    'together',
     'length',
   ] as const),
-  ...(['clip', 'seed', 'threads', 'onProgress'] as const),
+  ...(['clip', 'recompute', 'seed', 'threads', 'onProgress', 'onNotice'] as const),
 ];
 
 /** The learning rate that each method begins with where none is given. */
@@ -110,7 +117,10 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
     try {
       const learned = learnedBy(graph, options, head && [head.name, ...(head.bias === undefined ? [] : [head.bias])]);
       const objective = spans ? spanPrediction(graph, learned) : prediction(graph, learned);
-      const learner = new Learner(backend, objective, data.batches.capacity, { clip: options.clip ?? 1 });
+      const learner = new Learner(backend, objective, data.batches.capacity, {
+        clip: options.clip ?? 1,
+        recompute: options.recompute ?? false,
+      });
       try {
         const begin = async () => {
           const origins = new Map([...matched.origins].filter(([name]) => graph.parameters.has(name)));
@@ -123,15 +133,17 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
         if (options.resume && canResume(output)) await begin();
         const save = () => saveTaught(options, files, matched, learner, data);
         const steps = options.steps ?? data.batches.stepsPerEpoch * (options.epochs ?? 3);
-        const evaluate = data.evaluate && (() => data.evaluate!(learner));
+        const evaluate = data.evaluate && ((pause: Pause) => data.evaluate!(learner, pause));
         const {
           threads: _,
           signal: __,
           onProgress: ___,
+          onNotice: __________,
           onDownload: ____,
           resume: _____,
           output: ______,
           checkpointEvery: _______,
+          recompute: _________,
           token: ________,
           ...settings
         } = options;
@@ -154,7 +166,7 @@ interface Data {
   readonly labels?: readonly string[];
   /** Whether answers are to be found in a context. */
   readonly spans?: boolean;
-  readonly evaluate?: ((learner: Learner) => Promise<Evaluation>) | undefined;
+  readonly evaluate?: ((learner: Learner, pause?: Pause) => Promise<Evaluation>) | undefined;
 }
 
 async function dataOf(options: FinetuneOptions, tokenizer: Tokenizer, matched: MatchedModel): Promise<Data> {
@@ -165,14 +177,16 @@ async function dataOf(options: FinetuneOptions, tokenizer: Tokenizer, matched: M
 }
 
 async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise<Data> {
-  const { field, signal, length = 256, batch = 16, seed = 0 } = options;
+  const { field, signal, length = 256, batch = 16, together, seed = 0 } = options;
   const corpus = await readCorpus(options.data, tokenizer, { field, signal });
   const held = options.validation && (await readCorpus(options.validation, tokenizer, { field, signal }));
-  const batches = windows(corpus, { length, batch, seed });
-  const together = Math.max(1, Math.floor(batches.capacity.tokens / length));
+  const batches = windows(corpus, { length, batch, together, seed });
+  const most = Math.max(1, Math.floor(batches.capacity.tokens / length));
   const evaluate =
     held &&
-    (async (learner: Learner) => ({ loss: await learner.evaluate(evaluationParts(held, length, together, 64)) }));
+    (async (learner: Learner, pause?: Pause) => ({
+      loss: await learner.evaluate(evaluationParts(held, length, most, 64), undefined, pause),
+    }));
   return { batches, evaluate };
 }
 

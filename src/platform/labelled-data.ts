@@ -16,6 +16,8 @@ export interface LabelledDataOptions {
   /** Tokens after which a text is cut. */
   readonly length?: number | undefined;
   readonly batch?: number | undefined;
+  /** Examples that run together. */
+  readonly together?: number | undefined;
   readonly seed?: number | undefined;
 }
 
@@ -25,7 +27,7 @@ export interface LabelledData extends ExampleData {
 
 /** Reads examples with labels; without validation data a tenth of them, chosen by the seed, is kept for it. */
 export async function labelledData(options: LabelledDataOptions, tokenizer: Tokenizer): Promise<LabelledData> {
-  const { seed = 0, batch = 16, length = 256 } = options;
+  const { seed = 0, batch = 16, length = 256, together: most } = options;
   const read = async (paths: readonly string[]) => {
     const found: { text: string; label: string }[] = [];
     for await (const { fields, where } of readRecords(dataFiles(paths), options.columns)) {
@@ -55,7 +57,7 @@ export async function labelledData(options: LabelledDataOptions, tokenizer: Toke
       const tokens = classifierTokens(tokenizer, text, length);
       return { tokens, rows: [tokens.length - 1], targets: [index] };
     });
-  const batches = exampleBatches(examples(taught), { batch, together: Math.max(TOGETHER, length), seed });
+  const batches = exampleBatches(examples(taught), { batch, together: Math.max(TOGETHER, length), most, seed });
   return { batches, labels, evaluate: measuring(examples(held), batches, labels.length) };
 }
 

@@ -73,6 +73,8 @@ const reasons: Readonly<Record<string, string>> = {
   EISDIR: 'it is a folder',
   ENOTDIR: 'a part of the path is not a folder',
   ENOSPC: 'the disk is full',
+  EDQUOT: "the user's share of the disk is full",
+  EFBIG: 'the file would be larger than this process may write (ulimit -f) or the disk can hold',
   EROFS: 'the disk is read-only',
 };
 

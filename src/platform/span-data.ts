@@ -1,16 +1,12 @@
 import { InputError } from '../core/errors.ts';
 import { type TokenOffset, tokenOffsets } from '../tokenizers/token-offsets.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
-import type { Learner } from '../train/learner.ts';
+import type { Learner, Part, Pause } from '../train/learner.ts';
 import { type SpanExample, spanBatches, spanParts } from '../train/spans.ts';
 import type { Evaluation } from '../train/trainer.ts';
 import type { AnswerDataOptions } from './answer-data.ts';
 import { type DataRecord, dataFiles, firstFields, readRecords } from './data-files.ts';
 import { type ExampleData, parted, TOGETHER } from './example-data.ts';
-
-export interface SpanDataOptions extends AnswerDataOptions {
-  readonly onProgress?: ((what: string) => void) | undefined;
-}
 
 /** Whether these files hold questions whose answers stand in a context: JSONL with `question` and `context`. */
 export async function hasSpans(paths: readonly string[]): Promise<boolean> {
@@ -23,8 +19,8 @@ export async function hasSpans(paths: readonly string[]): Promise<boolean> {
  * and `answer_start`. Learned is the first answer. Those without an answer, or whose answer does not stand whole within the first
  * tokens, are left out of what is learned; of what is measured they count as not told.
  */
-export async function spanData(options: SpanDataOptions, tokenizer: Tokenizer): Promise<ExampleData> {
-  const { seed = 0, batch = 16, length = 256, onProgress } = options;
+export async function spanData(options: AnswerDataOptions, tokenizer: Tokenizer): Promise<ExampleData> {
+  const { seed = 0, batch = 16, length = 256, together: most, onProgress, onNotice } = options;
   const read = async (paths: readonly string[]) => {
     const found: (SpanExample | undefined)[] = [];
     for await (const record of readRecords(dataFiles(paths))) {
@@ -44,8 +40,8 @@ export async function spanData(options: SpanDataOptions, tokenizer: Tokenizer): 
     );
   const left = taught.length - examples!.length;
   if (left > 0)
-    onProgress?.(`${left} of ${taught.length} questions are left out: no answer within the first ${length} tokens`);
-  const batches = spanBatches(examples!, { batch, together: Math.max(TOGETHER, length), seed });
+    onNotice?.(`${left} of ${taught.length} questions are left out: no answer within the first ${length} tokens`);
+  const batches = spanBatches(examples!, { batch, together: Math.max(TOGETHER, length), most, seed });
   return { batches, evaluate: telling(measured!, held.length, batches.capacity) };
 }
 
@@ -54,11 +50,11 @@ function telling(
   examples: readonly SpanExample[],
   count: number,
   capacity: { readonly tokens: number; readonly segments: number },
-): (learner: Learner) => Promise<Evaluation> {
-  return async (learner) => {
+): (learner: Learner, pause?: Pause) => Promise<Evaluation> {
+  return async (learner, pause) => {
     let right = 0;
     const parts = spanParts(examples, capacity.tokens, capacity.segments);
-    const loss = await learner.evaluate(parts, ({ ends, inputs }, output) => {
+    const read = ({ ends, inputs }: Part, output: (name: string) => ArrayLike<number>) => {
       const logits = output('logits');
       const targets = inputs['targets']!;
       for (const [b, end] of ends.entries()) {
@@ -66,7 +62,8 @@ function telling(
         const told = [0, 1].map((side) => likeliestRow(logits, side, first, end) - first);
         if (told[0] === targets[2 * b] && told[1] === targets[2 * b + 1]) right++;
       }
-    });
+    };
+    const loss = await learner.evaluate(parts, read, pause);
     return { loss, accuracy: right / count };
   };
 }

@@ -17,7 +17,7 @@ import { type ModelDimensions, newModel } from '../train/configurations.ts';
 import { type Batches, type Corpus, evaluationParts, streams, windows } from '../train/corpus.ts';
 import { modelTensors, savedConfig } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
-import { Learner, type Part } from '../train/learner.ts';
+import { Learner, type Part, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
 import type { TrainRecord } from '../train/trainer.ts';
@@ -57,6 +57,10 @@ export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabul
   readonly carryState?: boolean | undefined;
   /** Decoupled weight decay of matrices. Default 0.1. */
   readonly weightDecay?: number | undefined;
+  /** Regular expressions of the names of parameters that do not decay. Default: none but those that are no matrices. */
+  readonly undecayed?: readonly string[] | undefined;
+  /** Factors of the learning rate, by regular expressions of parameters' names. */
+  readonly rates?: Readonly<Record<string, number>> | undefined;
   /** Computes layers once more for their derivatives: less memory, a third more work. */
   readonly recompute?: boolean | undefined;
   /** The most that a gradient may be long. Default 1. */
@@ -90,6 +94,8 @@ const optionNames: readonly (keyof TrainOptions)[] = [
   ] as const),
   ...([
     'weightDecay',
+    'undecayed',
+    'rates',
     'clip',
     'recompute',
     'seed',
@@ -128,7 +134,8 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
     );
   const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
   try {
-    const learned = learnedBy(graph, { weightDecay: options.weightDecay });
+    const { weightDecay, undecayed, rates } = options;
+    const learned = learnedBy(graph, { weightDecay, undecayed, rates });
     const capacity = capacityOf(batches, options);
     const learner = new Learner(backend, prediction(graph, learned), capacity, {
       clip: options.clip ?? 1,
@@ -136,7 +143,10 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
     });
     try {
       const evaluate =
-        validation && (async () => ({ loss: await learner.evaluate(evaluated(validation, options, capacity.tokens)) }));
+        validation &&
+        (async (pause: Pause) => ({
+          loss: await learner.evaluate(evaluated(validation, options, capacity.tokens), undefined, pause),
+        }));
       const files = { config: savedConfig(config, parsed), tokenizer: made.json };
       const settings = { ...settingsOf(options), data: corpus.tokens.length };
       const begin = () => drawInitial(learner, seed);

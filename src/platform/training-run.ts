@@ -5,7 +5,7 @@ import { InputError } from '../core/errors.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import { type Progress, restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
 import type { Batches } from '../train/corpus.ts';
-import type { Learner } from '../train/learner.ts';
+import type { Learner, Pause } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
 import type { ScheduleOptions } from '../train/schedule.ts';
 import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
@@ -37,7 +37,7 @@ export interface Run {
   readonly learner: Learner;
   readonly batches: Batches;
   readonly steps: number;
-  readonly evaluate?: (() => Promise<Evaluation>) | undefined;
+  readonly evaluate?: ((pause: Pause) => Promise<Evaluation>) | undefined;
   /** The folder. */
   readonly output: string;
   /** All that makes this training what it is: one with other settings is another. */
@@ -59,6 +59,8 @@ export interface Trained {
   /** Loss of the last step. */
   readonly loss: number | undefined;
   readonly best: TrainRecord['best'];
+  /** Bytes that parameters, gradients, means and working memory took. */
+  readonly bytes: number;
   /** Whether there is more to do: it was interrupted, and `resume` goes on. */
   readonly interrupted: boolean;
 }
@@ -83,37 +85,78 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   let progress: Progress = { step: 0 };
   if (resume && canResume(output)) progress = await restored(learner, file, settings);
   else await run.begin();
-  const checkpoint = () => writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]);
-  const log = new Log(join(output, LOG), progress.step);
+  const checkpoint = () =>
+    writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]).catch((cause) => {
+      throw unwritten(cause, 'checkpoint', progress.step, output);
+    });
+  const save = () =>
+    run.save().catch((cause) => {
+      throw unwritten(cause, 'model', progress.step, output);
+    });
+  const log = new Log(join(output, LOG), progress.unevaluated ? progress.step - 1 : progress.step);
   const { schedule, warmup, finalRate, decaySteps } = options;
   const rates = defined({ schedule, warmup, finalRate, decaySteps });
-  const { step: done, best } = progress;
+  const { step: done, best, unevaluated } = progress;
   let loss: number | undefined;
-  for await (const record of train(learner, batches, {
+  const evaluated = evaluate && (() => evaluate(() => paused(signal)));
+  const training = train(learner, batches, {
     ...rates,
-    ...{ learningRate, steps, done, best, evaluate, evaluateEvery, patience, signal },
-  })) {
+    ...{ learningRate, steps, done, best, unevaluated, evaluate: evaluated, evaluateEvery, patience, signal },
+  });
+  let next = await training.next();
+  for (; !next.done; next = await training.next()) {
+    const record = next.value;
     progress = { step: record.step, best: record.best };
     loss = record.loss;
     log.add(record);
-    if (record.evaluation?.isBest) await run.save();
+    if (record.evaluation?.isBest) await save();
     if (record.step % checkpointEvery === 0) await checkpoint();
     yield record;
     // On one thread nothing else lets signals and timers through: Ctrl-C would wait for the next checkpoint.
     await setImmediate();
   }
+  if (next.value) {
+    const { step, ...result } = next.value;
+    loss = result.loss;
+    progress = { step, best: progress.best, unevaluated: result };
+  }
   await checkpoint();
   await writeCurves(output);
-  const interrupted = signal?.aborted === true && progress.step < steps;
-  if (!evaluate && !interrupted) await run.save();
+  const interrupted = signal?.aborted === true && (progress.step < steps || progress.unevaluated !== undefined);
+  if ((!evaluate || steps === 0) && !interrupted) await save();
   const { step } = progress;
-  return { output, step, steps, tokens: step * batches.tokensPerStep, loss, best: progress.best, interrupted };
+  return {
+    output,
+    step,
+    steps,
+    tokens: step * batches.tokensPerStep,
+    loss,
+    best: progress.best,
+    bytes: learner.bytes,
+    interrupted,
+  };
+}
+
+/** The error for what could not be written: what is left, and how to go on. */
+function unwritten(cause: unknown, what: string, step: number, output: string): unknown {
+  if (!(cause instanceof InputError)) return cause;
+  const left = canResume(output)
+    ? 'the checkpoint before it is as it was, and a resumed training goes on from it'
+    : 'there is no checkpoint before it';
+  return new InputError(`${cause.message}. The ${what} of step ${step} is not written; ${left}`, { cause });
+}
+
+/** Lets signals and timers through; throws when the signal is raised. */
+async function paused(signal: AbortSignal | undefined): Promise<void> {
+  await setImmediate();
+  signal?.throwIfAborted();
 }
 
 /** The log as a table and as a picture. */
 async function writeCurves(output: string): Promise<void> {
   if (!existsSync(join(output, LOG))) return;
-  const lines = readFileSync(join(output, LOG), 'utf8').trim().split('\n');
+  // What follows the last line's end is nothing, or a line that a full disk cut off.
+  const lines = readFileSync(join(output, LOG), 'utf8').split('\n').slice(0, -1);
   const steps = lines.map((line) => JSON.parse(line) as LoggedStep);
   await writeFileAtomically(join(output, 'loss.csv'), [lossTable(steps)]);
   await writeFileAtomically(join(output, 'loss.svg'), [lossChart(steps)]);

@@ -2,7 +2,7 @@ import { FormatError, InputError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import { safetensorsOf, type WrittenTensor } from '../formats/safetensors-writer.ts';
-import type { Learner } from './learner.ts';
+import type { Learner, StepResult } from './learner.ts';
 import type { Best } from './trainer.ts';
 
 /** Where a training is. */
@@ -10,6 +10,8 @@ export interface Progress {
   /** Steps made. */
   readonly step: number;
   readonly best?: Best | undefined;
+  /** The last step's result, where its evaluation is still to be made. */
+  readonly unevaluated?: StepResult | undefined;
   /** Where texts have been read to whose states are carried from step to step: tokens before, by stream. */
   readonly streams?: Readonly<Record<string, number>>;
 }

@@ -17,6 +17,8 @@ export interface ExampleOptions {
   readonly batch: number;
   /** Tokens that run together. InputError for a longer text. */
   readonly together: number;
+  /** Examples that run together. Default: all of a step. */
+  readonly most?: number | undefined;
   readonly seed: number;
 }
 
@@ -45,14 +47,23 @@ export function inRandomOrder<T>(examples: readonly T[], batch: number, seed: nu
 }
 
 /** Examples in another random order in every epoch; within a step everything that is told counts the same. */
-export function exampleBatches(examples: readonly Example[], { batch, together, seed }: ExampleOptions): Batches {
+export function exampleBatches(examples: readonly Example[], options: ExampleOptions): Batches {
+  const { batch, together, seed } = options;
+  const most = mostOf(options);
   const chosen = inRandomOrder(examples, batch, seed);
   return {
-    capacity: capacityOf(examples, together, batch),
+    capacity: capacityOf(examples, together, most),
     tokensPerStep: Math.round(batch * meanLength(examples)),
     stepsPerEpoch: Math.ceil(examples.length / batch),
-    parts: (step) => exampleParts(chosen(step), together, batch),
+    parts: (step) => exampleParts(chosen(step), together, most),
   };
+}
+
+/** How many examples run together at most. InputError for what is no number of them. */
+export function mostOf({ batch, most = batch }: Pick<ExampleOptions, 'batch' | 'most'>): number {
+  if (!Number.isSafeInteger(most) || most < 1)
+    throw new InputError(`together is ${most}: it must be a whole number above 0`);
+  return Math.min(batch, most);
 }
 
 /** Mean tokens of an example. */

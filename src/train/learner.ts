@@ -74,6 +74,9 @@ export interface Stretch {
   readonly continues: boolean;
 }
 
+/** What is waited for between two parts of an evaluation, so that it can be ended; throws when it is. */
+export type Pause = () => Promise<void>;
+
 export interface StepResult {
   /** Loss before the step. */
   readonly loss: number;
@@ -218,13 +221,15 @@ export class Learner {
     return { loss, gradientNorm: executable.output('norm')[0]! };
   }
 
-  /** The loss alone; `read` gets every part's outputs before the next is run. */
+  /** The loss alone; `read` gets every part's outputs before the next is run, and `pause` lets others have their turn, or throws. */
   async evaluate(
     parts: Iterable<Part>,
     read?: (part: Part, output: (name: string) => ArrayLike<number>) => void,
+    pause?: Pause,
   ): Promise<number> {
     let loss = 0;
     for (const part of parts) {
+      await pause?.();
       loss += await this.#run('evaluate', part);
       read?.(part, (name) => this.#executables.get('evaluate')!.executable.output(name));
     }

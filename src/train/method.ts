@@ -20,6 +20,10 @@ export interface MethodOptions {
   readonly targets?: string | undefined;
   /** Decoupled weight decay of matrices. Default 0.1. */
   readonly weightDecay?: number | undefined;
+  /** Regular expressions of the names of parameters that do not decay, matrices though they are. */
+  readonly undecayed?: readonly string[] | undefined;
+  /** Factors of the learning rate by regular expressions of names; where several fit, they are multiplied. 0 leaves a parameter as it is. */
+  readonly rates?: Readonly<Record<string, number>> | undefined;
 }
 
 export const methods = ['full', 'lora', 'head', 'state'] as const;
@@ -46,17 +50,17 @@ export function loraOf({ rank = 8, alpha = 16, targets }: MethodOptions): {
 } {
   if (!Number.isSafeInteger(rank) || rank < 1)
     throw new InputError(`rank is ${rank}: it must be a whole number above 0`);
-  const pattern = targets === undefined ? undefined : regularExpression(targets);
+  const pattern = targets === undefined ? undefined : regularExpression(targets, 'targets');
   const isTarget = (parameter: Parameter) =>
     pattern ? parameter.shape.length === 2 && pattern.test(parameter.name) : isMap(parameter);
   return { rank, scale: alpha / rank, isTarget };
 }
 
-function regularExpression(text: string): RegExp {
+function regularExpression(text: string, option: string): RegExp {
   try {
     return new RegExp(text);
   } catch (cause) {
-    throw new InputError(`targets: ${(cause as Error).message}`, { cause });
+    throw new InputError(`${option}: ${(cause as Error).message}`, { cause });
   }
 }
 
@@ -76,12 +80,18 @@ export function loraAdaptation(options: MethodOptions): Adaptation {
 /** What is learned of a model, by method; `head` names the parameters of a new head. */
 export function learnedBy(
   { parameters, carries }: ModelGraph,
-  { method = 'full', weightDecay = 0.1 }: MethodOptions,
+  { method = 'full', weightDecay = 0.1, ...groups }: MethodOptions,
   head: readonly string[] = [],
 ): Pick<Objective, 'trained' | 'initialStates'> {
-  const learn = (chosen: Iterable<Parameter>): Map<string, Learning> =>
-    new Map([...chosen].map(({ name, shape }) => [name, { decay: isDecayed(name, shape) ? weightDecay : 0, rate: 1 }]));
   const all = [...parameters.values()];
+  const { decays, rateOf } = groupsOf(groups, [...all, ...carries]);
+  const learn = (chosen: Iterable<Parameter>): Map<string, Learning> =>
+    new Map(
+      [...chosen].map(({ name, shape }): [string, Learning] => [
+        name,
+        { decay: isDecayed(name, shape) && decays(name) ? weightDecay : 0, rate: rateOf(name) },
+      ]),
+    );
   const isHead = ({ name }: Parameter) => head.includes(name);
   switch (method) {
     case 'full':
@@ -102,12 +112,37 @@ export function learnedBy(
       const states = carries.filter(({ growing, shape }) => !growing && shape.length === 3);
       if (states.length === 0)
         throw new InputError('the model carries no state that could be learned: it is a Transformer');
-      const learning = { decay: 0, rate: 1 };
-      return { trained: learn(all.filter(isHead)), initialStates: new Map(states.map(({ name }) => [name, learning])) };
+      const initialStates = new Map(states.map(({ name }) => [name, { decay: 0, rate: rateOf(name) }]));
+      return { trained: learn(all.filter(isHead)), initialStates };
     }
     default:
       throw new InputError(`method is ${String(method)}: it must be one of ${methods.join(', ')}`);
   }
+}
+
+/** What the patterns say of names. InputError for one that fits none. */
+function groupsOf(
+  { undecayed = [], rates = {} }: Pick<MethodOptions, 'undecayed' | 'rates'>,
+  named: readonly { readonly name: string }[],
+): { decays(name: string): boolean; rateOf(name: string): number } {
+  const pattern = (text: string, option: string): RegExp => {
+    const found = regularExpression(text, option);
+    if (!named.some(({ name }) => found.test(name)))
+      throw new InputError(
+        `${option}: ${text} fits no parameter of the model: see \`riverrun inspect\` for their names`,
+      );
+    return found;
+  };
+  const exempt = undecayed.map((text) => pattern(text, 'undecayed'));
+  const factors = Object.entries(rates).map(([text, factor]) => {
+    if (!(factor >= 0 && Number.isFinite(factor)))
+      throw new InputError(`rates: the factor of ${text} is ${factor}: it must be 0 or above`);
+    return { fits: pattern(text, 'rates'), factor };
+  });
+  return {
+    decays: (name) => !exempt.some((one) => one.test(name)),
+    rateOf: (name) => factors.reduce((product, { fits, factor }) => (fits.test(name) ? product * factor : product), 1),
+  };
 }
 
 /**

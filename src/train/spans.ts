@@ -4,7 +4,7 @@ import { expr, sumTo } from '../ops/expr.ts';
 import { segmentCrossEntropy } from '../ops/segment-cross-entropy.ts';
 import type { ModelGraph } from '../runtime/graph.ts';
 import type { Batches } from './corpus.ts';
-import { type ExampleOptions, inParts, inRandomOrder, meanLength } from './examples.ts';
+import { type ExampleOptions, inParts, inRandomOrder, meanLength, mostOf } from './examples.ts';
 import type { Objective, Part } from './learner.ts';
 
 /** A question with its context, and which of their tokens are the first and the last of the answer. */
@@ -28,16 +28,18 @@ export function spanPrediction(
 }
 
 /** Examples in another random order in every epoch; all of a step count the same. */
-export function spanBatches(examples: readonly SpanExample[], { batch, together, seed }: ExampleOptions): Batches {
+export function spanBatches(examples: readonly SpanExample[], options: ExampleOptions): Batches {
+  const { batch, together, seed } = options;
+  const most = mostOf(options);
   const chosen = inRandomOrder(examples, batch, seed);
   const longest = Math.max(...examples.map(({ tokens }) => tokens.length));
   if (longest > together)
     throw new InputError(`an example has ${longest} tokens, but only ${together} run together: cut the contexts`);
   return {
-    capacity: { tokens: together, segments: batch, outputs: together },
+    capacity: { tokens: together, segments: most, outputs: together },
     tokensPerStep: Math.round(batch * meanLength(examples)),
     stepsPerEpoch: Math.ceil(examples.length / batch),
-    parts: (step) => spanParts(chosen(step), together, batch),
+    parts: (step) => spanParts(chosen(step), together, most),
   };
 }
 

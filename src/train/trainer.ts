@@ -1,6 +1,6 @@
 import { InputError, TrainingError } from '../core/errors.ts';
 import type { Batches } from './corpus.ts';
-import type { Learner } from './learner.ts';
+import type { Learner, StepResult } from './learner.ts';
 import { makeSchedule, type ScheduleOptions } from './schedule.ts';
 
 export interface TrainerOptions extends ScheduleOptions {
@@ -8,8 +8,10 @@ export interface TrainerOptions extends ScheduleOptions {
   readonly steps: number;
   /** Steps made before, when a training is resumed. */
   readonly done?: number | undefined;
-  /** Measures what is not learned from. */
+  /** Measures what is not learned from; may throw the signal's reason when it is raised. */
   readonly evaluate?: (() => Promise<Evaluation>) | undefined;
+  /** The last of the steps made before, if the signal was raised while it was evaluated. */
+  readonly unevaluated?: StepResult | undefined;
   /** Steps between evaluations; the last step is followed by one too. Default: only after the last. */
   readonly evaluateEvery?: number | undefined;
   /** Ends the training when this many evaluations in a row were no better than the best. Default: never. */
@@ -50,43 +52,56 @@ export interface TrainRecord {
   readonly best?: Best | undefined;
 }
 
+/** A step that is made, but whose evaluation was ended by the signal. */
+export interface UnevaluatedStep extends StepResult {
+  readonly step: number;
+}
+
 /**
  * Trains: one record per step. It ends after the last step, when the signal is raised, or when evaluations no longer get better.
+ * A step whose evaluation was ended by the signal has no record yet: it is returned, and a training that goes on begins with it.
  * TrainingError when the loss or the gradient is not finite: the step is not made then.
  */
 export async function* train(
   learner: Learner,
   batches: Batches,
   options: TrainerOptions,
-): AsyncGenerator<TrainRecord, void> {
+): AsyncGenerator<TrainRecord, UnevaluatedStep | undefined> {
   const { steps, done = 0, evaluate, patience = Infinity, signal } = options;
   const evaluateEvery = options.evaluateEvery ?? Infinity;
-  if (!Number.isSafeInteger(steps) || steps < 1)
-    throw new InputError(`steps is ${steps}: it must be a whole number above 0`);
+  if (!Number.isSafeInteger(steps) || steps < 0)
+    throw new InputError(`steps is ${steps}: it must be a whole number, 0 for none`);
   const rate = makeSchedule(options, steps);
   let best = options.best;
   // A training that goes on has had as many evaluations since its best as one that never ended.
-  let worse = best ? Math.floor(done / evaluateEvery) - Math.floor(best.step / evaluateEvery) : 0;
+  const evaluations = options.unevaluated ? done - 1 : done;
+  let worse = best ? Math.floor(evaluations / evaluateEvery) - Math.floor(best.step / evaluateEvery) : 0;
   let speed = 0;
-  for (let step = done; step < steps; step++) {
-    if (signal?.aborted || worse >= patience) return;
+  let made = options.unevaluated;
+  for (let step = made ? done - 1 : done; step < steps; step++) {
+    if (signal?.aborted || worse >= patience) return made && { step: done, ...made };
     const start = performance.now();
-    const { loss, gradientNorm } = await learner.step(batches.parts(step), rate(step), step + 1);
+    const { loss, gradientNorm } = made ?? (await learner.step(batches.parts(step), rate(step), step + 1));
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
       throw new TrainingError(
         `the ${Number.isFinite(loss) ? 'gradient' : 'loss'} of step ${step + 1} is not finite: the training diverged. ` +
           'Resume from the last checkpoint with a lower learning rate.',
       );
     const seconds = (performance.now() - start) / 1000;
-    speed = speed === 0 ? batches.tokensPerStep / seconds : 0.9 * speed + (0.1 * batches.tokensPerStep) / seconds;
+    if (!made)
+      speed = speed === 0 ? batches.tokensPerStep / seconds : 0.9 * speed + (0.1 * batches.tokensPerStep) / seconds;
     let evaluated: TrainRecord['evaluation'];
     if (evaluate && ((step + 1) % evaluateEvery === 0 || step + 1 === steps)) {
-      const found = await evaluate();
+      const found = await evaluate().catch((error: unknown) => {
+        if (!signal?.aborted || error !== signal.reason) throw error;
+      });
+      if (!found) return { step: step + 1, loss, gradientNorm };
       const isBest = best === undefined || isBetter(found, best);
       if (isBest) best = { step: step + 1, ...found };
       worse = isBest ? 0 : worse + 1;
       evaluated = { ...found, isBest };
     }
+    made = undefined;
     yield {
       step: step + 1,
       steps,
@@ -95,11 +110,12 @@ export async function* train(
       learningRate: rate(step),
       gradientNorm,
       tokensPerSecond: speed,
-      secondsLeft: ((steps - step - 1) * batches.tokensPerStep) / speed,
+      secondsLeft: speed > 0 ? ((steps - step - 1) * batches.tokensPerStep) / speed : 0,
       ...(evaluated && { evaluation: evaluated }),
       best,
     };
   }
+  return undefined;
 }
 
 const isBetter = (a: Evaluation, b: Evaluation): boolean =>
