@@ -641,23 +641,23 @@ test.each([
   // One decay a head: many tokens go in chunks.
   ['each head', 1],
 ])('24: decays so strong that e^−g would overflow leave finite numbers: one for %s', (_, width) => {
-  const [T, K] = [300, 8];
-  const previous = leaf({ kind: 'state', name: 'S', fill: 0 }, ['segments', 1, 1, K]);
+  const [T, K, V] = [300, 8, 8];
+  const previous = leaf({ kind: 'state', name: 'S', fill: 0 }, ['segments', 1, V, K]);
   const rows = (name: string, size: number) => input(name, ['tokens', 1, size]);
   const [y, next] = recurrence({
     r: rows('r', K),
     k: rows('k', K),
-    v: rows('v', 1),
+    v: rows('v', V),
     g: rows('g', width),
     state: previous,
     ends: input('ends', ['segments'], 'i32'),
   });
-  const carries: Carry[] = [{ name: 'S', shape: [1, 1, K], fill: 0, growing: false, previous, next }];
+  const carries: Carry[] = [{ name: 'S', shape: [1, V, K], fill: 0, growing: false, previous, next }];
   const ones = new Array<number>(T * K).fill(1);
   const strong = (i: number) => (i % 3 === 0 ? -1000 : i % 3 === 1 ? -90 : -0.01);
   // By channel, or by token: the sum within a chunk is far below what e^x can undo.
   const g = Array.from({ length: T * width }, (_, i) => strong(width === 1 ? i : i % K));
-  const data = { r: ones, k: ones, v: ones.slice(0, T), g, S: new Array(K).fill(0), ends: [T] };
+  const data = { r: ones, k: ones, v: ones, g, S: new Array(V * K).fill(0), ends: [T] };
   const counts = { tokens: T, segments: 1, outputs: T };
   const [exact, fast] = [f64, wasm].map(
     (backend) => evaluate(new Map([['y', y]]), carries, counts, data, backend)['y']!,
