@@ -43,9 +43,10 @@ export { PrefixCache, type PrefixCacheOptions, type StateStore } from './runtime
 export { rwkvState } from './runtime/rwkv-state.ts';
 export type { SamplerOptions } from './runtime/sampler.ts';
 export type { ReadOptions, Session, SessionOptions, Source } from './runtime/session.ts';
-export type { ModelSizes, TensorRow } from './runtime/sizes.ts';
+export { type ModelSizes, modelSizes, type TensorRow } from './runtime/sizes.ts';
 export type { FileSource } from './runtime/source.ts';
 export { type SaveOptions, type SessionState, State } from './runtime/state.ts';
+export { type StateSize, stateBytesAt, type WindowSize } from './runtime/state-size.ts';
 export { type AnswerSpan, type AnswerSpansOptions, answerSpans } from './tasks/answer-spans.ts';
 export { type Beam, type BeamSearchOptions, beamSearch } from './tasks/beam-search.ts';
 export { Chat, type ChatOptions } from './tasks/chat.ts';

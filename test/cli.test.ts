@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -184,6 +184,30 @@ describe('inspect', () => {
       vocabularySize: 256,
     });
     expect(sizes.tensors.length).toBeGreaterThan(10);
+  });
+
+  test('says what keys and values take only as far as the model can see, and what is beyond', () => {
+    // A table of 64 positions; rotary embedding, which has no end; and a window.
+    expect(riverrun(['inspect', goldenFolder('gpt2')]).stdout).toMatch(
+      /^state {7}[\d.]+ [kKM]B at 64 tokens, the most that it has positions for$/m,
+    );
+    const { longest, trainedLength } = JSON.parse(riverrun(['inspect', goldenFolder('gpt2'), '--json']).stdout);
+    expect([longest, trainedLength]).toEqual([64, 64]);
+    const path = join(folder, 'with a window');
+    cpSync(goldenFolder('llama'), path, { recursive: true });
+    const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'));
+    const file = join(path, 'config.json');
+    writeFileSync(file, JSON.stringify({ ...config, max_position_embeddings: 2048 }));
+    expect(riverrun(['inspect', path]).stdout).toMatch(
+      /at 1K tokens, .* at 32K, .* at 1M; its configuration tells of 2,048 positions: what it makes of longer texts is not known$/m,
+    );
+    writeFileSync(file, JSON.stringify({ ...config, max_position_embeddings: 2048, sliding_window: 1500 }));
+    const { stdout } = riverrun(['inspect', path]);
+    const [, short, middle, long] = /state +(.*) at 1K tokens, (.*) at 32K, (.*) at 1M; it sees the last 1,500/.exec(
+      stdout,
+    )!;
+    expect(middle).toBe(long);
+    expect(short).not.toBe(long);
   });
 
   test('lists tensors, and which parameter each is where the names differ', () => {

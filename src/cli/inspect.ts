@@ -5,6 +5,7 @@ import { openFile, writeFileAtomically } from '../platform/node-file.ts';
 import { inspect } from '../platform/node-load.ts';
 import type { InspectOptions } from '../runtime/inspection/inspect.ts';
 import type { ModelSizes } from '../runtime/sizes.ts';
+import { stateBytesAt } from '../runtime/state-size.ts';
 import { inspectionJson, inspectionPage } from '../tasks/inspection-page.ts';
 import { formatBytes } from './bytes.ts';
 import { colouredInspection, paintsFor } from './coloured-inspection.ts';
@@ -143,13 +144,33 @@ async function inspectText(flags: InspectFlags): Promise<void> {
   }
 }
 
+/** What a sequence's state takes at 1K, 32K and 1M tokens, as far as the model can see, and what else there is to know of length. */
+function stateLine(sizes: ModelSizes): string {
+  const { stateBytes, stateBytesPerToken, stateWindows, longest, trainedLength } = sizes;
+  if (stateBytesPerToken === 0 && stateWindows.length === 0) return `${formatBytes(stateBytes)} at any length`;
+  const lengths = [
+    [1000, '1K'],
+    [32_000, '32K'],
+    [1_000_000, '1M'],
+  ] as const;
+  const at = (tokens: number, name: string) => `${formatBytes(stateBytesAt(sizes, tokens))} at ${name}`;
+  const within = lengths
+    .filter(([tokens]) => tokens <= (longest ?? Infinity))
+    .map(([tokens, name]) => at(tokens, name));
+  if (longest !== null)
+    within.push(`${at(longest, longest.toLocaleString('en-US'))}, the most that it has positions for`);
+  const windows = stateWindows.map(({ tokens }) => tokens.toLocaleString('en-US')).join(' and ');
+  const notes = [
+    windows !== '' && `${stateBytesPerToken > 0 ? 'some layers see' : 'it sees'} the last ${windows} tokens`,
+    longest === null &&
+      trainedLength !== null &&
+      `its configuration tells of ${trainedLength.toLocaleString('en-US')} positions: what it makes of longer texts is not known`,
+  ].filter(Boolean);
+  return [`${within.join(', ').replace(/ at (\S+?)(,|$)/, ' at $1 tokens$2')}`, ...notes].join('; ');
+}
+
 function report(sizes: ModelSizes, withTensors: boolean): string {
-  const { title, type, parameters, vocabularySize, weightBytes, stateBytes, stateBytesPerToken } = sizes;
-  const at = (tokens: number) => formatBytes(stateBytes + tokens * stateBytesPerToken);
-  const state =
-    stateBytesPerToken === 0
-      ? `${formatBytes(stateBytes)} at any length`
-      : `${at(1000)} at 1K tokens, ${at(32_000)} at 32K, ${at(1_000_000)} at 1M`;
+  const { title, type, parameters, vocabularySize, weightBytes } = sizes;
   const lines = [
     `${title} (${type})`,
     `parameters  ${parameters.toLocaleString('en-US')}`,
@@ -157,7 +178,7 @@ function report(sizes: ModelSizes, withTensors: boolean): string {
     `in memory   ${Object.entries(weightBytes)
       .map(([format, size]) => `${formatBytes(size)} as ${format}`)
       .join(', ')}`,
-    `state       ${state}`,
+    `state       ${stateLine(sizes)}`,
   ];
   if (withTensors) {
     const width = Math.max(...sizes.tensors.map(({ name }) => name.length));

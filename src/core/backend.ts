@@ -61,14 +61,24 @@ export interface StateDeclaration {
   readonly fill: number;
   /** Whether it gains a row with every token: the keys and values of attention. */
   readonly growing?: boolean;
+  /** Of one that grows, how many of the last rows are looked at; 0 or none for all. */
+  readonly window?: number;
 }
+
+/** How many rows of a state that grows are kept for a sequence of `tokens`: the last of its window, or all. */
+export const keptRows = ({ window = 0 }: Pick<StateDeclaration, 'window'>, tokens: number): number =>
+  window > 0 ? Math.min(window, tokens) : tokens;
 
 /** The carried state of one sequence. */
 export interface Slot {
   /** Bytes held. */
   readonly bytes: number;
-  /** Makes room for states that grow to hold `tokens` tokens in all; called before every step. */
-  reserve(tokens: number): void;
+  /**
+   * Makes room for states that grow to hold `tokens` tokens in all; called before every step, with the number of tokens before
+   * it. Of states with a window, what the window has passed by then is let go.
+   */
+  reserve(tokens: number, position?: number): void;
+  /** A state, row-major; of one that grows, the rows that are kept (`keptRows`). */
   read(name: string): Float32Array;
   write(name: string, values: Float32Array): void;
   /** Becomes a copy of another slot of the same model. */

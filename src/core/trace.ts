@@ -118,6 +118,8 @@ export interface Carry {
   readonly fill: number;
   /** Whether it gains a row of `shape` with every token. */
   readonly growing: boolean;
+  /** Of one that gains rows, how many of the last are looked at; 0 or none for all. */
+  readonly window?: number;
   readonly previous: Tensor;
   readonly next: Tensor;
 }
@@ -142,6 +144,8 @@ export interface CarryOptions {
   readonly fill?: number;
   /** The state gains a row of `shape` with every token, instead of keeping its size. */
   readonly growing?: boolean;
+  /** Of a state that grows, how many of its last rows are looked at: those before may be let go. 0, the default, for all. */
+  readonly window?: number;
 }
 
 /**
@@ -208,7 +212,7 @@ export class Trace {
     name: string,
     shape: readonly number[],
     body: (previous: Tensor) => readonly [R, Tensor],
-    { fill = 0, growing = false }: CarryOptions,
+    { fill = 0, growing = false, window = 0 }: CarryOptions,
   ): R {
     if (this.carries.has(name)) throw new ShapeError(`state ${name} is carried twice${where()}`);
     const stateShape: Dim[] = ['segments', ...shape];
@@ -219,7 +223,7 @@ export class Trace {
         `state ${name} is ${formatShape(stateShape)} but becomes ${formatShape(next.shape)}${where()}`,
       );
     }
-    this.carries.set(name, { name, shape, fill, growing, previous, next });
+    this.carries.set(name, { name, shape, fill, growing, window, previous, next });
     return result;
   }
 }

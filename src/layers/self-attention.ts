@@ -25,7 +25,7 @@ export function selfAttention(
   const [, H, K] = q.shape as [unknown, number, number];
   const [, G, V] = v.shape as [unknown, number, number];
   const rotate = (x: Tensor) => (frequencies.length > 0 ? rope(x, frequencies, positions, ends) : x);
-  const growing = { growing: true };
+  const growing = { growing: true, window };
   const y = p.carry(
     'k',
     [G, K],

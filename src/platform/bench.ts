@@ -108,7 +108,11 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
     const bandwidth = await measureBandwidth(model.threads);
     const bytes = model.bytesPerToken;
     const context = Math.min(prefill, CONTEXT) + decode / 2;
-    const bytesPerToken = bytes.weights / batch + bytes.state + context * bytes.statePerToken;
+    const seen = bytes.windows.reduce(
+      (sum, { tokens, bytesPerToken }) => sum + Math.min(context, tokens) * bytesPerToken,
+      0,
+    );
+    const bytesPerToken = bytes.weights / batch + bytes.state + context * bytes.statePerToken + seen;
     return {
       model: name,
       type: model.type,

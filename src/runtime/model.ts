@@ -14,6 +14,7 @@ import { withoutRepeatedHead } from './repeated-head.ts';
 import { Runner, type Stepper } from './runner.ts';
 import { Session, type SessionOptions } from './session.ts';
 import type { Files } from './source.ts';
+import { stateSize, type WindowSize } from './state-size.ts';
 
 /** What a model is assembled from. */
 export interface ModelSource {
@@ -196,16 +197,15 @@ export class Model {
     return sessions.map((session) => session.logits);
   }
 
-  /** Bytes that generating one token reads or writes at least: weights, and a state that is as long as the text's. */
-  get bytesPerToken(): { weights: number; state: number; statePerToken: number } {
+  /**
+   * Bytes that generating one token reads or writes at least: weights, a state, and for every token of the text, or for those of a
+   * window, its keys and values.
+   */
+  get bytesPerToken(): { weights: number; state: number; statePerToken: number; windows: readonly WindowSize[] } {
     const { graph, weights } = this.#parts;
-    const bytes = (growing: boolean) =>
-      4 *
-      graph.carries
-        .filter((carry) => carry.growing === growing)
-        .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const { stateBytes, stateBytesPerToken, stateWindows } = stateSize(graph.carries);
     const read = [...readWhole(graph)].reduce((sum, name) => sum + weights.bytesOf(name), 0);
-    return { weights: read, state: 2 * bytes(false), statePerToken: bytes(true) };
+    return { weights: read, state: 2 * stateBytes, statePerToken: stateBytesPerToken, windows: stateWindows };
   }
 
   /**

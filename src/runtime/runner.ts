@@ -62,7 +62,7 @@ export class Runner implements Stepper {
   /** One more token of one sequence. Returns its logits [V], valid until the next run; allocates nothing. */
   decode(slots: readonly [Slot], token: number, position: number): Float32Array | Promise<Float32Array> {
     const executable = this.#executable(this.#single);
-    slots[0].reserve(position + 1);
+    slots[0].reserve(position + 1, position);
     executable.input('tokens')[0] = token;
     executable.input('ends')[0] = 1;
     if (this.#has(executable, 'positions')) executable.input('positions')[0] = position;
@@ -94,7 +94,7 @@ export class Runner implements Stepper {
     const counts = countsOf(segments);
     const executable = this.#executable(counts, taps);
     // First of all: making room may grow the memory, and views of it end then.
-    for (const { slot, position, tokens } of segments) slot.reserve(position + tokens.length);
+    for (const { slot, position, tokens } of segments) slot.reserve(position + tokens.length, position);
     const [tokens, ends, rows] = ['tokens', 'ends', 'rows'].map((name) => executable.input(name)) as [
       Numbers,
       Numbers,

@@ -1,4 +1,4 @@
-import type { Slot, StateDeclaration } from '../core/backend.ts';
+import { keptRows, type Slot, type StateDeclaration } from '../core/backend.ts';
 import type { Fingerprint } from './fingerprint.ts';
 import { State } from './state.ts';
 import type { StateTensor } from './state-file.ts';
@@ -50,8 +50,11 @@ export class Sequence {
   snapshot(): State {
     const { position } = this;
     const tensors = new Map<string, StateTensor>();
-    for (const { name, shape, growing } of this.carries)
-      tensors.set(name, { shape: growing ? [position, ...shape] : shape, values: this.slot.read(name) });
+    for (const carry of this.carries) {
+      const { name, shape, growing } = carry;
+      const rows = growing ? [keptRows(carry, position)] : [];
+      tensors.set(name, { shape: [...rows, ...shape], values: this.slot.read(name) });
+    }
     return new State({
       model: this.fingerprint,
       position,
@@ -64,8 +67,14 @@ export class Sequence {
   /** Becomes what `state` says, which must be one of this model. */
   put(state: State): void {
     this.slot.reset();
-    this.slot.reserve(state.position);
-    for (const [name, { values }] of state.tensors) this.slot.write(name, values);
+    this.slot.reserve(state.position, state.position);
+    for (const carry of this.carries) {
+      const { values } = state.tensors.get(carry.name)!;
+      const row = carry.shape.reduce((a, b) => a * b, 1);
+      // States that were saved before windows let go have all rows.
+      const kept = carry.growing ? values.subarray(values.length - row * keptRows(carry, state.position)) : values;
+      this.slot.write(carry.name, kept);
+    }
     if (state.logits) this.logits.set(state.logits);
     this.position = state.position;
     this.#isInitial = false;

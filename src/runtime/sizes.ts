@@ -3,19 +3,20 @@ import { scalesSuffix } from '../formats/quantised.ts';
 import type { Json } from '../models/config.ts';
 import type { ModelGraph } from './graph.ts';
 import { matchModel } from './matched.ts';
+import { type StateSize, stateSize } from './state-size.ts';
 
 /** What a model is and what it takes, known from its files' headers alone: nothing is loaded. */
-export interface ModelSizes {
+export interface ModelSizes extends StateSize {
   readonly type: string;
   readonly title: string;
   readonly parameters: number;
   readonly vocabularySize: number;
   /** Bytes of weights in memory, by the format that matrices are held in. */
   readonly weightBytes: Readonly<Record<'f32' | 'bf16' | 'q8' | 'q4', number>>;
-  /** Bytes of state of one sequence, at any length. */
-  readonly stateBytes: number;
-  /** Bytes that every token adds to the state: keys and values of attention; 0 for linear-time models. */
-  readonly stateBytesPerToken: number;
+  /** The most tokens that it can see, where its positions are a table; null where there is no limit but memory. */
+  readonly longest: number | null;
+  /** The positions that its configuration tells of: about the longest texts that it learned from. Null where it tells of none. */
+  readonly trainedLength: number | null;
   readonly tensors: readonly TensorRow[];
 }
 
@@ -58,8 +59,9 @@ export function modelSizes(
       q8: weightBytes(graph, 1 + 2 / 32),
       q4: weightBytes(graph, 1 / 2 + 2 / 32),
     },
-    stateBytes: 4 * sum(graph.carries.filter(({ growing }) => !growing).map(({ shape }) => product(shape))),
-    stateBytesPerToken: 4 * sum(graph.carries.filter(({ growing }) => growing).map(({ shape }) => product(shape))),
+    ...stateSize(graph.carries),
+    longest: architecture.longest?.(parsed) ?? null,
+    trainedLength: trainedLength(config),
     tensors: [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({
       name,
       type,
@@ -68,6 +70,11 @@ export function modelSizes(
       parameter: used(held?.get(name) ?? [name, name.replace(scalesSuffix, '')]),
     })),
   };
+}
+
+function trainedLength(config: Json): number | null {
+  const found = ['max_position_embeddings', 'n_positions', 'context_length'].map((name) => config[name]);
+  return (found.find((value) => Number.isSafeInteger(value)) as number | undefined) ?? null;
 }
 
 /** Only matrices are held in fewer bits than f32's. */

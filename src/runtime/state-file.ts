@@ -33,7 +33,7 @@ export interface StateContents {
   readonly position: number;
   /** Logits [V] of the next token; none before the first. */
   readonly logits: Float32Array | undefined;
-  /** The carried states by name; growing ones have a row for every token. */
+  /** The carried states by name; growing ones have a row for every token, or for those of their window. */
   readonly tensors: ReadonlyMap<string, StateTensor>;
   /** Texts that the caller keeps with it. */
   readonly notes: Readonly<Record<string, string>>;

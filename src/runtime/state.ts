@@ -1,3 +1,4 @@
+import { keptRows } from '../core/backend.ts';
 import { InputError } from '../core/errors.ts';
 import { formatShape } from '../core/shape.ts';
 import { difference, type Fingerprint } from './fingerprint.ts';
@@ -14,7 +15,7 @@ export interface SaveOptions {
 
 /**
  * All that a model knows of a text, apart from any session: of constant size for linear-time models, and with a row for
- * every token for attention. It may be saved, loaded in another process or on another backend, and restored any number of
+ * every token for attention, or for every token of its window. It may be saved, loaded in another process or on another backend, and restored any number of
  * times.
  */
 export class State implements StateContents {
@@ -67,11 +68,14 @@ export function checkState(state: State, sequence: Sequence, name = 'the state')
   const problem = difference(state.model, sequence.fingerprint);
   if (problem) throw new InputError(`${name} is ${problem}`);
   const { position, tensors } = state;
-  for (const { name: carry, shape, growing } of sequence.carries) {
+  for (const declaration of sequence.carries) {
+    const { name: carry, shape, growing, window = 0 } = declaration;
     const tensor = tensors.get(carry);
     if (!tensor) throw new InputError(`${name} lacks ${carry}`);
-    const expected = growing ? [position, ...shape] : shape;
-    if (formatShape(tensor.shape) !== formatShape(expected))
+    const expected = growing ? [keptRows(declaration, position), ...shape] : shape;
+    // States that were saved before windows let go have all rows.
+    const whole = growing && window > 0 ? [position, ...shape] : expected;
+    if (![expected, whole].some((one) => formatShape(tensor.shape) === formatShape(one)))
       throw new InputError(`${name}: ${carry} is ${formatShape(tensor.shape)}, expected ${formatShape(expected)}`);
   }
   const known = new Set(sequence.carries.map((carry) => carry.name));

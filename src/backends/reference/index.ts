@@ -1,4 +1,12 @@
-import type { Backend, Executable, Slot, StateDeclaration, WeightDeclaration, Weights } from '../../core/backend.ts';
+import {
+  type Backend,
+  type Executable,
+  keptRows,
+  type Slot,
+  type StateDeclaration,
+  type WeightDeclaration,
+  type Weights,
+} from '../../core/backend.ts';
 import { WeightError } from '../../core/errors.ts';
 import type { Numbers, View } from '../../core/op.ts';
 import type { Place, Plan } from '../../core/plan.ts';
@@ -62,7 +70,12 @@ interface Region {
   readonly row: number;
   position: number;
   length: number;
+  /** Of a state that grows, the token of its first row: with a window, those before were let go. */
+  first: number;
 }
+
+/** Tokens that a window may pass before their rows are let go, all at once. */
+const SLACK = 64;
 
 /** All states of one sequence, each a region of the pool. */
 class ReferenceSlot implements Slot {
@@ -75,7 +88,7 @@ class ReferenceSlot implements Slot {
     for (const declaration of declarations) {
       const row = count(declaration.shape);
       const length = declaration.growing ? 0 : row;
-      this.#regions.set(declaration.name, { declaration, row, position: pool.allocate(length), length });
+      this.#regions.set(declaration.name, { declaration, row, position: pool.allocate(length), length, first: 0 });
     }
     this.reset();
   }
@@ -86,18 +99,30 @@ class ReferenceSlot implements Slot {
     return elements * this.#pool.data.BYTES_PER_ELEMENT;
   }
 
-  /** Position of a state's first element. */
+  /** Position of a state's first element; of one that grows, where the first token's row is or would be. */
   position(name: string): number {
-    return this.#regions.get(name)!.position;
+    const { position, first, row } = this.#regions.get(name)!;
+    return position - first * row;
   }
 
-  reserve(tokens: number): void {
+  reserve(tokens: number, position = 0): void {
     this.#tokens = tokens;
     for (const region of this.#regions.values()) {
-      const needed = tokens * region.row;
-      if (!region.declaration.growing || needed <= region.length) continue;
-      this.#resize(region, Math.max(needed, 2 * region.length));
+      const { window = 0, growing } = region.declaration;
+      if (!growing) continue;
+      this.#letGo(region, window > 0 ? Math.max(0, position - window) : 0);
+      const needed = (tokens - region.first) * region.row;
+      if (needed > region.length) this.#resize(region, Math.max(needed, 2 * region.length));
     }
+  }
+
+  /** Makes `first` about the first row: what is before is let go. */
+  #letGo(region: Region, first: number): void {
+    if (first >= region.first && first < region.first + SLACK) return;
+    const { position, length, row } = region;
+    const gone = Math.max(0, first - region.first) * row;
+    if (gone < length) this.#pool.data.copyWithin(position, position + gone, position + length);
+    region.first = first;
   }
 
   #resize(region: Region, length: number): void {
@@ -118,7 +143,7 @@ class ReferenceSlot implements Slot {
 
   copyFrom(other: Slot): void {
     const source = other as ReferenceSlot;
-    this.reserve(source.#tokens);
+    this.reserve(source.#tokens, source.#tokens);
     for (const name of this.#regions.keys()) this.#part(name).set(source.#part(name));
   }
 
@@ -134,8 +159,10 @@ class ReferenceSlot implements Slot {
   }
 
   #part(name: string): Floats {
-    const { declaration, position, row } = this.#regions.get(name)!;
-    return this.#pool.data.subarray(position, position + row * (declaration.growing ? this.#tokens : 1));
+    const { declaration, position, row, first } = this.#regions.get(name)!;
+    if (!declaration.growing) return this.#pool.data.subarray(position, position + row);
+    const from = this.#tokens - keptRows(declaration, this.#tokens);
+    return this.#pool.data.subarray(position + row * (from - first), position + row * (this.#tokens - first));
   }
 }
 

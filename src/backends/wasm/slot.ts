@@ -1,4 +1,4 @@
-import type { Slot, StateDeclaration } from '../../core/backend.ts';
+import { keptRows, type Slot, type StateDeclaration } from '../../core/backend.ts';
 import type { Memory } from './memory.ts';
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -9,7 +9,7 @@ export function slotLayout(declarations: readonly StateDeclaration[]): { offsets
   let bytes = 0;
   for (const { name, shape, growing } of declarations) {
     offsets.set(name, bytes);
-    // Of a state that grows, the block has only the address of its table of pages.
+    // Of a state that grows, the block has only the address of its table of pages, and the mask of places in it.
     bytes += growing ? 16 : Math.ceil((4 * count(shape)) / 16) * 16;
   }
   return { offsets, bytes };
@@ -21,10 +21,20 @@ export const PAGE_TOKENS = 64;
 /** Length of a row in a page: whole pairs of vectors. */
 export const paddedWidth = (width: number): number => 8 * Math.ceil(width / 8);
 
+/** The pages of a state that grows: those from page `first` on, page p's address in the table's place p modulo its length. */
+interface Pages {
+  table: number;
+  /** Places in the table, a power of two. */
+  capacity: number;
+  /** Number of the first page that is kept: with a window, those before were let go. */
+  first: number;
+  readonly addresses: number[];
+}
+
 /**
  * The carried state of one sequence: one block of Wasm memory. Of a state that grows, [G, width] a token, the block holds the
  * address of a table of pages of PAGE_TOKENS tokens, [G][PAGE_TOKENS][paddedWidth]: what one head reads lies in one piece. Pages
- * are added as the text grows, and never move.
+ * are added as the text grows, and never move; with a window, those that it has passed are let go, and the table is a ring.
  */
 export class WasmSlot implements Slot {
   readonly address: number;
@@ -32,7 +42,7 @@ export class WasmSlot implements Slot {
   readonly #memory: Memory;
   readonly #declarations: readonly StateDeclaration[];
   readonly #offsets: Map<string, number>;
-  readonly #pages = new Map<string, { table: number; capacity: number; pages: number[] }>();
+  readonly #pages = new Map<string, Pages>();
   #tokens = 0;
 
   constructor(memory: Memory, declarations: readonly StateDeclaration[]) {
@@ -43,39 +53,54 @@ export class WasmSlot implements Slot {
     this.#size = bytes;
     this.address = memory.allocate(bytes);
     for (const { name, growing } of declarations) {
-      if (growing) this.#pages.set(name, { table: 0, capacity: 0, pages: [] });
+      if (growing) this.#pages.set(name, { table: 0, capacity: 0, first: 0, addresses: [] });
     }
     this.reset();
   }
 
   get bytes(): number {
     let total = this.#size;
-    for (const [name, { pages, capacity }] of this.#pages) total += 4 * capacity + pages.length * this.#pageBytes(name);
+    for (const [name, { addresses, capacity }] of this.#pages)
+      total += 4 * capacity + addresses.length * this.#pageBytes(name);
     return total;
   }
 
-  reserve(tokens: number): void {
+  reserve(tokens: number, position = 0): void {
     this.#tokens = tokens;
     if (this.#pages.size === 0) return;
     const needed = Math.ceil(tokens / PAGE_TOKENS);
     for (const [name, state] of this.#pages) {
-      while (state.pages.length < needed) this.#addPage(name, state);
+      const { window = 0 } = this.#declaration(name);
+      this.#letGo(state, window > 0 ? Math.floor(Math.max(0, position - window) / PAGE_TOKENS) : 0);
+      while (state.first + state.addresses.length < needed) this.#addPage(name, state);
     }
   }
 
-  #addPage(name: string, state: { table: number; capacity: number; pages: number[] }): void {
-    if (state.pages.length === state.capacity) {
+  /** Makes `first` the first page. Where it lies before those that are kept, none of them are what is wanted. */
+  #letGo(state: Pages, first: number): void {
+    const { addresses } = state;
+    const gone = first < state.first ? addresses.length : Math.min(first - state.first, addresses.length);
+    if (gone > 0) for (const page of addresses.splice(0, gone)) this.#memory.release(page);
+    state.first = first;
+  }
+
+  #addPage(name: string, state: Pages): void {
+    const { addresses } = state;
+    if (addresses.length === state.capacity) {
       const capacity = Math.max(16, 2 * state.capacity);
       const table = this.#memory.allocate(4 * capacity);
-      this.#memory.i32.set(state.pages, table / 4);
       if (state.table > 0) this.#memory.release(state.table);
       state.table = table;
       state.capacity = capacity;
-      this.#memory.i32[(this.address + this.#offsets.get(name)!) / 4] = table;
+      const { i32 } = this.#memory;
+      for (const [i, page] of addresses.entries()) i32[table / 4 + ((state.first + i) & (capacity - 1))] = page;
+      const at = (this.address + this.#offsets.get(name)!) / 4;
+      [i32[at], i32[at + 1]] = [table, capacity - 1];
     }
     const page = this.#memory.allocate(this.#pageBytes(name));
-    this.#memory.i32[state.table / 4 + state.pages.length] = page;
-    state.pages.push(page);
+    const place = (state.first + addresses.length) & (state.capacity - 1);
+    this.#memory.i32[state.table / 4 + place] = page;
+    addresses.push(page);
   }
 
   #pageBytes(name: string): number {
@@ -89,7 +114,8 @@ export class WasmSlot implements Slot {
 
   read(name: string): Float32Array {
     if (!this.#pages.has(name)) return this.#part(name).slice();
-    const values = new Float32Array(this.#tokens * count(this.#declaration(name).shape));
+    const declaration = this.#declaration(name);
+    const values = new Float32Array(keptRows(declaration, this.#tokens) * count(declaration.shape));
     const { f32 } = this.#memory;
     this.#eachRow(name, (row, at, width) => {
       for (let i = 0; i < width; i++) values[row + i] = f32[at + i]!;
@@ -97,14 +123,16 @@ export class WasmSlot implements Slot {
     return values;
   }
 
-  /** Tells of every row of a head: where it begins among all numbers, token by token, and where in memory, in elements. */
+  /** Tells of every row of a head that is kept: where it begins among all numbers, token by token, and where in memory, in elements. */
   #eachRow(name: string, visit: (row: number, at: number, width: number) => void): void {
-    const { pages } = this.#pages.get(name)!;
-    const [G, width] = this.#declaration(name).shape as [number, number];
+    const { addresses, first } = this.#pages.get(name)!;
+    const declaration = this.#declaration(name);
+    const [G, width] = declaration.shape as [number, number];
     const padded = paddedWidth(width);
-    for (let t = 0; t < this.#tokens; t++) {
-      const start = pages[Math.floor(t / PAGE_TOKENS)]! / 4 + (t % PAGE_TOKENS) * padded;
-      for (let g = 0; g < G; g++) visit((t * G + g) * width, start + g * PAGE_TOKENS * padded, width);
+    const from = this.#tokens - keptRows(declaration, this.#tokens);
+    for (let t = from; t < this.#tokens; t++) {
+      const start = addresses[Math.floor(t / PAGE_TOKENS) - first]! / 4 + (t % PAGE_TOKENS) * padded;
+      for (let g = 0; g < G; g++) visit(((t - from) * G + g) * width, start + g * PAGE_TOKENS * padded, width);
     }
   }
 
@@ -115,6 +143,9 @@ export class WasmSlot implements Slot {
       return;
     }
     const { f32 } = this.#memory;
+    // What the first page has before the rows that are kept is read, though it weighs nothing.
+    const [first] = this.#pages.get(name)!.addresses;
+    if (first !== undefined) f32.fill(0, first / 4, (first + this.#pageBytes(name)) / 4);
     this.#eachRow(name, (row, at, width) => {
       for (let i = 0; i < width; i++) f32[at + i] = values[row + i]!;
       f32.fill(0, at + width, at + paddedWidth(width));
@@ -123,7 +154,7 @@ export class WasmSlot implements Slot {
 
   copyFrom(other: Slot): void {
     const source = other as WasmSlot;
-    this.reserve(source.#tokens);
+    this.reserve(source.#tokens, source.#tokens);
     for (const { name, growing } of this.#declarations) {
       if (growing) this.#copyPages(name, source);
       else this.#part(name).set(source.#part(name));
@@ -133,10 +164,14 @@ export class WasmSlot implements Slot {
   #copyPages(name: string, source: WasmSlot): void {
     const { u8 } = this.#memory;
     const bytes = this.#pageBytes(name);
-    const from = source.#pages.get(name)!.pages;
-    const pages = Math.ceil(this.#tokens / PAGE_TOKENS);
-    for (const [i, page] of this.#pages.get(name)!.pages.slice(0, pages).entries())
-      u8.copyWithin(page, from[i]!, from[i]! + bytes);
+    const from = source.#pages.get(name)!;
+    const { first, addresses } = this.#pages.get(name)!;
+    const pages = Math.ceil(this.#tokens / PAGE_TOKENS) - first;
+    // Of what the other still keeps, its first pages may be of tokens that the window has passed.
+    for (const [i, page] of addresses.slice(0, pages).entries()) {
+      const other = from.addresses[first + i - from.first]!;
+      u8.copyWithin(page, other, other + bytes);
+    }
   }
 
   reset(): void {
@@ -152,10 +187,9 @@ export class WasmSlot implements Slot {
 
   #release(): void {
     for (const state of this.#pages.values()) {
-      for (const page of state.pages.splice(0)) this.#memory.release(page);
+      this.#letGo(state, state.first + state.addresses.length);
       if (state.table > 0) this.#memory.release(state.table);
-      state.table = 0;
-      state.capacity = 0;
+      Object.assign(state, { table: 0, capacity: 0, first: 0 });
     }
   }
 

@@ -36,6 +36,8 @@ export class AttentionProbe implements Probe {
     if (this.#start < 0) this.#start = position;
     const keys = joined(states['keys']!, k!.data, tokens * G * K);
     const values = joined(states['values']!, v!.data, tokens * G * V);
+    // With a window, rows of tokens long past are not held.
+    const gone = position - states['keys']!.length / (G * K);
     for (let t = 0; t < tokens; t++) {
       const held = position + t + 1;
       const from = this.#window > 0 ? Math.max(0, held - this.#window) : 0;
@@ -44,32 +46,33 @@ export class AttentionProbe implements Probe {
         const weights = new Float64Array(held - from);
         for (let s = from; s < held; s++) {
           let score = 0;
-          for (let j = 0; j < K; j++) score += q!.data[(t * H + h) * K + j]! * keys[(s * G + group) * K + j]!;
+          for (let j = 0; j < K; j++) score += q!.data[(t * H + h) * K + j]! * keys[((s - gone) * G + group) * K + j]!;
           weights[s - from] = score * this.#scale;
         }
         softmax(weights);
         if (this.#keepsMaps) this.#weights[h]!.push({ from, weights });
-        tell(t, h, this.#norms(weights, values, from, group));
+        tell(t, h, this.#norms(weights, values, from - gone, group, from > 0));
       }
     }
   }
 
-  #norms(weights: Float64Array, values: Float64Array, from: number, group: number): TokenNorms {
+  /** @param first the row of `values` that the first weight is of; @param isFull whether a token left the window */
+  #norms(weights: Float64Array, values: Float64Array, first: number, group: number, isFull: boolean): TokenNorms {
     const [G, V] = [this.#G, this.#V];
     const norms = noNorms();
     const held = weights.length;
     const own = weights[held - 1]!;
     for (let i = 0; i < V; i++) {
       let read = 0;
-      for (let s = 0; s < held; s++) read += weights[s]! * values[((from + s) * G + group) * V + i]!;
-      const mine = own * values[((from + held - 1) * G + group) * V + i]!;
+      for (let s = 0; s < held; s++) read += weights[s]! * values[((first + s) * G + group) * V + i]!;
+      const mine = own * values[((first + held - 1) * G + group) * V + i]!;
       norms.read += read * read;
       norms.own += mine * mine;
       norms.past += (read - mine) ** 2;
     }
     // Rows of equal size: n − 1 kept, one added, and one gone where a window is full. Squared, as all norms are.
     norms.kept = (held - 1) ** 2;
-    norms.before = (from > 0 ? held : held - 1) ** 2;
+    norms.before = (isFull ? held : held - 1) ** 2;
     norms.changed = 1;
     return norms;
   }

@@ -51,12 +51,12 @@ export function appendRows(args: usize, thread: i32, threads: i32): void {
   for (let b = 0; b < segments; b++) {
     const last = load<i32>(ends + ((<usize>b) << 2));
     const start = load<i32>(positions + ((<usize>b) << 2));
-    const table = <usize>load<u32>(stateAt(args + 20, b));
+    const state = stateAt(args + 20, b);
     const to = first + share(last - first, thread + 1, threads);
     for (let t = first + share(last - first, thread, threads); t < to; t++) {
       const n = start + t - first;
       let x = rowAt(args + 12, t);
-      let y = pageOf(table, n / PAGE) + <usize>(n % PAGE) * row;
+      let y = pageOf(state, n / PAGE) + <usize>(n % PAGE) * row;
       for (let g = 0; g < G; g++) {
         copyRow(y, x, width, row);
         x += width;
@@ -75,9 +75,9 @@ function copyRow(to: usize, from: usize, width: usize, row: usize): void {
   for (; i < row; i += 4) store<f32>(to + i, 0);
 }
 
-/** Address of page p of a state that grows: the state holds the address of its table of pages. */
-function pageOf(table: usize, p: i32): usize {
-  return <usize>load<u32>(table + ((<usize>p) << 2));
+/** Address of page p of a state that grows: the state holds the address of its table of pages, a ring, and the mask of its places. */
+function pageOf(state: usize, p: i32): usize {
+  return <usize>load<u32>(<usize>load<u32>(state) + ((<usize>(p & load<i32>(state, 4))) << 2));
 }
 
 /**
@@ -109,8 +109,8 @@ export function attention(args: usize, thread: i32, threads: i32): void {
   for (let b = 0; b < segments; b++) {
     const last = load<i32>(ends + ((<usize>b) << 2));
     const start = load<i32>(positions + ((<usize>b) << 2));
-    const keys = <usize>load<u32>(stateAt(args + 20, b));
-    const values = <usize>load<u32>(stateAt(args + 28, b));
+    const keys = stateAt(args + 20, b);
+    const values = stateAt(args + 28, b);
     const rows = (last - first) * heads;
     if (rows < MANY) {
       const pairs = (rows + 1) / 2;
