@@ -37,4 +37,4 @@ export function stateSize(carries: readonly Carry[]): StateSize {
 export const stateBytesAt = ({ stateBytes, stateBytesPerToken, stateWindows }: StateSize, tokens: number): number =>
   stateBytes +
   tokens * stateBytesPerToken +
-  stateWindows.reduce((sum, window) => sum + Math.min(tokens, window.tokens) * window.bytesPerToken, 0);
+  stateWindows.reduce((sum, one) => sum + Math.min(tokens, one.tokens) * one.bytesPerToken, 0);
