@@ -54,6 +54,20 @@ describe('read', () => {
     expect(session.position).toBe(259);
   });
 
+  test('sessions at the same time know what each knows alone', async () => {
+    const texts = ['Once upon a time', 'The king of the hill was old.', 'A dog. '.repeat(60), 'One, two, three'];
+    const reading = async (text: string) => {
+      const session = model.session();
+      await session.read(text);
+      const read = session.logits.slice();
+      const { tokens } = await collect(session.generate(undefined, { maxTokens: 9, seed: 2 }));
+      const rows = await session.logitsOf(model.tokenizer.encode(text).slice(0, 20));
+      return { read, tokens, rows, end: session.logits.slice() };
+    };
+    const together = await Promise.all(texts.map(reading));
+    for (const [i, text] of texts.entries()) expect(together[i], text).toEqual(await reading(text));
+  });
+
   test('two readers of one session are refused', async () => {
     const session = model.session();
     const first = session.read(new Array(500).fill(5));

@@ -1,7 +1,7 @@
 import type { Slot } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
 import { turn } from './pause.ts';
-import type { Segment, Stepper } from './runner.ts';
+import type { Segment, Stepper, Take } from './runner.ts';
 import { refuseUnknownOptions } from './sampler.ts';
 import type { Session, SessionOptions } from './session.ts';
 
@@ -17,8 +17,9 @@ interface Request {
   readonly segments: readonly Segment[];
   /** Whether it is the next token of a sequence, not a block of a text. */
   readonly isDecode: boolean;
-  readonly onHidden?: ((hidden: Float32Array) => void) | undefined;
-  resolve(logits: Float32Array): void;
+  readonly take: Take;
+  readonly onHidden?: Take | undefined;
+  resolve(): void;
   reject(error: unknown): void;
 }
 
@@ -56,9 +57,11 @@ export class Batcher {
     this.#maxSessions = maxSessions;
     this.#maxTokens = maxTokens;
     this.#stepper = {
-      decode: (slots, token, position) =>
-        this.#enqueue([{ slot: slots[0], tokens: [token], position, outputs: 'last' }], true),
-      run: (segments, onHidden) => this.#enqueue(segments, false, onHidden),
+      decode: (slots, token, position, logits) =>
+        this.#enqueue([{ slot: slots[0], tokens: [token], position, outputs: 'last' }], true, (last) =>
+          logits.set(last),
+        ),
+      run: (segments, take, onHidden) => this.#enqueue(segments, false, take, onHidden),
       forget: (slot) => this.#forget(slot),
     };
   }
@@ -73,9 +76,9 @@ export class Batcher {
     return this.#steps;
   }
 
-  #enqueue(segments: readonly Segment[], isDecode: boolean, onHidden?: Request['onHidden']): Promise<Float32Array> {
+  #enqueue(segments: readonly Segment[], isDecode: boolean, take: Take, onHidden?: Take): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ segments, isDecode, onHidden, resolve, reject });
+      this.#waiting.push({ segments, isDecode, take, onHidden, resolve, reject });
       if (this.#isRunning) return;
       this.#isRunning = true;
       void this.#run();
@@ -114,16 +117,13 @@ export class Batcher {
     try {
       const segments = requests.flatMap((request) => request.segments);
       const wantsHidden = requests.some(({ onHidden }) => onHidden);
-      const logits = await this.#runner.run(segments, wantsHidden ? (all) => tellHidden(requests, all) : undefined);
-      const V = logits.length / segments.reduce((sum, segment) => sum + outputsOf(segment), 0);
+      await this.#runner.run(
+        segments,
+        (logits) => giveLogits(requests, logits),
+        wantsHidden ? (hidden) => giveHidden(requests, hidden) : undefined,
+      );
       this.#steps++;
-      let row = 0;
-      for (const request of requests) {
-        const rows = request.segments.reduce((sum, segment) => sum + outputsOf(segment), 0);
-        // Sessions copy their logits before the next step, which is a turn of the event loop away.
-        request.resolve(logits.subarray(row * V, (row + rows) * V));
-        row += rows;
-      }
+      for (const request of requests) request.resolve();
     } catch (error) {
       for (const request of requests) request.reject(error);
     }
@@ -138,8 +138,20 @@ export class Batcher {
   }
 }
 
+/** Gives each request the logits that it wants. */
+function giveLogits(requests: readonly Request[], logits: Float32Array): void {
+  const wanted = requests.map(({ segments }) => segments.reduce((sum, segment) => sum + outputsOf(segment), 0));
+  const V = logits.length / wanted.reduce((a, b) => a + b, 0);
+  let at = 0;
+  for (const [i, request] of requests.entries()) {
+    const end = at + wanted[i]!;
+    request.take(logits.subarray(at * V, end * V));
+    at = end;
+  }
+}
+
 /** Gives each request the hidden states of its own tokens. */
-function tellHidden(requests: readonly Request[], hidden: Float32Array): void {
+function giveHidden(requests: readonly Request[], hidden: Float32Array): void {
   const D = hidden.length / requests.reduce((sum, request) => sum + tokensOf(request), 0);
   let at = 0;
   for (const request of requests) {

@@ -24,18 +24,27 @@ export interface Taps {
 
 const noTaps: Taps = { key: '', values: new Map() };
 
-/** What takes sessions forward: a runner, or a batcher that packs the steps of several. */
+/**
+ * What takes sessions forward: a runner, or a batcher that packs the steps of several. Results are handed over as soon as they are
+ * there: the next run, maybe of another session, has its own in the same place.
+ */
 export interface Stepper {
-  decode(slots: readonly [Slot], token: number, position: number): Float32Array | Promise<Float32Array>;
-  /** @param onHidden told the hidden states [tokens, D] after the last norm, valid until it returns */
-  run(segments: readonly Segment[], onHidden?: (hidden: Float32Array) => void): Promise<Float32Array>;
+  /** One more token of one sequence; copies the logits [V] of the next to `logits`. */
+  decode(slots: readonly [Slot], token: number, position: number, logits: Float32Array): void | Promise<void>;
+  /**
+   * @param take given the logits [outputs, V] of the wanted tokens in order, valid until it returns
+   * @param onHidden told the hidden states [tokens, D] after the last norm, valid until it returns
+   */
+  run(segments: readonly Segment[], take: Take, onHidden?: Take): Promise<void>;
   /** Told that a slot is about to go. */
   forget?(slot: Slot): void;
 }
 
+export type Take = (numbers: Float32Array) => void;
+
 /**
  * Runs a model's step on packed segments. Plans are made when a capacity is first needed and kept: one for single tokens,
- * one for blocks, one for each larger batch (capacities are powers of two, so there are few).
+ * one for blocks, one for each larger batch (capacities are powers of two, so there are few). Runs take turns, whoever asks.
  */
 export class Runner implements Stepper {
   readonly #backend: Backend;
@@ -59,8 +68,14 @@ export class Runner implements Stepper {
     return [...this.#executables.values()].reduce((sum, executable) => sum + executable.bytes, 0);
   }
 
-  /** One more token of one sequence. Returns its logits [V], valid until the next run; allocates nothing. */
-  decode(slots: readonly [Slot], token: number, position: number): Float32Array | Promise<Float32Array> {
+  /** One more token of one sequence. Allocates nothing, where the backend is done when it returns and nobody is before. */
+  decode(slots: readonly [Slot], token: number, position: number, logits: Float32Array): void | Promise<void> {
+    if (this.#queued > 0) return this.#inTurn(() => this.#decode(slots, token, position, logits));
+    const running = this.#decode(slots, token, position, logits);
+    if (running) return this.#inTurn(() => running);
+  }
+
+  #decode(slots: readonly [Slot], token: number, position: number, logits: Float32Array): void | Promise<void> {
     const executable = this.#executable(this.#single);
     slots[0].reserve(position + 1, position);
     executable.input('tokens')[0] = token;
@@ -68,29 +83,37 @@ export class Runner implements Stepper {
     if (this.#has(executable, 'positions')) executable.input('positions')[0] = position;
     executable.input('rows')[0] = 0;
     const running = this.#run(executable, this.#single, slots);
-    if (running) return running.then(() => executable.output('logits') as Float32Array);
-    return executable.output('logits') as Float32Array;
+    if (running) return running.then(() => logits.set(executable.output('logits') as Float32Array));
+    logits.set(executable.output('logits') as Float32Array);
   }
 
-  /** Advances several segments together. Returns logits [outputs, V] of the wanted tokens in order, valid until the next run. */
-  async run(segments: readonly Segment[], onHidden?: (hidden: Float32Array) => void): Promise<Float32Array> {
-    if (!onHidden) return (await this.tapped(segments, noTaps)).logits;
-    const { logits, value } = await this.tapped(segments, {
-      key: 'hidden',
-      values: new Map([['hidden', this.#graph.hidden]]),
+  /** Advances several segments together. */
+  async run(segments: readonly Segment[], take: Take, onHidden?: Take): Promise<void> {
+    if (!onHidden) return await this.tapped(segments, noTaps, take);
+    const taps = { key: 'hidden', values: new Map([['hidden', this.#graph.hidden]]) };
+    await this.tapped(segments, taps, (logits, value) => {
+      onHidden(value('hidden') as Float32Array);
+      take(logits);
     });
-    onHidden(value('hidden') as Float32Array);
-    return logits;
   }
 
   /**
-   * Like `run`, by a plan that keeps some of the graph's values: `value` gives what a tap holds after the run, rows dense. All
-   * is valid until the next run.
+   * Like `run`, by a plan that keeps some of the graph's values: `take` is also given what tells of a tap's value, rows dense. All is
+   * valid until it returns; what it returns is returned.
    */
-  async tapped(
+  async tapped<R>(
     segments: readonly Segment[],
     taps: Taps,
-  ): Promise<{ logits: Float32Array; value: (name: string) => Numbers }> {
+    take: (logits: Float32Array, value: (name: string) => Numbers) => R,
+  ): Promise<R> {
+    return await this.#inTurn(() => this.#tapped(segments, taps, take));
+  }
+
+  async #tapped<R>(
+    segments: readonly Segment[],
+    taps: Taps,
+    take: (logits: Float32Array, value: (name: string) => Numbers) => R,
+  ): Promise<R> {
     const counts = countsOf(segments);
     const executable = this.#executable(counts, taps);
     // First of all: making room may grow the memory, and views of it end then.
@@ -116,10 +139,25 @@ export class Runner implements Stepper {
       counts,
       segments.map(({ slot }) => slot),
     );
-    return {
-      logits: executable.output('logits').subarray(0, counts.outputs * this.#outputSize) as Float32Array,
-      value: (name) => executable.output(name).subarray(0, elementCount(taps.values.get(name)!.shape, counts)),
-    };
+    return take(executable.output('logits').subarray(0, counts.outputs * this.#outputSize) as Float32Array, (name) =>
+      executable.output(name).subarray(0, elementCount(taps.values.get(name)!.shape, counts)),
+    );
+  }
+
+  /** Runs that were begun or wait, and the end of the last of them. */
+  #queued = 0;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Lets those before finish first: plans have one place for what goes in and comes out. */
+  async #inTurn<R>(work: () => R | Promise<R>): Promise<R> {
+    this.#queued++;
+    const mine = this.#last.then(work);
+    this.#last = mine.catch(() => {});
+    try {
+      return await mine;
+    } finally {
+      this.#queued--;
+    }
   }
 
   /** Numbers D of a token's hidden state. */

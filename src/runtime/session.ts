@@ -122,7 +122,8 @@ export class Session {
   async #block(tokens: ArrayLike<number>, onHidden?: (hidden: Float32Array) => void): Promise<void> {
     this.#room(tokens.length);
     const segment = { slot: this.#slots[0], tokens, position: this.position, outputs: 'last' as const };
-    this.#sequence.logits.set(await this.#parts.stepper.run([segment], onHidden));
+    const { logits } = this.#sequence;
+    await this.#parts.stepper.run([segment], (last) => logits.set(last), onHidden);
     this.#moved(tokens.length);
   }
 
@@ -141,7 +142,7 @@ export class Session {
       for (let start = 0; start < tokens.length; start += BLOCK) {
         const block = Array.prototype.slice.call(tokens, start, start + BLOCK) as number[];
         const segment = { slot: this.#slots[0], tokens: block, position: this.position, outputs: 'all' as const };
-        all.set(await this.#parts.stepper.run([segment]), start * V);
+        await this.#parts.stepper.run([segment], (rows) => all.set(rows, start * V));
         this.#sequence.logits.set(all.subarray((start + block.length - 1) * V, (start + block.length) * V));
         this.#moved(block.length);
       }
@@ -157,8 +158,8 @@ export class Session {
     const { logits } = this.#sequence;
     this.#busy = true;
     try {
-      const running = this.#parts.stepper.decode(this.#slots, token, this.position);
-      logits.set(running instanceof Promise ? await running : running);
+      const running = this.#parts.stepper.decode(this.#slots, token, this.position, logits);
+      if (running) await running;
     } finally {
       this.#busy = false;
     }
@@ -245,19 +246,19 @@ export class Session {
     }
     for (const session of sessions) session.#busy = true;
     try {
-      const logits = await runner.run(
-        sessions.map((session, i) => ({
-          slot: session.#slots[0],
-          tokens: texts[i]!,
-          position: session.position,
-          outputs: 'last' as const,
-        })),
-      );
-      for (const [i, session] of sessions.entries()) {
-        const V = session.model.outputSize;
-        session.#sequence.logits.set(logits.subarray(i * V, (i + 1) * V));
-        session.#moved(texts[i]!.length);
-      }
+      const segments = sessions.map((session, i) => ({
+        slot: session.#slots[0],
+        tokens: texts[i]!,
+        position: session.position,
+        outputs: 'last' as const,
+      }));
+      await runner.run(segments, (rows) => {
+        for (const [i, session] of sessions.entries()) {
+          const V = session.model.outputSize;
+          session.#sequence.logits.set(rows.subarray(i * V, (i + 1) * V));
+        }
+      });
+      for (const [i, session] of sessions.entries()) session.#moved(texts[i]!.length);
     } finally {
       for (const session of sessions) session.#busy = false;
     }

@@ -166,21 +166,23 @@ async function inspectBlock(
   const values = new Map(layers.flatMap(({ taps }) => [...taps].map(([tap, { tensor }]) => [tap, tensor] as const)));
   const taps: Taps = { key: 'inspected', values };
   const segment = { slot, tokens, position, outputs: 'all' as const };
-  const { logits, value } = await runner.tapped([segment], taps);
   const counts: Counts = { tokens: tokens.length, segments: 1, outputs: tokens.length };
-  for (const [n, { observer, taps }] of layers.entries()) {
-    const operands = Object.fromEntries(
-      [...taps].map(([tap, { operand, tensor }]): [string, Tapped] => [
-        operand,
-        { shape: tensor.shape.map((dim) => resolve(dim, counts)), data: value(tap) },
-      ]),
-    );
-    const block: ProbedBlock = { tokens: tokens.length, position, operands, states: before[n]! };
-    observer.observe(block);
-  }
-  const surprise = surpriseOf(target, tokens, logits);
-  const size = target.model.outputSize;
-  sequence.logits.set(logits.subarray((tokens.length - 1) * size, tokens.length * size));
+  const surprise = await runner.tapped([segment], taps, (logits, value) => {
+    for (const [n, { observer, taps }] of layers.entries()) {
+      const operands = Object.fromEntries(
+        [...taps].map(([tap, { operand, tensor }]): [string, Tapped] => [
+          operand,
+          { shape: tensor.shape.map((dim) => resolve(dim, counts)), data: value(tap) },
+        ]),
+      );
+      const block: ProbedBlock = { tokens: tokens.length, position, operands, states: before[n]! };
+      observer.observe(block);
+    }
+    const surprise = surpriseOf(target, tokens, logits);
+    const size = target.model.outputSize;
+    sequence.logits.set(logits.subarray((tokens.length - 1) * size, tokens.length * size));
+    return surprise;
+  });
   target.moved(tokens.length);
   return surprise;
 }
