@@ -195,12 +195,34 @@ describe('states on disk', () => {
     expect((await read(new PrefixCache({ store }), texts[1]!)).known).toBe(0);
   });
 
+  test('keep to their limit when many are saved at once', async () => {
+    const folder = newFolder();
+    const [one, two] = [diskStates(folder, { maxBytes: 10_000 }), diskStates(folder, { maxBytes: 10_000 })];
+    const hex = (n: number) => n.toString(16).padStart(32, '0');
+    const saving = Array.from({ length: 20 }, (_, i) =>
+      (i % 2 ? one : two).save({ model: hex(1), length: 9, text: hex(i) }, new Uint8Array(2000)),
+    );
+    await Promise.all(saving);
+    const bytes = files(folder).reduce((sum, path) => sum + statSync(path).size, 0);
+    expect(bytes).toBeLessThanOrEqual(10_000);
+    expect(bytes).toBeGreaterThan(0);
+  });
+
   test('that are damaged, or of another text or model, are as good as none', async () => {
     const folder = newFolder();
     const store = diskStates(folder);
     await read(new PrefixCache({ store }), first);
     const [path] = files(folder);
-    for (const bytes of [new Uint8Array(100), (await alone(first)).state.save({ notes: { tokens: '1 2 3' } })]) {
+    const other = await goldenModel('mamba2', backend, { tokenizer: byteTokenizer() });
+    const foreign = other.session();
+    await foreign.read(first);
+    const strangers = [
+      new Uint8Array(100),
+      (await alone(first)).state.save({ notes: { tokens: '1 2 3' } }),
+      foreign.state.save({ notes: { tokens: first.join(' ') } }),
+    ];
+    other.dispose();
+    for (const bytes of strangers) {
       writeFileSync(path!, bytes);
       const { session, known } = await read(new PrefixCache({ store }), first);
       expect(known).toBe(0);

@@ -17,6 +17,17 @@ export function diskStates(folder: string, options: { maxBytes?: number } = {}):
   const { maxBytes = 1e9 } = options;
   if (!(maxBytes >= 0)) throw new InputError(`maxBytes is ${maxBytes}: it must be a number of bytes`);
   const pathOf = (key: StateKey) => join(folder, fileName(key));
+  let saved: Promise<void> = Promise.resolve();
+  const save = async (key: StateKey, bytes: Uint8Array): Promise<void> => {
+    await mkdir(folder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
+      throw new InputError(explain(cause, folder), { cause });
+    });
+    const name = fileName(key);
+    await makeRoom(folder, maxBytes - bytes.length, name);
+    await writeFileAtomically(pathOf(key), [bytes]);
+    // Another process may have taken the room meanwhile.
+    await makeRoom(folder, maxBytes - bytes.length, name);
+  };
   return {
     async lengths(model) {
       const names = await readdir(folder).catch(() => []);
@@ -31,11 +42,10 @@ export function diskStates(folder: string, options: { maxBytes?: number } = {}):
     },
     async save(key, bytes) {
       if (bytes.length > maxBytes) return;
-      await mkdir(folder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
-        throw new InputError(explain(cause, folder), { cause });
-      });
-      await makeRoom(folder, maxBytes - bytes.length, fileName(key));
-      await writeFileAtomically(pathOf(key), [bytes]);
+      // One after the other, so that each sees the others' files.
+      const mine = saved.then(() => save(key, bytes));
+      saved = mine.catch(() => {});
+      await mine;
     },
     delete: (key) => rm(pathOf(key), { force: true }),
   };
