@@ -291,6 +291,48 @@ describe('chat', () => {
     );
   });
 
+  test.each([
+    [
+      'ChatML',
+      '{% for m in messages %}<{{ m.role }}>\n{{ m.content | trim }}</>\n{% endfor %}{% if add_generation_prompt %}<assistant>\n{% endif %}',
+    ],
+    [
+      '[INST]',
+      "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
+    ],
+    ['User:', worldTemplate()],
+  ])('answers are read once, however %s writes their blanks', async (_, written) => {
+    const template = typeof written === 'string' ? jinjaTemplate(written) : written;
+    for (const regex of ['  [a-z]{4}', ' [a-z]{3}\n\n\n', '\n[a-z]{2}\n[a-z] ', ' ?']) {
+      const chat = new Chat(bytes, { template });
+      let generated = 0;
+      const say = async (to: Chat, text: string) => {
+        const { tokens } = await complete(to.send(text, { ...options, constraint: { regex } }));
+        generated += tokens.length;
+      };
+      for (const text of ['Who are you?', 'And who am I?', 'Good.']) await say(chat, text);
+      expect(chat.position).toBe(chat.tokensRead + generated);
+      const loaded = await Chat.load(bytes, chat.save(), { template });
+      await say(loaded, 'Hi');
+      expect(loaded.tokensRead).toBeLessThan(40);
+    }
+  });
+
+  test('a message that was stopped while it was read leaves the rest of the conversation read', async () => {
+    const chat = new Chat(model, { template });
+    await complete(chat.send('Tell me a story. '.repeat(30), options));
+    const { position, messages } = chat;
+    const controller = new AbortController();
+    const stopped = complete(chat.send('And then? '.repeat(3000), { signal: controller.signal }));
+    setTimeout(() => controller.abort(), 20);
+    await expect(stopped).rejects.toThrow(/abort/);
+    expect(chat.messages).toEqual(messages);
+    const loaded = await Chat.load(model, chat.save(), { template });
+    expect(loaded.position).toBeGreaterThanOrEqual(position);
+    await complete(loaded.send('Hi', options));
+    expect(loaded.tokensRead).toBeLessThan(15);
+  });
+
   test('turns can be taken back without reading the others again', async () => {
     const chat = new Chat(model, { template });
     await complete(chat.send('One.', options));

@@ -20,7 +20,7 @@ interface Boundary {
   readonly state: State;
 }
 
-/** So many turns can be taken back without reading the conversation again. */
+/** So many are kept, at the end of each message: so many can be taken back without reading the conversation again. */
 const BOUNDARIES = 8;
 
 /**
@@ -34,7 +34,7 @@ export class Chat {
   readonly #template: ChatTemplate;
   readonly #render: RenderOptions;
   #messages: readonly Message[];
-  /** What the session has read, as text; unknown after a reading that was stopped. */
+  /** What of the conversation, as the template writes it, the session has read; unknown after a reading that was stopped. */
   #text: string | undefined = '';
   #boundaries: Boundary[] = [];
   #tokensRead = 0;
@@ -115,9 +115,9 @@ export class Chat {
           yield next.value;
         }
       } finally {
-        this.#text = whole + this.model.tokenizer.decode(tokens);
         const answer = { role: 'assistant', content: text.trim() };
         this.#messages = isDone || answer.content !== '' ? [...asked, answer] : before;
+        this.#text = whole + this.#written(asked, answer, whole, this.model.tokenizer.decode(tokens));
       }
     } finally {
       this.#isBusy = false;
@@ -134,12 +134,20 @@ export class Chat {
     return question;
   }
 
-  /** The conversation and its state as a safetensors file: see `Chat.load`. */
+  /**
+   * The conversation and its state as a safetensors file: see `Chat.load`. Where a message was not read to its end, or an answer is
+   * not in the conversation, it is the state of the last place that is.
+   */
   save(): Uint8Array {
-    const text = this.#text ?? '';
-    if (this.#text === undefined) this.#session.reset();
-    const notes = { chat: JSON.stringify({ messages: this.#messages, text }) };
-    return this.#session.state.save({ notes });
+    const place = this.#lastPlace(this.#continued());
+    const notes = { chat: JSON.stringify({ messages: this.#messages, text: place?.text ?? '' }) };
+    if (place) return (place.state ?? this.#session.state).save({ notes });
+    const empty = this.model.session();
+    try {
+      return empty.state.save({ notes });
+    } finally {
+      empty.dispose();
+    }
   }
 
   dispose(): void {
@@ -164,21 +172,69 @@ export class Chat {
       await session.read(whole.slice(text.length, end), { signal });
       this.#tokensRead += session.position - from;
       text = whole.slice(0, end);
-      if (i < turns.length - 1) this.#keep(text);
+      // What an answer begins with ends no message.
+      if (turn.messages > (turns[i - 1]?.messages ?? 0)) this.#keep(text);
     }
     this.#text = text;
   }
 
   /** Goes to the last known place that the conversation begins with; returns its text. */
   async #goBack(whole: string): Promise<string> {
-    const current = this.#text !== undefined && whole.startsWith(this.#text) ? this.#text : undefined;
-    const best = this.#boundaries
-      .filter(({ text }) => whole.startsWith(text))
-      .reduce<Boundary | undefined>((a, b) => (a && a.text.length > b.text.length ? a : b), undefined);
-    if (current !== undefined && current.length >= (best?.text.length ?? 0)) return current;
-    if (best) await this.#session.state.restore(best.state);
-    else this.#session.reset();
-    return best?.text ?? '';
+    const place = this.#lastPlace(whole);
+    if (!place) this.#session.reset();
+    else if (place.state) await this.#session.state.restore(place.state);
+    return place?.text ?? '';
+  }
+
+  /** The last known place that a text begins with: without a state, where the session is. */
+  #lastPlace(whole: string): { readonly text: string; readonly state?: State } | undefined {
+    const current = this.#text === undefined ? [] : [{ text: this.#text }];
+    return [...current, ...this.#boundaries]
+      .filter(({ text }) => text !== '' && whole.startsWith(text))
+      .reduce<{ text: string; state?: State } | undefined>(
+        (a, b) => (a && a.text.length >= b.text.length ? a : b),
+        undefined,
+      );
+  }
+
+  /** The conversation as it will be written once something more is said; as it is, where the template refuses that. */
+  #continued(): string {
+    const more = [...this.#messages, { role: 'user', content: 'Question' }];
+    return this.#rendered(more) ?? this.#rendered(this.#messages) ?? '';
+  }
+
+  /** Messages as the template writes them; undefined where it refuses them, such as an answer after a system message. */
+  #rendered(messages: readonly Message[]): string | undefined {
+    try {
+      return this.#template.render(messages, { ...this.#render, addGenerationPrompt: false });
+    } catch (error) {
+      if (error instanceof InputError) return undefined;
+      throw error;
+    }
+  }
+
+  /** What the template writes after an answer. */
+  #closing(asked: readonly Message[]): string {
+    const content = 'Answer';
+    const whole = this.#rendered([...asked, { role: 'assistant', content }]) ?? '';
+    const at = whole.lastIndexOf(content);
+    return at < 0 ? '' : whole.slice(at + content.length);
+  }
+
+  /**
+   * What the template writes of an answer that was said: up to where the model stopped, in the answer or in what closes it. Blanks do
+   * not count, so that it is not read again where a template trims answers or takes empty lines from them.
+   */
+  #written(asked: readonly Message[], answer: Message, whole: string, said: string): string {
+    const after = this.#closing(asked);
+    const rendered = this.#rendered([...asked, answer]);
+    if (!rendered?.startsWith(whole) || !rendered.endsWith(after)) return said;
+    const body = rendered.slice(whole.length, rendered.length - after.length);
+    for (let length = Math.min(after.length, said.length); length >= 0; length--) {
+      const begun = after.slice(0, length);
+      if (said.endsWith(begun) && sameWords(said.slice(0, said.length - length), body)) return body + begun;
+    }
+    return said;
   }
 
   #keep(text: string): void {
@@ -189,7 +245,7 @@ export class Chat {
   /** What ends an answer: the mark that the template writes after one, or the text that it does. */
   #ends(asked: readonly Message[], { stop = [], stopTokens = [] }: GenerateOptions): GenerateOptions {
     const { tokenizer } = this.model;
-    const after = closing(this.#template, asked, this.#render);
+    const after = this.#closing(asked);
     const mark = firstSpecial(tokenizer, after);
     const texts = [
       ...(typeof stop === 'string' ? [stop] : stop),
@@ -202,22 +258,7 @@ export class Chat {
   }
 }
 
-/** What a template writes after an answer. */
-function closing(template: ChatTemplate, asked: readonly Message[], options: RenderOptions): string {
-  const content = 'Answer';
-  try {
-    const whole = template.render([...asked, { role: 'assistant', content }], {
-      ...options,
-      addGenerationPrompt: false,
-    });
-    const at = whole.lastIndexOf(content);
-    return at < 0 ? '' : whole.slice(at + content.length);
-  } catch (error) {
-    // A template may refuse an answer here, such as after a system message; its end of text is left.
-    if (error instanceof InputError) return '';
-    throw error;
-  }
-}
+const sameWords = (a: string, b: string): boolean => a.replace(/\s/gu, '') === b.replace(/\s/gu, '');
 
 const firstSpecial = (tokenizer: Tokenizer, text: string): number | undefined =>
   tokenizer.encode(text, { addSpecialTokens: false }).find((token) => tokenizer.isSpecial(token));
