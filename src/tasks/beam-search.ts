@@ -18,7 +18,7 @@ export interface BeamSearchOptions {
   readonly maxTokens?: number;
   /** Texts are compared by ln p divided by their tokens to this power: 0 prefers short ones. Default 1. */
   readonly lengthPenalty?: number;
-  /** Tokens that end a text besides the model's own end. */
+  /** Tokens that end a text besides those that the model's files name. */
   readonly stopTokens?: readonly number[];
   /** What a text must be. */
   readonly constraint?: Constraint;
@@ -81,14 +81,14 @@ type Settings = BeamSearchOptions & Required<Pick<BeamSearchOptions, 'beams' | '
 
 class BeamSearch {
   readonly #settings: Settings;
-  readonly #ends: ReadonlySet<number | undefined>;
+  readonly #ends: ReadonlySet<number>;
   /** Sessions of the paths followed. */
   #open: Set<Session>;
   #found: Beam[] = [];
 
   constructor(first: Session, settings: Settings) {
     this.#settings = settings;
-    this.#ends = new Set([first.model.tokenizer.endOfText, ...(settings.stopTokens ?? [])]);
+    this.#ends = new Set([...first.model.endTokens, ...(settings.stopTokens ?? [])]);
     this.#open = new Set([first]);
   }
 
@@ -161,6 +161,8 @@ class BeamSearch {
     const text = tokens.map((token) => decoder.push(token)).join('') + decoder.end();
     this.#found.push({ text, tokens, finishReason, logProbability });
     this.#found.sort((a, b) => this.#rating(b) - this.#rating(a));
+    // Of one text that is written in tokens in several ways, the likeliest is enough.
+    this.#found = this.#found.filter((beam, i, all) => all.findIndex((other) => other.text === beam.text) === i);
     this.#found.length = Math.min(this.#found.length, this.#settings.beams);
   }
 
