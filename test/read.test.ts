@@ -249,6 +249,20 @@ describe('a checkpoint file', () => {
     }
   });
 
+  test('of a text that was changed anywhere before the place is refused', async () => {
+    const path = join(folder, 'changing.txt');
+    const [ofFile, ofText] = [newPath(), newPath()];
+    writeFileSync(path, bytes);
+    await model.session().read({ file: path }, { checkpointFile: ofFile, checkpointEvery: 5000 });
+    await model.session().read(text, { checkpointFile: ofText, checkpointEvery: 5000 });
+    const changed = text.slice(0, 6000) + (text[6000] === 'x' ? 'y' : 'x') + text.slice(6001);
+    writeFileSync(path, changed);
+    const session = model.session();
+    await expect(session.read({ file: path }, { checkpointFile: ofFile })).rejects.toThrow(/is of another source/);
+    await expect(session.read(changed, { checkpointFile: ofText })).rejects.toThrow(/is of another source/);
+    expect(session.position).toBe(0);
+  });
+
   test('survives the death of its process at any moment, ten times', { timeout: 120_000 }, async () => {
     const seeded = new Random(77);
     const { whole, digest, killed, left, partial } = await crash(10, 60_000, () => seeded.uniform());

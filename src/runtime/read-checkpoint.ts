@@ -1,3 +1,4 @@
+import { Digest } from '../core/digest.ts';
 import { FormatError, InputError, UnsupportedError } from '../core/errors.ts';
 import { type Block, type SourcePlace, startOfSource } from './blocks.ts';
 import type { Sequence } from './sequence.ts';
@@ -40,6 +41,8 @@ export class ReadCheckpoint {
   readonly #start: number;
   #saved = 0;
   #last: { block: Block; tokens: number } | undefined;
+  /** What was read of the source: its units before `offset`. */
+  readonly #read = { digest: new Digest(), offset: 0 };
 
   constructor(sequence: Sequence, files: Files, source: OpenSource, path: string, every: number) {
     this.#sequence = sequence;
@@ -68,11 +71,11 @@ export class ReadCheckpoint {
         `${this.#path} is of a reading begun after ${start} tokens, and this session has read ${this.#start}`,
       );
     const [offset, skip, tokens] = ['offset', 'skip', 'tokens'].map((name) => this.#count(state, name));
-    const { 'source.beginning': beginning } = state.notes;
-    const found = await this.#source.beginning(offset!);
-    if (beginning !== undefined && found !== undefined && found !== beginning)
+    const { 'source.read': read } = state.notes;
+    const found = await this.#digest(offset!);
+    if (read !== undefined && found !== undefined && found !== read)
       throw new InputError(
-        `${this.#path} is of another source: this one begins with something else. Give the one that it was made of, or another checkpoint file`,
+        `${this.#path} is of another source: what this one has before the place where reading is to go on was not read. Give the one that it was made of, or another checkpoint file`,
       );
     this.#sequence.put(state);
     this.#saved = tokens!;
@@ -83,6 +86,15 @@ export class ReadCheckpoint {
     const value = Number(notes[`source.${name}`]);
     if (Number.isSafeInteger(value) && value >= 0) return value;
     throw new FormatError(`${this.#path}: source.${name} is ${notes[`source.${name}`]}`);
+  }
+
+  /** Digest of the source before a place not before the last one asked for; undefined of a stream. */
+  async #digest(offset: number): Promise<string | undefined> {
+    const read = this.#read;
+    if (!this.#source.digest) return undefined;
+    await this.#source.digest(read.digest, read.offset, offset);
+    read.offset = offset;
+    return read.digest.hex();
   }
 
   /** Told of every block when it has been read. */
@@ -104,8 +116,8 @@ export class ReadCheckpoint {
       'source.digest': digest,
       'source.tokens': String(tokens),
     };
-    const beginning = await this.#source.beginning(offset);
-    if (beginning !== undefined) notes['source.beginning'] = beginning;
+    const read = await this.#digest(offset);
+    if (read !== undefined) notes['source.read'] = read;
     await this.#files.write(this.#path, this.#sequence.snapshot().save({ notes }));
     this.#saved = tokens;
     this.#last = undefined;

@@ -1,4 +1,4 @@
-import { Digest } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { InputError, UnsupportedError } from '../core/errors.ts';
 import { type EncodedPiece, encodePieces } from '../tokenizers/encode-stream.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizers/tokenizer.ts';
@@ -49,14 +49,11 @@ export interface OpenSource {
   /** Its pieces from a place between two pieces on. */
   from(offset: number): AsyncGenerator<Piece>;
   /**
-   * Digest of its first units, BEGINNING at most, by which it is known again; nothing of a stream, which can be read only once.
-   * InputError when it ends before `offset` units.
+   * Adds the units from a place to another to a digest, by which the source is known again. Absent of a stream, which can be read only
+   * once. InputError when it ends before.
    */
-  beginning(offset: number): Promise<string | undefined>;
+  readonly digest: ((into: Digest, from: number, to: number) => Promise<void>) | undefined;
 }
-
-/** Units by which a source is known again. */
-const BEGINNING = 4096;
 
 /** What reading text needs of its surroundings. */
 export interface Surroundings {
@@ -78,9 +75,9 @@ export function openSource(source: Source, surroundings: Surroundings): OpenSour
     return {
       unit: 'tokens',
       from: (offset) => tokensFrom(source, offset),
-      beginning: async (offset) => {
-        if (offset > source.length) throw tooShort(offset - source.length);
-        return new Digest().words(Int32Array.from({ length: Math.min(offset, BEGINNING) }, (_, i) => source[i]!)).hex();
+      digest: async (into, from, to) => {
+        if (to > source.length) throw tooShort(to - source.length);
+        into.words(Int32Array.from({ length: to - from }, (_, i) => source[from + i]!));
       },
     };
   const { model, files, isStart } = surroundings;
@@ -91,38 +88,33 @@ export function openSource(source: Source, surroundings: Surroundings): OpenSour
     return {
       unit: 'bytes',
       from: (offset) => fileFrom(source.file, offset, files, encode),
-      beginning: (offset) => fileBeginning(source.file, offset, files),
+      digest: (into, from, to) => digestFile(source.file, into, from, to, files),
     };
   }
   const chunks = typeof source === 'string' || source instanceof Uint8Array ? [source] : source;
   return {
     unit: 'characters',
     from: (offset) => textFrom(chunksOf(chunks), offset, encode),
-    beginning: async (offset) => {
-      if (typeof source !== 'string') return undefined;
-      if (offset > source.length) throw tooShort(offset - source.length);
-      return new Digest().text(source.slice(0, Math.min(offset, BEGINNING))).hex();
-    },
+    digest:
+      typeof source !== 'string'
+        ? undefined
+        : async (into, from, to) => {
+            if (to > source.length) throw tooShort(to - source.length);
+            into.words(Int32Array.from({ length: to - from }, (_, i) => source.charCodeAt(from + i)));
+          },
   };
 }
 
-async function fileBeginning(path: string, offset: number, files: Files): Promise<string> {
-  const first = await bytesOf(path, 0, Math.min(offset, BEGINNING), files);
-  if (offset > 0 && (await bytesOf(path, offset - 1, 1, files)).length === 0)
-    throw new InputError(
-      `${path} ends before byte ${offset}, where reading is to go on: it is another file, or it changed`,
-    );
-  return new Digest().words(Int32Array.from(first)).hex();
-}
-
-/** Up to `count` bytes of a file. */
-async function bytesOf(path: string, offset: number, count: number, files: Files): Promise<number[]> {
-  const bytes: number[] = [];
-  for await (const chunk of files.open(path, offset)) {
-    for (let i = 0; i < chunk.length && bytes.length < count; i++) bytes.push(chunk[i]!);
-    if (bytes.length >= count) break;
+async function digestFile(path: string, into: Digest, from: number, to: number, files: Files): Promise<void> {
+  let left = to - from;
+  if (left === 0) return;
+  for await (const chunk of files.open(path, from)) {
+    const bytes = chunk.subarray(0, left);
+    into.words(Int32Array.from(bytes));
+    left -= bytes.length;
+    if (left === 0) return;
   }
-  return bytes;
+  throw new InputError(`${path} ends before byte ${to}, where reading is to go on: it is another file, or it changed`);
 }
 
 type Encode = (text: AsyncIterable<string>, offset: number) => AsyncGenerator<EncodedPiece>;
