@@ -214,6 +214,19 @@ describe('JSON schemas', () => {
       ['{"ab":1}', '{"ab":1,"a":null,"abc":null,"":null,"x":null}'],
       ['{"ab":1,"ab":null}', '{"a":null}'],
     ],
+    [
+      'names that look like places',
+      {
+        properties: {
+          'a/properties/b': { type: 'integer' },
+          a: { properties: { b: { type: 'null' } }, required: ['b'] },
+          'a 0 true': { $ref: '#/properties/a~1properties~1b' },
+        },
+        required: ['a/properties/b', 'a', 'a 0 true'],
+      },
+      ['{"a/properties/b":1,"a":{"b":null},"a 0 true":2}'],
+      ['{"a/properties/b":null', '{"a/properties/b":1,"a":{"b":1', '{"a/properties/b":1,"a":{"b":null},"a 0 true":{'],
+    ],
     ['required but not described', { required: ['x'] }, ['{"x":[1]}'], ['{}', '{"y":1}']],
     [
       'tuples',
@@ -277,6 +290,8 @@ describe('JSON schemas', () => {
     [{ type: 'string', pattern: 'a', maxLength: 3 }, /pattern together with maxLength/, UnsupportedError],
     [{ type: 'string', format: 'colour' }, /format colour is not supported; known: date/, UnsupportedError],
     [{ oneOf: [{ type: 'integer' }, { type: 'number' }] }, /oneOf is supported where/, UnsupportedError],
+    [{ oneOf: [{ const: { a: 1, b: 2 } }, { const: { b: 2, a: 1 } }] }, /oneOf is supported where/, UnsupportedError],
+    [{ type: 'object', additionalProperties: true, minProperties: 2 }, /a name that comes twice/, UnsupportedError],
     [{ allOf: [{}, {}] }, /merge them/, UnsupportedError],
     [{ anyOf: [{}], type: 'string' }, /anyOf together with type/, UnsupportedError],
     [{ type: 'array', minItems: -1 }, /minItems is -1/, InputError],

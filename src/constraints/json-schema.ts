@@ -122,22 +122,25 @@ class SchemaReader {
       throw new UnsupportedError(
         `the JSON schema at ${where}: $ref ${JSON.stringify(reference)} leads out of the schema`,
       );
-    if (!this.rules.has(reference)) {
-      this.rules.set(reference, choice());
-      this.rules.set(reference, this.value(this.#resolve(reference, where), reference));
+    const { found, place } = this.#resolve(reference, where);
+    if (!this.rules.has(place)) {
+      this.rules.set(place, choice());
+      this.rules.set(place, this.value(found, place));
     }
-    return rule(reference);
+    return rule(place);
   }
 
-  #resolve(reference: string, where: string): unknown {
-    let found: unknown = this.#root;
+  /** What a reference leads to, and its place. */
+  #resolve(reference: string, where: string): { found: unknown; place: string } {
+    let [found, place]: [unknown, string] = [this.#root, '#'];
     for (const part of reference.slice(1).split('/').slice(1)) {
       const name = decodeURIComponent(part).replaceAll('~1', '/').replaceAll('~0', '~');
       const inside = typeof found === 'object' && found !== null && Object.hasOwn(found, name);
       if (!inside) throw new InputError(`the JSON schema at ${where}: $ref ${reference} leads nowhere`);
       found = (found as SchemaObject)[name];
+      place = within(place, name);
     }
-    return found;
+    return { found, place };
   }
 
   #enumeration(schema: SchemaObject, where: string): Pattern {
@@ -196,6 +199,10 @@ class SchemaReader {
     const [min, max] = [countOf(schema, 'minProperties', 0, where), countOf(schema, 'maxProperties', Infinity, where)];
     if (isMap) {
       if (min > max || (min > 0 && !further)) return choice();
+      if (min > 1)
+        throw new UnsupportedError(
+          `the JSON schema at ${where}: minProperties is ${min}, and a name that comes twice is one property: more than 1 is not supported; name them in properties and required`,
+        );
       if (!further) return text('{}');
       return sequence(text('{'), separated(further, comma, min, max), text('}'));
     }
@@ -210,7 +217,7 @@ class SchemaReader {
         colon,
         this.value(
           Object.hasOwn(properties, name) ? properties[name] : (additionalProperties ?? true),
-          `${where}/properties/${name}`,
+          within(`${where}/properties`, name),
         ),
       ),
     }));
@@ -229,7 +236,7 @@ class SchemaReader {
       if (!further) return sequence();
       return isAfter ? repeat(sequence(comma, further), 0, Infinity) : separated(further, comma, 0, Infinity);
     }
-    const name = `${where} ${i} ${isAfter}`;
+    const name = `members ${i} ${isAfter} ${where}`;
     if (!this.rules.has(name)) {
       const { isRequired, pattern } = members[i]!;
       const withIt = sequence(
@@ -250,6 +257,9 @@ interface Member {
   readonly isRequired: boolean;
   readonly pattern: Pattern;
 }
+
+/** A place in a schema, as a JSON pointer (RFC 6901). */
+const within = (place: string, name: string): string => `${place}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`;
 
 const brackets = (inside: Pattern): Pattern => sequence(text('['), inside, text(']'));
 

@@ -100,9 +100,15 @@ const isRequired = ({ required }: SchemaObject, name: string): boolean =>
 
 /** The values of an enumeration, as JSON. */
 function valuesOf(schema: SchemaObject): string[] | undefined {
-  if ('const' in schema) return [JSON.stringify(schema['const'])];
-  return Array.isArray(schema['enum']) ? schema['enum'].map((value) => JSON.stringify(value)) : undefined;
+  if ('const' in schema) return [inOrder(schema['const'])];
+  return Array.isArray(schema['enum']) ? schema['enum'].map(inOrder) : undefined;
 }
+
+/** JSON with the properties of objects in one order, so that equal values are equal texts. */
+const inOrder = (value: unknown): string =>
+  JSON.stringify(value, (_, inner: unknown) =>
+    isObject(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
+  );
 
 function typesOf({ type }: SchemaObject): string[] | undefined {
   if (typeof type === 'string') return [type];
