@@ -38,6 +38,9 @@ describe('generate', () => {
     expect(finishReason).toBe('complete');
     expect(Object.keys(JSON.parse(text))).toEqual(['name', 'good']);
     const inline = riverrun(['generate', 'x', '--json-schema', '{"type":"boolean"}']).stdout;
+    const cut = riverrun(['generate', 'x', '--regex', '[a-z]{30}', '--max-tokens', '1']);
+    expect(cut.stderr).toMatch(/the text ended at --max-tokens 1, and may be cut off/);
+    expect(riverrun(['generate', 'x', '--json-schema', 'true', '-n', '9', '-q']).stderr).toBe('');
     expect(inline).toMatch(/^x(true|false)\n$/);
   });
 

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { jinjaTemplate } from '../src/chat/template.ts';
-import { UnsupportedError } from '../src/core/errors.ts';
+import { InputError, UnsupportedError } from '../src/core/errors.ts';
 import { load } from '../src/platform/node-load.ts';
 import { type PipelineProgress, pipeline } from '../src/platform/pipeline.ts';
 import { complete } from '../src/tasks/complete.ts';
@@ -116,6 +116,14 @@ describe('text-generation', () => {
     [{ streamer: {} }, /the streamer has no function put/],
     [{ num_beams: 2, streamer: { put: () => {}, end: () => {} } }, /a streamer is told of one text/],
     [{ do_sample: true, top_p: 2 }, /topP is 2/],
+    [{ do_sample: 'yes' }, /do_sample is yes: it must be true or false/],
+    [{ num_beams: 0 }, /num_beams is 0: it must be a whole number from 1/],
+    [{ num_return_sequences: 0 }, /num_return_sequences is 0/],
+    [{ max_new_tokens: -1 }, /max_new_tokens is -1/],
+    [{ max_length: 2 }, /max_length is 2, and the prompt alone has \d+ tokens/],
+    [{ eos_token_id: -5 }, /eos_token_id is -5/],
+    [{ eos_token_id: ['a'] }, /eos_token_id is a/],
+    [null, /the options are null/],
   ])('%j is refused', async (options, message) => {
     await expect(write(prompt, options as never)).rejects.toThrow(message);
   });
@@ -189,6 +197,7 @@ describe('pipelines', () => {
   });
 
   test('what there is not is refused by name', async () => {
+    await expect(pipeline(undefined as never)).rejects.toThrow(/there is no task undefined/);
     await expect(pipeline('text-generaton' as never)).rejects.toThrow(/did you mean text-generation/);
     await expect(pipeline('text-classification', model)).rejects.toThrow(UnsupportedError);
     await expect(pipeline('text-classification', model)).rejects.toThrow(/trained head of labels.*zero-shot/);
@@ -199,6 +208,19 @@ describe('pipelines', () => {
     await expect(pipeline('summarization', undefined, { quantized: true } as never)).rejects.toThrow(/unknown option/);
     await expect(pipeline('summarization', model, { dtype: 'q8' })).rejects.toThrow(/dtype comes too late/);
   });
+});
+
+test.each([
+  ['text-generation', [], /the input is 5: it must be a text/],
+  ['zero-shot-classification', [['a']], /the input is 5: it must be a text or a list of texts/],
+  ['question-answering', ['A context.'], /the question is 5/],
+  ['feature-extraction', [], /the input is 5/],
+  ['summarization', [], /the input is 5/],
+] as const)('%s of what is no text is refused', async (task, more, message) => {
+  const run = (await pipeline(task, model)) as unknown as (...given: unknown[]) => Promise<unknown>;
+  await expect(run(5, ...more)).rejects.toThrow(message);
+  await expect(run([null], ...more)).rejects.toThrow(InputError);
+  await expect(run('', ...more)).rejects.toThrow(InputError);
 });
 
 test('penalties count the whole text, as Hugging Face’s do', async () => {

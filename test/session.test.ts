@@ -68,6 +68,11 @@ describe('read', () => {
     for (const [i, text] of texts.entries()) expect(together[i], text).toEqual(await reading(text));
   });
 
+  test('what is nothing to read is refused', async () => {
+    for (const source of [null, 5, {}, undefined])
+      await expect(model.session().read(source as never)).rejects.toThrow(/is nothing to read: a source is text/);
+  });
+
   test('two readers of one session are refused', async () => {
     const session = model.session();
     const first = session.read(new Array(500).fill(5));

@@ -29,7 +29,7 @@ export async function constraintOf({ choices, regex, jsonSchema }: ConstraintFla
 }
 
 async function readSchema(given: string): Promise<object> {
-  const isInline = given.trimStart().startsWith('{');
+  const isInline = /^\s*([{[]|(true|false)\s*$)/.test(given);
   if (!isInline) await (await openFile(given)).close();
   try {
     return JSON.parse(isInline ? given : await readFile(given, 'utf8')) as object;

@@ -74,6 +74,8 @@ export async function runGenerate(argument: string | undefined, flags: GenerateF
     if (flags.json)
       await print(`${JSON.stringify({ model: flags.model, prompt: text, text: generated, tokens, finishReason })}\n`);
     else await print('\n');
+    if (constraint && finishReason === 'length' && !flags.quiet)
+      process.stderr.write(`riverrun: the text ended at --max-tokens ${tokens.length}, and may be cut off\n`);
     if (flags.save !== undefined) await saveState(flags.save, session.state.save());
   } finally {
     model.dispose();

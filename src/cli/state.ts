@@ -28,7 +28,15 @@ export function stateCommand(): Command {
           .choices(['f32', 'f16'])
           .default('f32'),
       )
-      .option('--json', 'print one JSON object'),
+      .option('--json', 'print one JSON object')
+      .addHelpText(
+        'after',
+        `
+Examples:
+  riverrun state save king.state "Once upon a time there was a king who"
+  riverrun state save book.state --file book.txt      # again after an interruption: goes on
+  cat more.txt | riverrun state save all.state --from book.state`,
+      ),
   ).action(runSave);
   withModel(
     withConstraint(
@@ -39,7 +47,14 @@ export function stateCommand(): Command {
           .argument('<file>', 'a saved state, or a tuned state of an RWKV')
           .argument('[text]', 'a text to read first')
           .option('--save <file>', 'save the state when the text ends')
-          .option('--json', 'print one JSON object instead of streaming text'),
+          .option('--json', 'print one JSON object instead of streaming text')
+          .addHelpText(
+            'after',
+            `
+Examples:
+  riverrun state load king.state " One day" --max-tokens 40
+  riverrun state load king.state --choices " lived, died" --save later.state`,
+          ),
       ),
     ),
   ).action((file: string, text: string | undefined, flags) => runGenerate(text, { ...flags, load: file }));
@@ -49,6 +64,13 @@ export function stateCommand(): Command {
     .argument('<file>', 'a saved state')
     .option('--tensors', 'list every tensor')
     .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  riverrun state info king.state --tensors
+  riverrun state info king.state --json`,
+    )
     .action(runInfo);
   command
     .command('diff')
@@ -58,6 +80,13 @@ export function stateCommand(): Command {
     .argument('<first>', 'a saved state')
     .argument('<second>', 'another')
     .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  riverrun state diff king.state queen.state
+  riverrun state diff before.state after.state --json`,
+    )
     .action(runDiff);
   return command.addHelpText(
     'after',

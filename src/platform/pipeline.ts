@@ -85,6 +85,8 @@ function loadOptions(name: string, options: PipelineOptions): LoadOptions {
   const { device = 'auto', dtype = 'auto', progress_callback: tell, revision, cache_dir, local_files_only } = options;
   if (!['auto', 'cpu', 'wasm'].includes(device))
     throw new UnsupportedError(`device is ${device}: there are cpu and wasm, which are the same`);
+  if (tell !== undefined && tell !== null && typeof tell !== 'function')
+    throw new InputError('progress_callback is no function');
   const weights = weightsOf[dtype];
   if (!weights) throw new InputError(`dtype is ${dtype}; known: ${Object.keys(weightsOf).join(', ')}`);
   return {

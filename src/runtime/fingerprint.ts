@@ -120,6 +120,6 @@ export function difference(given: Fingerprint, model: Fingerprint): string | und
   if (given.parameters !== model.parameters)
     return `of another ${model.type} of the same sizes: its parameters are not this model's (another training or fine-tune)`;
   if (given.weights !== model.weights)
-    return `of this model with its matrices held as ${given.weights}, and here they are held as ${model.weights}: load the model with weights: '${given.weights}'`;
+    return `of this model with its matrices held as ${given.weights}, and here they are held as ${model.weights}: load the model with weights: '${given.weights}', or make the state anew (a model with weights: 'f32' has the same states on every backend)`;
   return undefined;
 }

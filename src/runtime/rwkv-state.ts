@@ -25,7 +25,8 @@ export async function rwkvState(model: Model, checkpoint: Checkpoint): Promise<S
   session.dispose();
   const tensors = new Map(empty.tensors);
   const wanted = new Set([...tensors.keys()].filter((carry) => carry.endsWith('.att.wkv')));
-  if (wanted.size === 0) throw new InputError(`${name} is a state of an RWKV, and the model is ${model.type}`);
+  if (wanted.size === 0)
+    throw new InputError(`${name} is a tuned state of an RWKV-5, 6 or 7, and the model is of type ${model.type}`);
   for (const stored of checkpoint.tensors.values()) {
     const carry = stored.name.replace(timeState, 'blocks.$1.att.wkv');
     if (!wanted.delete(carry)) throw new InputError(`${name}: ${stored.name} is of a layer that the model has not`);

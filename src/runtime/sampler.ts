@@ -45,6 +45,8 @@ export const samplerOptionNames: readonly string[] = [...Object.keys(rules), 'lo
 
 /** Refuses option names that nothing reads, with the nearest that exist. */
 export function refuseUnknownOptions(options: object, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null)
+    throw new InputError(`the options are ${String(options)}: they must be an object; known: ${known.join(', ')}`);
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue;
     const near = nearest(name, known);

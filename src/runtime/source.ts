@@ -2,7 +2,7 @@ import type { Digest } from '../core/digest.ts';
 import { InputError, UnsupportedError } from '../core/errors.ts';
 import { type EncodedPiece, encodePieces } from '../tokenizers/encode-stream.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizers/tokenizer.ts';
-import { type Chunk, chunksOf, textOf, utf8Length } from './text-chunks.ts';
+import { type Chunk, chunksOf, textOf, unreadable, utf8Length } from './text-chunks.ts';
 
 /** A file, on platforms that have files. */
 export interface FileSource {
@@ -65,7 +65,9 @@ export interface Surroundings {
 
 /** Whether a source is token ids. Bytes are text. */
 export function isTokens(source: Source): source is ArrayLike<number> {
-  if (typeof source === 'string' || source instanceof Uint8Array || !('length' in source)) return false;
+  if (typeof source === 'string' || source instanceof Uint8Array) return false;
+  if (typeof source !== 'object' || source === null) throw unreadable(source);
+  if (!('length' in source)) return false;
   return source.length === 0 || typeof source[0] === 'number';
 }
 

@@ -3,12 +3,19 @@ import { InputError } from '../core/errors.ts';
 /** Pieces of text of any length: as they are, or as UTF-8 cut anywhere. */
 export type Chunk = string | Uint8Array;
 
+/** What to say of something that is no source. */
+export const unreadable = (source: unknown): InputError =>
+  new InputError(
+    `${JSON.stringify(source)} is nothing to read: a source is text, bytes, token ids, a stream of text or bytes, or { file: path }`,
+  );
+
 /** The chunks of a stream. Some browsers' streams can't be iterated. */
 export async function* chunksOf<C>(stream: Iterable<C> | AsyncIterable<C> | ReadableStream<C>): AsyncGenerator<C> {
   if (Symbol.asyncIterator in stream || Symbol.iterator in stream) {
     yield* stream as AsyncIterable<C>;
     return;
   }
+  if (!('getReader' in stream)) throw unreadable(stream);
   const reader = (stream as ReadableStream<C>).getReader();
   try {
     for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;

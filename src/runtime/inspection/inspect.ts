@@ -3,6 +3,7 @@ import { reachable } from '../../core/grad.ts';
 import { type Counts, resolve } from '../../core/shape.ts';
 import type { Node, Tensor } from '../../core/tensor.ts';
 import { logSumExp } from '../../ops/cross-entropy.ts';
+import type { Tokenizer } from '../../tokenizers/tokenizer.ts';
 import { abortable } from '../abortable.ts';
 import { beginMarkLength } from '../begin-mark.ts';
 import { blocksOf, startOfSource } from '../blocks.ts';
@@ -95,10 +96,22 @@ export async function inspectSource(target: Inspected, source: Source, options: 
     type: target.type,
     position,
     tokens,
-    pieces: model.hasTokenizer ? tokens.map((token) => model.tokenizer.decode([token])) : [],
+    pieces: model.hasTokenizer ? tokens.map((token) => pieceOf(model.tokenizer, token)) : [],
     surprise: Float32Array.from(surprise),
     layers: results,
   };
+}
+
+/** A token as text. Of one that is a part of a character only, the bytes are told: `\\xF0\\x9F`. */
+function pieceOf(tokenizer: Tokenizer, token: number): string {
+  const text = tokenizer.decode([token]);
+  if (!text.includes('\ufffd') || tokenizer.isSpecial(token)) return text;
+  const bytes = tokenizer.tokenBytes(token);
+  if (new TextDecoder().decode(bytes).includes('\ufffd'))
+    return Array.from(bytes, (byte) =>
+      byte < 0x80 ? String.fromCharCode(byte) : `\\x${byte.toString(16).toUpperCase()}`,
+    ).join('');
+  return text;
 }
 
 /** The source's tokens, in the blocks that reading would take. */

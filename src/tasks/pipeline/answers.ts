@@ -6,6 +6,7 @@ import { complete } from '../complete.ts';
 import { readDocument } from '../document-reader.ts';
 import { summarize } from '../summarize.ts';
 import { checkGenerationOptions, nativeOptions, type PipelineGenerationOptions } from './generation-options.ts';
+import { textsOf } from './texts.ts';
 
 export interface QuestionAnsweringOptions {
   /** The most tokens of an answer that a language model writes. Default 64. */
@@ -44,7 +45,7 @@ export function questionAnswerer(model: Model): QuestionAnswerer {
   ): Promise<Answers | Answers[]> => {
     refuseUnknownOptions(options, ['max_new_tokens', 'top_k', 'max_answer_len', 'signal']);
     if (typeof context !== 'string') throw new InputError('the context must be a text: question first, then context');
-    const answers = await find(typeof questions === 'string' ? [questions] : questions, context, options);
+    const answers = await find(textsOf(questions, 'the question'), context, options);
     return typeof questions === 'string' ? answers[0]! : answers;
   };
   return answer as QuestionAnswerer;
@@ -106,7 +107,7 @@ export function summarizer(model: Model): Summarizer {
     for (const name of ['num_beams', 'num_return_sequences', 'length_penalty', 'max_length'] as const)
       if (options[name] !== undefined) throw new InputError(`a summary is one text: ${name} is not for summarization`);
     const summaries: { summary_text: string }[] = [];
-    for (const text of typeof texts === 'string' ? [texts] : texts) {
+    for (const text of textsOf(texts)) {
       const generation = summarize(model, text, nativeOptions(options, 0));
       summaries.push({ summary_text: (await complete(generation)).text.trim() });
     }

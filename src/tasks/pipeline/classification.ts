@@ -3,6 +3,7 @@ import type { Model } from '../../runtime/model.ts';
 import { refuseUnknownOptions } from '../../runtime/sampler.ts';
 import { classify } from '../classify.ts';
 import { LabelClassifier } from '../label-classifier.ts';
+import { textsOf } from './texts.ts';
 
 export interface ZeroShotOptions {
   /** The sentence that a label makes, `{}` being the label. Default `This example is {}.` */
@@ -36,11 +37,11 @@ export function zeroShotClassifier(model: Model): ZeroShotClassifier {
   ): Promise<ZeroShotResult | ZeroShotResult[]> => {
     refuseUnknownOptions(options, ['hypothesis_template', 'multi_label', 'signal']);
     const { hypothesis_template = 'This example is {}.', multi_label: multiLabel = false, signal } = options;
-    const list = typeof labels === 'string' ? labels.split(',').map((label) => label.trim()) : labels;
+    const list =
+      typeof labels === 'string' ? labels.split(',').map((label) => label.trim()) : textsOf(labels, 'candidate_labels');
     const classifier = new LabelClassifier(model, list, { template: `\n\n${hypothesis_template}`, multiLabel });
     const results: ZeroShotResult[] = [];
-    for (const sequence of typeof texts === 'string' ? [texts] : texts) {
-      if (typeof sequence !== 'string') throw new InputError(`a text is ${String(sequence)}: it must be a string`);
+    for (const sequence of textsOf(texts)) {
       const scores = await classifier.classify(sequence, { signal });
       scores.sort((a, b) => b.probability - a.probability);
       results.push({
@@ -84,7 +85,7 @@ export function textClassifier(model: Model): TextClassifier {
     if (!(top_k === Infinity || (Number.isInteger(top_k) && top_k >= 1)))
       throw new InputError(`top_k is ${String(top_k)}: it must be a number of labels`);
     const all: LabelScore[][] = [];
-    for (const text of typeof texts === 'string' ? [texts] : texts) {
+    for (const text of textsOf(texts)) {
       const scores = await classify(model, text, { signal });
       scores.sort((a, b) => b.probability - a.probability);
       all.push(scores.slice(0, top_k).map(({ label, probability }) => ({ label, score: probability })));

@@ -2,6 +2,8 @@ import { InputError } from '../../core/errors.ts';
 import type { Model } from '../../runtime/model.ts';
 import { refuseUnknownOptions } from '../../runtime/sampler.ts';
 import { embed, normalized } from '../embed.ts';
+import { refuseEmpty } from '../refuse-empty.ts';
+import { textsOf } from './texts.ts';
 
 export interface FeatureExtractionOptions {
   /** How a text's hidden states become one: `none` keeps all of them (default). */
@@ -31,7 +33,7 @@ export function featureExtractor(model: Model): FeatureExtractor {
   return async (texts, options = {}) => {
     refuseUnknownOptions(options, ['pooling', 'normalize', 'signal']);
     const { pooling = 'none', normalize = false, signal } = options;
-    const list = typeof texts === 'string' ? [texts] : texts;
+    const list = textsOf(texts);
     const D = model.hiddenSize;
     if (pooling !== 'none') {
       const known = Object.hasOwn(poolings, pooling);
@@ -60,6 +62,7 @@ async function hiddenStates(
   const session = model.session();
   try {
     await session.read(text, { signal, onHidden: (hidden) => void blocks.push(hidden.slice()) });
+    refuseEmpty(session, 'the text');
   } finally {
     session.dispose();
   }

@@ -49,6 +49,14 @@ export const generationOptionNames: readonly string[] = [
 export function checkGenerationOptions(options: PipelineGenerationOptions, further: readonly string[] = []): void {
   refuseUnknownOptions(options, [...generationOptionNames, ...further]);
   const { do_sample, num_beams = 1, num_return_sequences = 1, max_length, max_new_tokens } = options;
+  const counts = { num_beams: 1, num_return_sequences: 1, max_length: 1, max_new_tokens: 0 } as const;
+  for (const [name, least] of Object.entries(counts)) {
+    const value = options[name as keyof typeof counts];
+    if ((value !== undefined && !(value === Infinity || Number.isInteger(value))) || (value as number) < least)
+      throw new InputError(`${name} is ${String(value)}: it must be a whole number from ${least}`);
+  }
+  if (do_sample !== undefined && typeof do_sample !== 'boolean')
+    throw new InputError(`do_sample is ${String(do_sample)}: it must be true or false`);
   const refuse = (names: readonly string[], needed: string): void => {
     const given = names.find((name) => options[name as keyof PipelineGenerationOptions] !== undefined);
     if (given) throw new InputError(`${given} ${needed}`);
@@ -67,15 +75,17 @@ export function checkGenerationOptions(options: PipelineGenerationOptions, furth
 export function nativeOptions(options: PipelineGenerationOptions, promptTokens: number): GenerateOptions {
   const { max_new_tokens = 256, max_length, do_sample, repetition_penalty, stop_strings, signal, constraint } = options;
   const ends = options.eos_token_id;
+  if (max_length !== undefined && max_length < promptTokens)
+    throw new InputError(`max_length is ${max_length}, and the prompt alone has ${promptTokens} tokens`);
   const drawn = Object.entries(drawing)
     .map(([name, native]) => [native, options[name as keyof typeof drawing]] as const)
     .filter(([, value]) => value !== undefined);
   return {
-    maxTokens: max_length === undefined ? max_new_tokens : Math.max(0, max_length - promptTokens),
+    maxTokens: max_length === undefined ? max_new_tokens : max_length - promptTokens,
     ...(do_sample ? { temperature: 1, ...Object.fromEntries(drawn) } : { temperature: 0 }),
     // Hugging Face counts the whole text.
     ...(repetition_penalty !== undefined && { repetitionPenalty: repetition_penalty, penaltyWindow: Infinity }),
-    ...(ends !== undefined && { stopTokens: typeof ends === 'number' ? [ends] : ends }),
+    ...(ends !== undefined && { stopTokens: [ends].flat() }),
     ...(stop_strings !== undefined && { stop: stop_strings }),
     ...(signal && { signal }),
     ...(constraint && { constraint }),

@@ -34,8 +34,8 @@ const makers: { readonly [Task in PipelineTask]: (model: Model) => PipelineTasks
 
 /** Refuses tasks that there are not. */
 export function checkTask(task: string): asserts task is PipelineTask {
-  if (Object.hasOwn(makers, task)) return;
-  const near = nearest(task, Object.keys(makers));
+  if (typeof task === 'string' && Object.hasOwn(makers, task)) return;
+  const near = nearest(String(task), Object.keys(makers));
   throw new InputError(
     `there is no task ${task}${near.length > 0 ? `: did you mean ${near.join(' or ')}?` : `; there are ${Object.keys(makers).join(', ')}`}`,
   );

@@ -48,6 +48,8 @@ export function textGenerator(model: Model): TextGenerator {
       return (await continuations(model, input, options)).map((text) => ({
         generated_text: isFull ? input + text : text,
       }));
+    if (!Array.isArray(input))
+      throw new InputError(`the input is ${String(input)}: it must be a text, a conversation, or a list of them`);
     if (isChat(input)) {
       const texts = await continuations(model, model.chatTemplate.render(input), options);
       return texts.map((text) => {
@@ -72,7 +74,7 @@ function checkStreamer(streamer: Streamer | undefined): void {
 }
 
 const isChat = (input: readonly unknown[]): input is readonly Message[] =>
-  input.length > 0 && typeof input[0] === 'object' && !Array.isArray(input[0]);
+  input.length > 0 && typeof input[0] === 'object' && input[0] !== null && !Array.isArray(input[0]);
 
 /** The texts that follow a prompt. */
 export async function continuations(
@@ -81,8 +83,12 @@ export async function continuations(
   { add_special_tokens: addSpecialTokens = true, streamer, ...options }: TextGenerationOptions,
 ): Promise<string[]> {
   if (typeof prompt !== 'string') throw new InputError(`a text is ${String(prompt)}: it must be a string`);
+  if (prompt === '') throw new InputError('the prompt is empty: there is nothing to continue');
   const tokens = model.tokenizer.encode(prompt, { addSpecialTokens });
   const native = nativeOptions(options, tokens.length);
+  const strange = native.stopTokens?.find((id) => !(Number.isInteger(id) && id >= 0 && id < model.vocabularySize));
+  if (strange !== undefined)
+    throw new InputError(`eos_token_id is ${strange}: the model's tokens are 0 to ${model.vocabularySize - 1}`);
   const { num_beams: beams = 1, num_return_sequences: n = 1, length_penalty: lengthPenalty = 1 } = options;
   if (streamer && (beams > 1 || n > 1)) throw new InputError('a streamer is told of one text, not of several');
   const session = model.session();
