@@ -159,7 +159,11 @@ async function compared(name, python) {
   if (loaded.error) return { name, form, error: loaded.error };
   const own = await ours(config);
   try {
-    // The first steps compile, and allocate memory.
+    // torch.compile compiles in the first step, which is no measure of any.
+    const compiled = values.compiled ? await python.ask({ steps: 1 }) : undefined;
+    if (compiled?.error) return { name, form, error: compiled.error };
+    if (compiled) await own.steps(1);
+    // The first steps allocate memory.
     const others = watchOthers(python.pid);
     const first = await python.ask({ steps: 1 });
     const disturbed = others() > DISTURBED * first.seconds?.[0] * os.cpus().length;
@@ -200,6 +204,7 @@ async function compared(name, python) {
       riverrun,
       pytorch,
       ratio: Number((speeds[0] / speeds[1]).toFixed(2)),
+      ...(compiled && { compilingSeconds: Math.round(compiled.seconds[0]) }),
       torch: loaded.torch,
     };
   } finally {

@@ -87,7 +87,7 @@ export async function firstFields(paths: readonly string[]): Promise<DataRecord[
 
 async function* jsonLines(file: string): AsyncGenerator<DataRecord> {
   let number = 0;
-  for await (const line of cut(decoded(file), '\n', LONGEST_LINE)) {
+  for await (const line of cut(decoded(file), '\n', { longest: LONGEST_LINE, file })) {
     number++;
     if (line.trim() === '') continue;
     const where = `${file}: line ${number}`;
@@ -113,7 +113,12 @@ async function* table(file: string, kind: 'csv' | 'tsv', columns?: readonly stri
   } catch (cause) {
     throw new InputError(`${file} is not valid ${kind.toUpperCase()}: ${(cause as Error).message}`, { cause });
   }
-  for (const [i, fields] of rows.entries()) yield { fields, where: `${file}: row ${i + 1}` };
+  for (const [i, fields] of rows.entries()) {
+    const where = `${file}: row ${i + 1}`;
+    if (Object.values(fields).some((field) => field.length > LONGEST_LINE))
+      throw new InputError(`${where} has a field of more than ${LONGEST_LINE} characters: it is no example`);
+    yield { fields, where };
+  }
 }
 
 /** A file's text. InputError for what is not UTF-8, or holds NUL. */
@@ -141,14 +146,20 @@ async function* decoded(file: string): AsyncGenerator<string> {
 }
 
 /** What stands between separators, without empty pieces. */
-async function* cut(chunks: AsyncIterable<string>, separator: string, longest = Infinity): AsyncGenerator<string> {
+async function* cut(
+  chunks: AsyncIterable<string>,
+  separator: string,
+  { longest, file }: { readonly longest: number; readonly file: string } = { longest: Infinity, file: '' },
+): AsyncGenerator<string> {
   let held: string[] = [];
   let length = 0;
   let tail = '';
+  let number = 1;
   for await (const chunk of chunks) {
     const pieces = (tail + chunk).split(separator);
     // The end may be the beginning of a separator that goes on in the next chunk.
     const last = pieces.pop()!;
+    number += pieces.length;
     for (const piece of pieces) {
       const whole = held.join('') + piece;
       held = [];
@@ -159,7 +170,8 @@ async function* cut(chunks: AsyncIterable<string>, separator: string, longest = 
     held.push(last.slice(0, last.length - keep));
     length += last.length - keep;
     tail = last.slice(last.length - keep);
-    if (length > longest) throw new InputError(`a line is longer than ${longest} characters: it is no example`);
+    if (length > longest)
+      throw new InputError(`${file}: line ${number} is longer than ${longest} characters: it is no example`);
   }
   const whole = held.join('') + tail;
   if (whole !== '') yield whole;

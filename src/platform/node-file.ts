@@ -1,5 +1,5 @@
-import { access, constants, type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { access, constants, type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { FormatError, InputError } from '../core/errors.ts';
 import type { ByteSource } from '../formats/byte-source.ts';
 
@@ -63,6 +63,22 @@ export async function writeFileAtomically(
     // An abort has a code too, a number.
     if (typeof code === 'string') throw new InputError(explain(error as NodeJS.ErrnoException, path), { cause: error });
     throw error;
+  }
+}
+
+/** Removes what processes that were killed while they wrote files of a folder left of them: all, or those whose names fit. */
+export async function removeLeftovers(folder: string, fits: (name: string) => boolean = () => true): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const [, whole, pid] = /^(.+)\.(\d+)\.partial$/.exec(name) ?? [];
+    if (whole !== undefined && fits(whole) && !isRunning(Number(pid))) await rm(join(folder, name), { force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

@@ -25,7 +25,7 @@ import { readCorpus } from './corpus-files.ts';
 import { dataFiles, readTexts } from './data-files.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { makeBackend } from './node-load.ts';
-import { canResume, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
+import { hasBegun, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
 
 export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabulary'> {
   /** Architecture by `model_type`: mamba, mamba2, rwkv7, gated_deltanet, llama … */
@@ -160,14 +160,14 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   }
 }
 
-/** InputError for a folder that has something in it, but for a training that is to go on. */
+/** InputError for a folder that has something in it, but for a training that is to go on, or ended before its first checkpoint. */
 export function refuseFilledFolder(output: string, resume = false): void {
-  if ((resume && canResume(output)) || !existsSync(output) || isEmpty(output)) return;
+  if ((resume && hasBegun(output)) || !existsSync(output) || isEmpty(output)) return;
   throw new InputError(`${output} is not empty: name another folder, or resume the training that is in it`);
 }
 
-/** A tokenizer may be there before anything is learned. */
-const isEmpty = (folder: string): boolean => readdirSync(folder).every((name) => name === 'tokenizer.json');
+/** A tokenizer may be there before anything is learned, or what was written of one. */
+const isEmpty = (folder: string): boolean => readdirSync(folder).every((name) => name.startsWith('tokenizer.json'));
 
 /** The options that make a training what it is: one with others is another. */
 function settingsOf({

@@ -9,7 +9,7 @@ import type { Learner, Pause } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
 import type { ScheduleOptions } from '../train/schedule.ts';
 import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
-import { explain, openFile, writeFileAtomically } from './node-file.ts';
+import { explain, openFile, removeLeftovers, writeFileAtomically } from './node-file.ts';
 
 /** What all trainings have to say about their steps. */
 export interface RunOptions extends Omit<ScheduleOptions, 'learningRate'> {
@@ -71,6 +71,9 @@ const LOG = 'log.jsonl';
 /** Whether there is a training in the folder to go on with. */
 export const canResume = (output: string): boolean => existsSync(join(output, CHECKPOINT));
 
+/** Whether a training in the folder has a checkpoint to go on with, or came as far as its first step. */
+export const hasBegun = (output: string): boolean => canResume(output) || existsSync(join(output, LOG));
+
 /**
  * Runs a training in a folder: `log.jsonl` gets one line a step, `loss.csv` and `loss.svg` the whole of it, `training.safetensors` what is needed to go on exactly, and what
  * was learned is saved at the best evaluation, or at the end where nothing is evaluated.
@@ -82,6 +85,7 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   const file = join(output, CHECKPOINT);
   const settings = JSON.stringify({ ...run.settings, steps });
   mkdirSync(output, { recursive: true });
+  await removeLeftovers(output);
   let progress: Progress = { step: 0 };
   if (resume && canResume(output)) progress = await restored(learner, file, settings);
   else await run.begin();

@@ -1,7 +1,11 @@
 import { InputError } from '../core/errors.ts';
 
-/** GPT-2's cut of a text into words, which merges never cross (Radford et al. 2019). */
-const WORD = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+/**
+ * GPT-2's cut of a text into words, which merges never cross (Radford et al. 2019). Longer ones than anyone writes are cut: a file
+ * without a space would be one word, of which every merge looks at all.
+ */
+const WORD =
+  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}{1,256}| ?\p{N}{1,256}| ?[^\s\p{L}\p{N}]{1,256}|\s{1,256}(?!\S)|\s{1,256}/gu;
 const END_OF_TEXT = '<|endoftext|>';
 const BYTES = 256;
 

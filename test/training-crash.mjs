@@ -1,0 +1,95 @@
+// Kills a training with SIGKILL, again and again at random moments, and has the next go on from its checkpoint.
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { openSafetensors } from '../dist/formats/safetensors.js';
+import { openFile } from '../dist/platform/node-file.js';
+
+const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+
+/** Trains until killed `after` milliseconds into the steps; resolves to the exit code, and how long the steps took. */
+function train(args, env, after) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [main, 'train', ...args, '--json'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, ...env },
+    });
+    let timer;
+    let started;
+    child.stdout.on('data', () => {
+      started ??= performance.now();
+      if (after !== undefined) timer ??= setTimeout(() => child.kill('SIGKILL'), after);
+    });
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      resolve({ code, milliseconds: performance.now() - (started ?? performance.now()) });
+    });
+  });
+}
+
+/** What a folder's training found: its losses, and the digests of its files. */
+function found(folder) {
+  const log = readFileSync(join(folder, 'log.jsonl'), 'utf8').trim().split('\n');
+  const losses = log.map((line) => {
+    const { step, loss, gradientNorm, evaluation } = JSON.parse(line);
+    return { step, loss, gradientNorm, evaluation };
+  });
+  const digest = (name) =>
+    createHash('sha256')
+      .update(readFileSync(join(folder, name)))
+      .digest('hex');
+  return JSON.stringify({ losses, model: digest('model.safetensors'), training: digest('training.safetensors') });
+}
+
+/**
+ * Kills at most `kills` trainings of `steps` steps, spread over them. Returns whether losses, model and last checkpoint are, to the
+ * last bit, those of a training that was never interrupted, the steps that each killed training left in its checkpoint, and files that
+ * were left behind.
+ */
+export async function crash(kills, steps, random = Math.random) {
+  const folder = mkdtempSync(join(tmpdir(), 'riverrun-training-crash-'));
+  try {
+    const text = join(folder, 'text.txt');
+    const words = ['river', 'run', 'past', 'Eve', 'and', 'Adam’s', 'naïve', 'swerve'];
+    let content = '';
+    while (content.length < 20_000) content += `${words[Math.floor(random() * words.length)]} `;
+    writeFileSync(text, content);
+    const sizes = '--arch gated_deltanet --width 32 --head-width 16 --layers 2 --tokenizer bytes --threads 1';
+    const settings = `--steps ${steps} --batch 4 --length 64 --checkpoint-every 5 --evaluate-every 10 --evaluation-windows 4`;
+    const args = [...sizes.split(' '), ...settings.split(' '), '--data', text, '--validation', text];
+    const env = { XDG_CACHE_HOME: join(folder, 'cache') };
+    const [wholeFolder, killedFolder] = [join(folder, 'whole'), join(folder, 'killed')];
+    const whole = await train([...args, '--out', wholeFolder], env);
+    if (whole.code !== 0) throw new Error(`the training ended with ${whole.code}`);
+    // On average they come as far as three quarters of the steps, had they begun at the first.
+    const longest = (1.5 * whole.milliseconds) / kills;
+    const checkpoint = join(killedFolder, 'training.safetensors');
+    const left = [];
+    let killed = 0;
+    for (;;) {
+      const after = killed < kills ? random() * longest : undefined;
+      const { code } = await train([...args, '--out', killedFolder, '--resume'], env, after);
+      if (code === 0) break;
+      if (code !== null) throw new Error(`a resumed training ended with ${code}`);
+      killed++;
+      left.push(existsSync(checkpoint) ? await stepOf(checkpoint) : 0);
+    }
+    const partial = readdirSync(killedFolder).filter((name) => name.endsWith('.partial'));
+    return { same: found(killedFolder) === found(wholeFolder), killed, left, partial };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** The step of a checkpoint, which is read whole. */
+async function stepOf(path) {
+  const checkpoint = await openSafetensors(await openFile(path));
+  try {
+    return JSON.parse(checkpoint.metadata.progress).step;
+  } finally {
+    await checkpoint.close();
+  }
+}
