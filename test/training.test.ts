@@ -365,6 +365,22 @@ describe('finetune', () => {
     expect(result.best!.loss).toBeLessThan(records[0]!.loss);
   });
 
+  test('lora: a head of labels is learned whole, and saved with the additions as PEFT has it', async () => {
+    await run(finetune(taught('lora-head', { method: 'lora', steps: 2 })));
+    const config = JSON.parse(readFileSync(at('lora-head/adapter_config.json'), 'utf8'));
+    expect(config).toMatchObject({ task_type: 'SEQ_CLS', modules_to_save: ['score'] });
+    const adapter = await openSafetensors(await openFile(at('lora-head/adapter_model.safetensors')));
+    const saved = [...adapter.tensors.keys()].filter((name) => name.includes('score'));
+    expect(saved).toEqual(['base_model.model.score.weight']);
+    expect(await readF32(adapter, adapter.tensors.get(saved[0]!)!)).toEqual(
+      await tensorOf('lora-head', 'score.weight'),
+    );
+    await adapter.close();
+    await expect(load(base, { threads: 1, adapter: at('lora-head') })).rejects.toThrow(
+      /brings a head of its own, score/,
+    );
+  });
+
   test('state: sessions go on from what was learned, and the model is as it was', async () => {
     const { result } = await run(
       finetune(

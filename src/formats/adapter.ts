@@ -7,7 +7,8 @@ const PART = /^(.*)\.lora_([AB])\.weight$/;
 
 /**
  * A checkpoint with a low-rank adapter of the PEFT library merged into it: W + (alpha / r) · B A for every matrix W [O, I] that
- * has A [r, I] and B [O, r]. FormatError where they do not fit the checkpoint, UnsupportedError for other kinds of adapters.
+ * has A [r, I] and B [O, r]. FormatError where they do not fit the checkpoint, UnsupportedError for other kinds of adapters, and for
+ * those that bring a head with them (PEFT's `modules_to_save`).
  *
  * @param config the object of `adapter_config.json`
  */
@@ -17,7 +18,7 @@ export function withAdapter(
   config: Readonly<Record<string, unknown>>,
 ): Checkpoint {
   const scale = scaleOf(config, adapter.name);
-  const pairs = pairsOf(adapter);
+  const pairs = pairsOf(adapter, config['modules_to_save']);
   const tensors = new Map(checkpoint.tensors);
   for (const [name, { A, B }] of pairs) {
     const stored = checkpoint.tensors.get(name);
@@ -71,10 +72,17 @@ interface Pair {
   readonly B: StoredTensor;
 }
 
-function pairsOf(adapter: Checkpoint): Map<string, Pair> {
+function pairsOf(adapter: Checkpoint, heads: unknown): Map<string, Pair> {
   const found = new Map<string, { A?: StoredTensor; B?: StoredTensor }>();
   for (const tensor of adapter.tensors.values()) {
     const match = tensor.name.startsWith(PREFIX) ? PART.exec(tensor.name.slice(PREFIX.length)) : null;
+    const saved = (Array.isArray(heads) ? (heads as unknown[]) : []).find((name) =>
+      tensor.name.startsWith(`${PREFIX}${String(name)}.`),
+    );
+    if (saved !== undefined)
+      throw new UnsupportedError(
+        `${adapter.name} brings a head of its own, ${String(saved)}: load the model that was merged with it, not its base with the adapter`,
+      );
     if (!match)
       throw new UnsupportedError(`${adapter.name}: ${tensor.name} is no part of a low-rank addition to a matrix`);
     const name = `${match[1]}.weight`;

@@ -11,21 +11,33 @@ export interface AdapterOptions extends MethodOptions {
   readonly model: string;
 }
 
+/** What an adapter says beside its matrices. */
+export interface AdapterModel {
+  readonly predicts: keyof typeof taskTypes;
+  /** Names of the parameters of a new head, which PEFT saves whole. */
+  readonly head: readonly string[];
+  /** What Hugging Face's class for the task calls a parameter, where it is not the architecture's own name. */
+  readonly nameOf?: ((name: string) => string) | undefined;
+}
+
 /** What PEFT calls what a model predicts. */
 const taskTypes = { tokens: 'CAUSAL_LM', labels: 'SEQ_CLS', spans: 'QUESTION_ANS' } as const;
 
-/** The additions as the PEFT library has them: `adapter_model.safetensors` and `adapter_config.json`. */
+/**
+ * The additions, and a new head whole, as the PEFT library has them: `adapter_model.safetensors` and `adapter_config.json`. Names are
+ * those of Hugging Face's class for the task, behind `base_model.model.`.
+ */
 export async function writeAdapter(
   options: AdapterOptions,
   learner: Learner,
-  predicts: keyof typeof taskTypes,
+  { predicts, head, nameOf = (name) => name }: AdapterModel,
 ): Promise<void> {
   const { rank, scale } = loraOf(options);
   const targets = adaptedMatrices(learner.parameters.keys());
-  const tensors: WrittenTensor[] = targets.flatMap((name) =>
-    Object.values(loraNames(name)).map((part) =>
-      tensor(`base_model.model.${part}`, learner.parameters.get(part)!.shape, learner.read(part)),
-    ),
+  const parts = [...targets.flatMap((name) => Object.values(loraNames(name))), ...head];
+  const tensors = parts.map(
+    (part): WrittenTensor =>
+      tensor(`base_model.model.${nameOf(part)}`, learner.parameters.get(part)!.shape, learner.read(part)),
   );
   const modules = [
     ...new Set(
@@ -49,6 +61,7 @@ export async function writeAdapter(
     fan_in_fan_out: false,
     inference_mode: true,
     target_modules: modules,
+    ...(head.length > 0 && { modules_to_save: [...new Set(head.map((name) => name.replace(/\.\w+$/, '')))] }),
   };
   await writeFileAtomically(
     join(options.output, 'adapter_model.safetensors'),

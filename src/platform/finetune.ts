@@ -111,11 +111,12 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
         `${options.model} finds answers in a context: give it JSONL with question, context and answers`,
       );
     const head: Head | undefined = spans ? spanHead : labels && { name: SCORE, size: labels.length };
-    const adapt = method === 'lora' ? loraAdaptation(options) : undefined;
+    const headNames = head ? [head.name, ...(head.bias === undefined ? [] : [head.bias])] : [];
+    const adapt = method === 'lora' ? loraAdaptation(options, headNames) : undefined;
     const graph = traceModel(matched.architecture, matched.config, { head, adapt });
     const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
     try {
-      const learned = learnedBy(graph, options, head && [head.name, ...(head.bias === undefined ? [] : [head.bias])]);
+      const learned = learnedBy(graph, options, headNames);
       const objective = spans ? spanPrediction(graph, learned) : prediction(graph, learned);
       const learner = new Learner(backend, objective, data.batches.capacity, {
         clip: options.clip ?? 1,
@@ -131,7 +132,7 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
         };
         // A resumed training has what is learned in its checkpoint, and all else in the model.
         if (options.resume && canResume(output)) await begin();
-        const save = () => saveTaught(options, files, matched, learner, data);
+        const save = () => saveTaught(options, files, matched, learner, { ...data, headNames });
         const steps = options.steps ?? data.batches.stepsPerEpoch * (options.epochs ?? 3);
         const evaluate = data.evaluate && ((pause: Pause) => data.evaluate!(learner, pause));
         const {
@@ -195,7 +196,7 @@ async function saveTaught(
   files: ModelFiles,
   matched: MatchedModel,
   learner: Learner,
-  { labels, spans }: Data,
+  { labels, spans, headNames }: Data & { readonly headNames: readonly string[] },
 ): Promise<void> {
   const { output, method = 'full' } = options;
   const hasHead = labels !== undefined || spans === true;
@@ -206,7 +207,8 @@ async function saveTaught(
     ...(spans && { nameOf: spanModelName(matched.architecture.type) }),
   };
   if (method === 'lora') {
-    await writeAdapter(options, learner, labels ? 'labels' : spans ? 'spans' : 'tokens');
+    const predicts = labels ? 'labels' : spans ? 'spans' : 'tokens';
+    await writeAdapter(options, learner, { predicts, head: headNames, nameOf: saved.nameOf });
   }
   if (method !== 'state' || hasHead)
     await writeModel(output, learner, saved, method === 'lora' ? loraOf(options).scale : 0);

@@ -64,11 +64,14 @@ function regularExpression(text: string, option: string): RegExp {
   }
 }
 
-/** W + (alpha / rank) · B A in the place of every matrix W [O, I] that is adapted, with B [O, rank] and A [rank, I]. */
-export function loraAdaptation(options: MethodOptions): Adaptation {
+/**
+ * W + (alpha / rank) · B A in the place of every matrix W [O, I] that is adapted, with B [O, rank] and A [rank, I]; a new head, whose
+ * parameters `head` names, is learned whole.
+ */
+export function loraAdaptation(options: MethodOptions, head: readonly string[] = []): Adaptation {
   const { rank, scale, isTarget } = loraOf(options);
   return (parameter, declare) => {
-    if (!isTarget(parameter)) return parameter.tensor;
+    if (head.includes(parameter.name) || !isTarget(parameter)) return parameter.tensor;
     const [O, I] = parameter.shape as [number, number];
     const names = loraNames(parameter.name);
     const A = declare(names.A, [rank, I], { kind: 'uniform', low: -(I ** -0.5), high: I ** -0.5 });

@@ -1,0 +1,46 @@
+"""Opens folders as transformers, tokenizers and PEFT do, as bench/hugging-face.mjs asks for it: one JSON object a line on standard input,
+one on standard output.
+
+    {"folder": FOLDER, "task": "tokens" | "labels" | "spans", "ids": [...], "text": TEXT, "adapter"?: FOLDER, "labels"?: n}
+        -> {"logits": [...], "ids": [...], "versions": {...}}
+           logits of all tokens one after the other, of labels, or [token][start, end]; ids of the text as tokenizers has them
+"""
+
+import json
+import sys
+import warnings
+
+import tokenizers
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+warnings.filterwarnings("ignore")
+transformers.logging.set_verbosity_error()
+classes = {"tokens": AutoModelForCausalLM, "labels": AutoModelForSequenceClassification, "spans": AutoModelForQuestionAnswering}
+
+
+def answer(request):
+    more = {"num_labels": request["labels"]} if "labels" in request else {}
+    model, told = classes[request["task"]].from_pretrained(request["folder"], dtype=torch.float32, output_loading_info=True, **more)
+    versions = {"transformers": transformers.__version__, "tokenizers": tokenizers.__version__}
+    missing = sorted(told["missing_keys"])
+    if "adapter" in request:
+        import peft
+
+        model = peft.PeftModel.from_pretrained(model, request["adapter"])
+        versions["peft"] = peft.__version__
+    with torch.no_grad():
+        out = model.eval()(torch.tensor([request["ids"]]))
+    logits = torch.stack([out.start_logits[0], out.end_logits[0]], -1) if request["task"] == "spans" else out.logits[0]
+    tokenizer = tokenizers.Tokenizer.from_file(request["folder"] + "/tokenizer.json")
+    ids = tokenizer.encode(request["text"], add_special_tokens=False).ids
+    return {"logits": logits.flatten().tolist(), "ids": ids, "missing": missing, "versions": versions}
+
+
+for line in sys.stdin:
+    try:
+        result = answer(json.loads(line))
+    except Exception as error:  # The other side tells of it.
+        result = {"error": f"{type(error).__name__}: {error}"[:1000]}
+    print(json.dumps(result), flush=True)
