@@ -51,6 +51,25 @@ test('the table of quantised models is that of the results', () => {
   }
 });
 
+test('the table of training beside PyTorch is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/training.json'), 'utf8'));
+  for (const { name, form, node, riverrun, pytorch, ratio } of rows)
+    expect(page).toContain(`| ${name} | ${form} | ${node} | ${riverrun} | ${pytorch} | ${ratio.toFixed(2)} |`);
+  const table = page.slice(page.indexOf('## Speed beside PyTorch'), page.indexOf('## Made-up tasks'));
+  expect(table.match(/^\| (?!model)/gm)).toHaveLength(rows.length);
+});
+
+test('what is told of trainings that were killed, and of what Hugging Face opens, is in the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  const { kills, steps, same } = JSON.parse(readFileSync(join(root, 'bench/results/training-crash.json'), 'utf8'));
+  expect(page).toContain(`has ${kills} kills at random moments in ${steps} steps`);
+  expect(same).toBe(true);
+  const { tolerance, rows } = JSON.parse(readFileSync(join(root, 'bench/results/hugging-face.json'), 'utf8'));
+  expect(rows).toHaveLength(8);
+  for (const { name, worst, sameIds } of rows) expect(worst <= tolerance && sameIds, name).toBe(true);
+});
+
 test('the table of made-up tasks is that of the results', () => {
   const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
   for (const line of readFileSync(join(root, 'bench/results/tasks.jsonl'), 'utf8').trim().split('\n')) {
