@@ -148,6 +148,7 @@ function variant(golden: string, name: string, changes: object): string {
 }
 
 const linear = { rope_parameters: null, rope_scaling: { type: 'linear', factor: 4 } };
+const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 16, rope_theta: 10000 };
 const llama3 = { rope_type: 'llama3', factor: 8, original_max_position_embeddings: 32, rope_theta: 10000 };
 
 describe('what a configuration changes goes through GGUF', () => {
@@ -158,6 +159,10 @@ describe('what a configuration changes goes through GGUF', () => {
     ['llama', 'linear rope scaling', linear],
     ['llama', 'rope scaling of Llama 3', { rope_parameters: llama3 }],
     ['llama', 'a window', { sliding_window: 5 }],
+    ['llama', 'yarn', { rope_parameters: yarn }],
+    ['qwen2', 'yarn', { rope_parameters: { ...yarn, attention_factor: 1.5, beta_fast: 4, beta_slow: 0.5 } }],
+    ['llama', 'yarn with a ramp between pairs', { rope_parameters: { ...yarn, truncate: false } }],
+    ['gpt_neox', 'yarn', { rope_parameters: { ...yarn, partial_rotary_factor: 0.5 } }],
     ['qwen2', 'linear rope scaling', linear],
     ['falcon_mamba', 'an epsilon of its own', { mixer_rms_eps: 0.01 }],
   ])('%s: %s', async (golden, what, changes) => {
@@ -165,7 +170,7 @@ describe('what a configuration changes goes through GGUF', () => {
     const source = variant(golden, name, changes);
     const [file, back] = [join(folder, `${name}.gguf`), join(folder, `${name} back`)];
     const { notes } = await convert(source, file, { type: 'f32' });
-    expect(notes.length).toBe(/bounds|window|epsilon/.test(what) ? 1 : 0);
+    expect(notes.length).toBe(/bounds|window|epsilon|ramp/.test(what) ? 1 : 0);
     await convert(file, back, { type: 'f32' });
     const logits = await logitsOf(source, golden);
     expect(errorRatio(await logitsOf(file, golden), logits)).toBeLessThan(1e-6);

@@ -17,6 +17,9 @@ const neutral: Readonly<Record<string, readonly unknown[]>> = {
   residual_scale: [0, 1],
   'attention.scale': [0],
   expert_count: [0],
+  'rope.scaling.yarn_ext_factor': [-1, 1],
+  'rope.scaling.yarn_attn_factor': [-1, 1],
+  'rope.scaling.yarn_log_multiplier': [0],
 };
 
 /** Of the keys that a model is written with, those that say nothing of what it computes. */

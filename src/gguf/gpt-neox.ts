@@ -4,7 +4,7 @@ import { ConfigReader } from '../models/config.ts';
 import type { GptNeoxConfig } from '../models/gpt-neox.ts';
 import { ropeBase } from '../models/rope-config.ts';
 import { bool, type Dialect, f32, type Holding, string, u32, withBias } from './dialect.ts';
-import { linearScaling, scalingOf, slowdowns } from './rope.ts';
+import { linearScaling, scalingOf, slowdowns, yarnScaling } from './rope.ts';
 
 const layer = 'gpt_neox.layers.#.';
 
@@ -62,7 +62,9 @@ export const gptNeox: Dialect<GptNeoxConfig> = {
     'rope.freq_base': f32(ropeBase(new ConfigReader(json))),
     use_parallel_residual: bool(c.parallel),
     ...activation(c),
-    ...linearScaling(slowdowns(c.frequencies, ropeBase(new ConfigReader(json))), 'gptneox'),
+    ...(c.yarn
+      ? yarnScaling(c.yarn)
+      : linearScaling(slowdowns(c.frequencies, ropeBase(new ConfigReader(json))), 'gptneox')),
   }),
   heads: ({ H }) => ({ H, G: H }),
   tensors: ({ H }) => ({

@@ -52,6 +52,10 @@ function headsOf(metadata: Metadata): Heads {
 async function ropeScaling(file: Checkpoint, linear: Json | undefined): Promise<Json> {
   const stored = file.tensors.get('rope_freqs.weight');
   if (!stored) return {};
+  if (linear?.['rope_type'] === 'yarn')
+    throw new UnsupportedError(
+      `${file.name} has factors of its rotary embedding (rope_freqs.weight) beside YaRN: not built`,
+    );
   const whole = Number(linear?.['factor'] ?? 1);
   const factors = Array.from(await readF32(file, stored), (factor) => factor * whole);
   if (!factors.every((factor) => factor > 0))

@@ -4,7 +4,7 @@ import type { LlamaConfig } from '../models/llama.ts';
 import { ropeBase } from '../models/rope-config.ts';
 import { type Dialect, f32, type Heads, type Holding, u32 } from './dialect.ts';
 import type { Metadata } from './metadata.ts';
-import { linearScaling, ropeFactors, scalingOf, slowdowns } from './rope.ts';
+import { linearScaling, ropeFactors, scalingOf, slowdowns, yarnScaling } from './rope.ts';
 
 const names: Readonly<Record<string, string>> = {
   'token_embd.weight': 'model.embed_tokens.weight',
@@ -77,10 +77,13 @@ function metadata(c: LlamaConfig, json: Json): ReturnType<Dialect['metadata']> {
     ...(c.window > 0 && { 'attention.sliding_window': u32(c.window) }),
     'rope.dimension_count': u32(c.K),
     'rope.freq_base': f32(ropeBase(reader)),
+    ...(c.yarn && yarnScaling(c.yarn)),
   };
 }
 
-const factorsOf = (c: LlamaConfig, json: Json): number[] => slowdowns(c.frequencies, ropeBase(new ConfigReader(json)));
+/** How many times slower than usual each pair turns, where metadata do not tell it. */
+const factorsOf = (c: LlamaConfig, json: Json): number[] =>
+  c.yarn ? [] : slowdowns(c.frequencies, ropeBase(new ConfigReader(json)));
 
 const heads = ({ H, G }: LlamaConfig): Heads => ({ H, G });
 

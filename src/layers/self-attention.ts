@@ -8,6 +8,8 @@ import { reshape } from '../ops/views.ts';
 export interface SelfAttentionOptions {
   /** Angles per token of the rotary embedding; none without it. */
   readonly frequencies?: readonly number[];
+  /** What it multiplies the channels by that it turns; 1 by default. */
+  readonly magnitude?: number;
   /** How many tokens back a token sees; 0 for all. */
   readonly window?: number;
 }
@@ -20,11 +22,11 @@ export function selfAttention(
   p: Scope,
   { q, k, v }: { readonly q: Tensor; readonly k: Tensor; readonly v: Tensor },
   { positions, ends }: StepInputs,
-  { frequencies = [], window = 0 }: SelfAttentionOptions = {},
+  { frequencies = [], magnitude = 1, window = 0 }: SelfAttentionOptions = {},
 ): Tensor {
   const [, H, K] = q.shape as [unknown, number, number];
   const [, G, V] = v.shape as [unknown, number, number];
-  const rotate = (x: Tensor) => (frequencies.length > 0 ? rope(x, frequencies, positions, ends) : x);
+  const rotate = (x: Tensor) => (frequencies.length > 0 ? rope(x, frequencies, positions, ends, { magnitude }) : x);
   const growing = { growing: true, window };
   const y = p.carry(
     'k',

@@ -67,7 +67,7 @@ export const bamba: Architecture<BambaConfig> = {
     const fields = { heads: 'mamba_n_heads', width: 'mamba_d_head', state: 'mamba_d_state', groups: 'mamba_n_groups' };
     const [low = 0, high = Infinity] = c.numbers('time_step_limit', [0, Infinity]);
     return {
-      attention: { ...attention, frequencies: readRope(c, attention.K, 0.5) },
+      attention: { ...attention, ...readRope(c, attention.K, 0.5) },
       mamba: {
         layers,
         D,

@@ -11,7 +11,7 @@ import { type Activation, activate, readActivation } from './activation.ts';
 import type { Architecture } from './architecture.ts';
 import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
-import { readRope } from './rope-config.ts';
+import { type Rope, readRope } from './rope-config.ts';
 
 /**
  * GPT-NeoX, the Transformer of the Pythia models: rotary embedding on part of each head, attention and MLP side by side. Black et
@@ -19,7 +19,7 @@ import { readRope } from './rope-config.ts';
  *
  * T tokens · D width · H heads of K channels · I inner width of the MLP · V vocabulary
  */
-export interface GptNeoxConfig {
+export interface GptNeoxConfig extends Rope {
   readonly layers: number;
   readonly D: number;
   readonly H: number;
@@ -27,7 +27,6 @@ export interface GptNeoxConfig {
   readonly I: number;
   readonly V: number;
   readonly epsilon: number;
-  readonly frequencies: readonly number[];
   /** Whether attention and MLP read the same hidden state, or the MLP what attention added to. */
   readonly parallel: boolean;
   readonly activation: Activation;
@@ -87,7 +86,7 @@ export const gptNeox: Architecture<GptNeoxConfig> = {
       I: c.integer('intermediate_size', c.axis('mlp.dense_h_to_4h.weight', 0)),
       V: c.integer('vocab_size', c.axis('embed_in.weight', 0)),
       epsilon: c.positive('layer_norm_eps', 1e-5),
-      frequencies: readRope(c, K, 0.25),
+      ...readRope(c, K, 0.25),
       activation: readActivation(c, 'hidden_act', 'gelu'),
       parallel: c.boolean('use_parallel_residual', true),
       bias: c.boolean('attention_bias', true),

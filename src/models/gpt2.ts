@@ -22,7 +22,6 @@ export interface Gpt2Config {
   readonly layers: number;
   readonly D: number;
   readonly H: number;
-  readonly K: number;
   readonly I: number;
   readonly P: number;
   readonly V: number;
@@ -57,8 +56,8 @@ function body(p: Scope, c: Gpt2Config, step: StepInputs): Tensor {
 const project = (p: Scope, name: string, x: Tensor, O: number): Tensor =>
   linearTransposed(x, p(`${name}.weight`, [x.shape[1] as number, O], normal), p(`${name}.bias`, [O]));
 
-function attend(p: Scope, { D, H, K }: Gpt2Config, x: Tensor, step: StepInputs): Tensor {
-  const [q, k, v] = split(project(p, 'c_attn', x, 3 * D), [D, D, D]).map((part) => reshape(part, ['tokens', H, K]));
+function attend(p: Scope, { D, H }: Gpt2Config, x: Tensor, step: StepInputs): Tensor {
+  const [q, k, v] = split(project(p, 'c_attn', x, 3 * D), [D, D, D]).map((part) => reshape(part, ['tokens', H, D / H]));
   return project(p, 'c_proj', selfAttention(p, { q: q!, k: k!, v: v! }, step), D);
 }
 
@@ -73,11 +72,11 @@ export const gpt2: Architecture<Gpt2Config> = {
     c.only('scale_attn_by_inverse_layer_idx', [false], 'scores do not depend on the layer');
     const D = c.integer(['n_embd', 'hidden_size'], c.axis('wte.weight', 1));
     const H = c.integer(['n_head', 'num_attention_heads']);
+    c.integer('head_dim', D / H);
     return {
       layers: c.layers(['n_layer', 'num_hidden_layers']),
       D,
       H,
-      K: c.integer('head_dim', D / H),
       I: c.integer('n_inner', c.axis('mlp.c_fc.weight', 1) ?? 4 * D),
       P: c.integer(['n_positions', 'max_position_embeddings'], c.axis('wpe.weight', 0) ?? 1024),
       V: c.integer('vocab_size', c.axis('wte.weight', 0)),

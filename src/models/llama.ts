@@ -11,14 +11,14 @@ import { reshape } from '../ops/views.ts';
 import type { Architecture } from './architecture.ts';
 import { ConfigReader } from './config.ts';
 import { hasTensors } from './fla-config.ts';
-import { readRope } from './rope-config.ts';
+import { type Rope, readRope } from './rope-config.ts';
 
 /**
  * Llama: the Transformer with rotary embedding, RMS norm, SwiGLU and grouped queries. Touvron et al. 2023, arXiv 2302.13971.
  *
  * T tokens · D width · H query heads, G key heads of K channels · I inner width of the MLP · V vocabulary
  */
-export interface LlamaConfig {
+export interface LlamaConfig extends Rope {
   readonly layers: number;
   readonly D: number;
   readonly H: number;
@@ -27,7 +27,6 @@ export interface LlamaConfig {
   readonly I: number;
   readonly V: number;
   readonly epsilon: number;
-  readonly frequencies: readonly number[];
   /** Biases of q, k and v, of the output, and of the MLP. */
   readonly bias: { readonly qkv: boolean; readonly out: boolean; readonly mlp: boolean };
   /** Tokens that attention looks back, 0 for all. */
@@ -91,7 +90,7 @@ export function llamaConfig(c: ConfigReader): LlamaConfig {
     I: c.integer('intermediate_size', c.axis(['mlp.gate_proj.weight', 'feed_forward.gate_proj.weight'], 0)),
     V: c.integer('vocab_size', c.axis('embed_tokens.weight', 0)),
     epsilon: c.positive('rms_norm_eps', 1e-6),
-    frequencies: readRope(c, K),
+    ...readRope(c, K),
     bias: { qkv: bias, out: bias, mlp: c.boolean('mlp_bias', false) },
     window: 0,
     fullLayers: [],

@@ -6,7 +6,8 @@ import { forEachSegment } from './conv.ts';
 /**
  * Rotary position embedding (Su et al. 2021, arXiv 2104.09864): pairs of channels of every head are turned by the angle
  * position · frequency. The position of a segment's first token is given, so that a text may come in pieces. Pairs are
- * (i, i + n) for n frequencies (half-split), or (2i, 2i + 1) if `interleaved`; channels from 2n on are left alone.
+ * (i, i + n) for n frequencies (half-split), or (2i, 2i + 1) if `interleaved`; channels from 2n on are left alone. What is turned is
+ * multiplied by `magnitude` as well: 1, but in YaRN (Peng et al. 2023, arXiv 2309.00071).
  */
 export const ropeOp: Op = {
   name: 'rope',
@@ -14,7 +15,7 @@ export const ropeOp: Op = {
   outputs: { y: 'T H K' },
   dtypes: { positions: 'i32', ends: 'i32' },
   reference({ x, positions, ends }, { y }, attributes) {
-    const { frequencies, interleaved, inverse } = attributes as unknown as RopeAttributes;
+    const { frequencies, magnitude = 1, interleaved, inverse } = attributes as unknown as RopeAttributes;
     const [, H, K] = x!.shape as [number, number, number];
     const n = frequencies.length;
     forEachSegment(ends!, (b, first, last) => {
@@ -25,7 +26,7 @@ export const ropeOp: Op = {
           for (let i = 2 * n; i < K; i++) y!.data[to + i] = x!.data[from + i]!;
           for (let i = 0; i < n; i++) {
             const angle = position * frequencies[i]! * (inverse ? -1 : 1);
-            const [c, s] = [Math.cos(angle), Math.sin(angle)];
+            const [c, s] = [magnitude * Math.cos(angle), magnitude * Math.sin(angle)];
             const [p, q] = interleaved ? [2 * i, 2 * i + 1] : [i, i + n];
             const [xp, xq] = [x!.data[from + p]!, x!.data[from + q]!];
             y!.data[to + p] = xp * c - xq * s;
@@ -35,7 +36,7 @@ export const ropeOp: Op = {
       }
     });
   },
-  /** A rotation's adjoint is the rotation back. */
+  /** A rotation's adjoint is the rotation back, of the same magnitude. */
   grad: ({ inputs: { positions, ends }, attributes, gradients: { y: dy } }) => ({
     x: apply(ropeOp, { x: dy, positions, ends }, { ...attributes, inverse: !attributes['inverse'] })[0],
   }),
@@ -44,7 +45,7 @@ export const ropeOp: Op = {
     {
       axes: { H: 3, K: 10 },
       segments: [1, 5],
-      attributes: { frequencies: [1, 0.3, 0.01], interleaved: false, inverse: false },
+      attributes: { frequencies: [1, 0.3, 0.01], magnitude: 1.3, interleaved: false, inverse: false },
     },
     {
       axes: { H: 3, K: 8 },
@@ -61,6 +62,7 @@ export const ropeOp: Op = {
 
 interface RopeAttributes {
   readonly frequencies: readonly number[];
+  readonly magnitude?: number;
   readonly interleaved: boolean;
   readonly inverse: boolean;
 }
@@ -76,5 +78,5 @@ export const rope = (
   frequencies: readonly number[],
   positions: Tensor,
   ends: Tensor,
-  interleaved = false,
-): Tensor => apply(ropeOp, { x, positions, ends }, { frequencies, interleaved, inverse: false })[0]!;
+  { interleaved = false, magnitude = 1 } = {},
+): Tensor => apply(ropeOp, { x, positions, ends }, { frequencies, magnitude, interleaved, inverse: false })[0]!;

@@ -530,6 +530,7 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
         table,
         ...flags,
         e.scratch(scratch),
+        new Float((attributes['magnitude'] as number | undefined) ?? 1),
       );
     },
   },

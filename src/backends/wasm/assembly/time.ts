@@ -21,7 +21,7 @@ export function shift(args: usize, thread: i32, threads: i32): void {
 
 /**
  * Rotary embedding. args: [segmentsAt, ends, positions, x (2 words), y (2 words), H, K, n, frequencies (f64), interleaved,
- * inverse, scratch (2·n floats a thread)]. Threads share the tokens of every segment; tokens of different segments at one position
+ * inverse, scratch (2·n floats a thread), magnitude (f32)]. Threads share the tokens of every segment; tokens of different segments at one position
  * come one after the other, so that the angles of a position are made once.
  */
 export function rope(args: usize, thread: i32, threads: i32): void {
@@ -50,14 +50,15 @@ export function rope(args: usize, thread: i32, threads: i32): void {
   }
 }
 
-/** The cosines of a position's angles, and their sines after them. */
+/** The cosines of a position's angles, and their sines after them, times the magnitude. */
 function angles(args: usize, position: f64, n: i32, cosines: usize): void {
   const frequencies = <usize>load<u32>(args, 40);
   const direction: f64 = load<i32>(args, 48) ? -1 : 1;
+  const magnitude = <f64>load<f32>(args, 56);
   for (let i = 0; i < n; i++) {
     const angle = position * direction * load<f64>(frequencies + ((<usize>i) << 3));
-    store<f32>(cosines + ((<usize>i) << 2), <f32>Math.cos(angle));
-    store<f32>(cosines + ((<usize>(n + i)) << 2), <f32>Math.sin(angle));
+    store<f32>(cosines + ((<usize>i) << 2), <f32>(magnitude * Math.cos(angle)));
+    store<f32>(cosines + ((<usize>(n + i)) << 2), <f32>(magnitude * Math.sin(angle)));
   }
 }
 
