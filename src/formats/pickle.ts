@@ -22,7 +22,8 @@ export interface PickleWorld {
 export type PickleFunction = (args: readonly unknown[]) => unknown;
 
 /**
- * Reads a pickle of the kinds that PyTorch writes (protocols 2 to 5; opcodes as in CPython's `pickletools`). Dictionaries
+ * Reads a pickle of the kinds that PyTorch writes (protocols 2 to 5, and what protocols 0 and 1 have in their place; opcodes as in
+ * CPython's `pickletools`). Dictionaries
  * become Maps, lists arrays, integers numbers or bigints. A global outside `world` throws UnsupportedError by its name;
  * opcodes that PyTorch does not write, and broken pickles, throw FormatError.
  */
@@ -203,6 +204,30 @@ class Machine {
     }
   }
 
+  /** A number that is written in digits; Python's long ones end in L, and 00 and 01 are false and true. */
+  digits(): void {
+    const line = this.line();
+    const isFlag = line === '00' || line === '01';
+    if (!/^-?\d{1,150}L?$/.test(line)) throw this.error(`${JSON.stringify(line.slice(0, 40))} is no integer`);
+    const value = BigInt(line.replace('L', ''));
+    this.push(isFlag ? line === '01' : Number.isSafeInteger(Number(value)) ? Number(value) : value);
+  }
+
+  /** Text up to the end of the line, between quotes. */
+  quoted(): string {
+    const line = this.line();
+    const [, text] = /^(?:'(.*)'|"(.*)")$/s.exec(line)?.filter((part) => part !== undefined) ?? [];
+    if (text === undefined) throw this.error(`a text at byte ${this.at - line.length - 1} has no quotes`);
+    return text;
+  }
+
+  /** A place in the memo, written in digits. */
+  place(): number {
+    const line = this.line();
+    if (!/^\d{1,9}$/.test(line)) throw this.error(`${JSON.stringify(line.slice(0, 40))} is no place in the memo`);
+    return Number(line);
+  }
+
   /** Text up to the end of the line. */
   line(): string {
     const end = this.#bytes.indexOf(0x0a, this.at);
@@ -235,6 +260,15 @@ const operations: ReadonlyMap<number, (machine: Machine) => void> = new Map<numb
   [0x8a, (m) => m.push(m.integer(m.u8()))],
   [0x8b, (m) => m.push(m.integer(m.u32()))],
   [0x47, (m) => m.push(m.f64BigEndian())],
+  // INT, LONG, FLOAT
+  [0x49, (m) => m.digits()],
+  [0x4c, (m) => m.digits()],
+  [0x46, (m) => m.push(Number(m.line()))],
+  // STRING, UNICODE, SHORT_BINSTRING, BINSTRING
+  [0x53, (m) => m.push(m.quoted())],
+  [0x56, (m) => m.push(m.line())],
+  [0x55, (m) => m.push(m.text(m.u8()))],
+  [0x54, (m) => m.push(m.text(m.u32()))],
   // SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
   [0x8c, (m) => m.push(m.text(m.u8()))],
   [0x58, (m) => m.push(m.text(m.u32()))],
@@ -246,20 +280,27 @@ const operations: ReadonlyMap<number, (machine: Machine) => void> = new Map<numb
   [0x86, (m) => m.popTuple(2)],
   [0x87, (m) => m.popTuple(3)],
   [0x74, (m) => m.push(new PickleTuple(m.popMark()), cost.tuple)],
-  // EMPTY_LIST, APPEND, APPENDS
+  // LIST, EMPTY_LIST, APPEND, APPENDS
+  [0x6c, (m) => m.push(m.popMark(), cost.list)],
   [0x5d, (m) => m.push([], cost.list)],
   [0x61, (m) => m.append([m.pop()])],
   [0x65, (m) => m.append(m.popMark())],
-  // EMPTY_DICT, SETITEM, SETITEMS
+  // DICT, EMPTY_DICT, SETITEM, SETITEMS
+  [0x64, (m) => dictionary(m, m.popMark())],
   [0x7d, (m) => m.push(new Map(), cost.dict)],
   [0x73, (m) => inOrder(m, (key, value) => m.setItems([key, value]))],
   [0x75, (m) => m.setItems(m.popMark())],
-  // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+  // PUT, GET, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+  [0x70, (m) => m.remember(m.place())],
+  [0x67, (m) => m.recall(m.place())],
   [0x71, (m) => m.remember(m.u8())],
   [0x72, (m) => m.remember(m.u32())],
   [0x94, (m) => m.remember(m.memo.size)],
   [0x68, (m) => m.recall(m.u8())],
   [0x6a, (m) => m.recall(m.u32())],
+  // INST, OBJ: a class by its name, or one that was asked for, is called.
+  [0x69, (m) => instance(m, m.line(), m.line(), m.popMark())],
+  [0x6f, (m) => object(m, m.popMark())],
   // GLOBAL, STACK_GLOBAL, BINPERSID, REDUCE, BUILD
   [0x63, (m) => m.global(m.line(), m.line())],
   [0x93, (m) => inOrder(m, (module, name) => m.global(module, name))],
@@ -267,6 +308,20 @@ const operations: ReadonlyMap<number, (machine: Machine) => void> = new Map<numb
   [0x52, (m) => inOrder(m, (callable, args) => m.call(callable, args))],
   [0x62, (m) => m.build()],
 ]);
+
+function dictionary(machine: Machine, pairs: readonly unknown[]): void {
+  machine.push(new Map(), cost.dict);
+  machine.setItems(pairs);
+}
+
+function instance(machine: Machine, module: string, name: string, args: readonly unknown[]): void {
+  machine.global(module, name);
+  machine.call(machine.pop(), new PickleTuple(args));
+}
+
+function object(machine: Machine, [callable, ...args]: readonly unknown[]): void {
+  machine.call(callable, new PickleTuple(args));
+}
 
 function checkProtocol(machine: Machine): void {
   const protocol = machine.u8();

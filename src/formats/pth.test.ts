@@ -150,10 +150,29 @@ describe('reads', () => {
     expect(await readTensor(await open(archive(p.dict({ matrix }), { zip64: true })), 'matrix')).toHaveLength(12);
   });
 
-  test('a transposed tensor is listed but not read', async () => {
-    const checkpoint = await open(archive(p.dict({ matrix: p.tensor(storage, 0, [4, 3], [1, 4]) })));
+  test('transposed and otherwise strided tensors are read from where their strides put them, in pieces too', async () => {
+    const views = {
+      transposed: p.tensor(storage, 0, [4, 3], [1, 4]),
+      column: p.tensor(storage, 1, [3], [4]),
+      swapped: p.tensor(storage, 0, [2, 3, 2], [2, 4, 1]),
+      part: p.tensor(storage, 5, [2, 2], [4, 2]),
+    };
+    const checkpoint = await open(archive(p.dict(views)));
+    const numbers = await readTensor(await open(archive(p.dict({ matrix }))), 'matrix');
+    const at = (...places: number[]) => places.map((place) => numbers[place]);
+    expect([...(await readTensor(checkpoint, 'transposed'))]).toEqual(at(0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11));
+    expect([...(await readTensor(checkpoint, 'column'))]).toEqual(at(1, 5, 9));
+    expect([...(await readTensor(checkpoint, 'swapped'))]).toEqual(at(0, 1, 4, 5, 8, 9, 2, 3, 6, 7, 10, 11));
+    expect([...(await readTensor(checkpoint, 'part'))]).toEqual(at(5, 7, 9, 11));
+    const piece = new Uint8Array(12);
+    await checkpoint.read('transposed', piece, 16);
+    expect([...new Float32Array(piece.buffer)]).toEqual(at(5, 9, 2));
+  });
+
+  test('a tensor that tells one number several times is listed but not read', async () => {
+    const checkpoint = await open(archive(p.dict({ matrix: p.tensor(storage, 0, [4, 3], [0, 1]) })));
     await expect(checkpoint.read('matrix', new Uint8Array(48))).rejects.toThrow(
-      /strides \[1, 4\]; call .contiguous\(\)/,
+      /strides \[0, 1\], which tell the same numbers several times; call .contiguous\(\)/,
     );
   });
 });
@@ -163,6 +182,9 @@ describe('refuses by name', () => {
 
   test.each<[string, Uint8Array]>([
     ['posix.system', p.call(p.global('posix', 'system'), command)],
+    ['os.system', p.bytes("(S'touch /tmp/pwned'\nios\nsystem\n")],
+    ['posix.system', p.bytes("(cposix\nsystem\nS'touch /tmp/pwned'\no")],
+    ['subprocess.Popen', p.bytes("csubprocess\nPopen\np0\n(S'true'\np1\nI1\nL2L\nVa\ntp2\nRp3\n")],
     ['os.system', p.call(p.stackGlobal('os', 'system'), command)],
     ['builtins.eval', p.call(p.global('builtins', 'eval'), p.text('1'))],
     ['__builtin__.getattr', p.call(p.global('__builtin__', 'getattr'), float, p.text('mro'))],
@@ -182,6 +204,20 @@ describe('refuses by name', () => {
 
 describe('refuses', () => {
   const run = (length: number, code: number): Uint8Array => new Uint8Array(length).fill(code);
+  test.each([
+    ['0', p.bytes("cos\nsystem\n(S'touch /tmp/pwned'\ntR.")],
+    ['2', p.bytes(0x80, 2, 'cos\nsystem\nU', 5, 'touch', 0x85, 'R.')],
+  ])('what a pickle of protocol %s without an archive asks for', async (_, file) => {
+    await expect(open(file)).rejects.toThrow(/asks for os\.system/);
+  });
+
+  test('protocols 0 and 1 are read where they ask for nothing', async () => {
+    const lines = p.bytes("(S'a'\nI5\nS'b'\n(lp0\nI01\naF1.5\naS'c'\ng0\n");
+    const value = p.bytes(lines, p.text('matrix'), matrix, 'd');
+    const { tensors, metadata } = await open(archive(value));
+    expect([[...tensors.keys()], metadata]).toEqual([['matrix'], { a: 5 }]);
+  });
+
   const view = (...args: [number, number[], number[]]): Uint8Array =>
     archive(p.dict({ x: p.tensor(storage, ...args) }));
 

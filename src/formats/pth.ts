@@ -1,10 +1,11 @@
-import { FormatError, UnsupportedError } from '../core/errors.ts';
+import { FormatError, InputError, UnsupportedError } from '../core/errors.ts';
 import { formatShape } from '../core/shape.ts';
 import type { ByteSource } from './byte-source.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { tensorSpan } from './located-checkpoint.ts';
 import { unpickle } from './pickle.ts';
 import { AllocationBudget } from './sequential-reader.ts';
+import { elementBytes } from './tensor-bytes.ts';
 import { type PthTensor, TorchTensor, torchWorld } from './torch-pickle.ts';
 import { readZip, readZipEntry, type ZipEntry, zipDataAt } from './zip-archive.ts';
 
@@ -44,11 +45,25 @@ async function checkBeginning(source: ByteSource): Promise<void> {
   await source.read(0, bytes);
   const start = String.fromCharCode(...bytes);
   if (start.startsWith('PK')) return;
+  const asked = await globalOf(source);
+  if (asked) throw asked;
   if (bytes[0] === 0x80)
     throw new UnsupportedError(
       `${source.name} is in PyTorch's format before 1.6, which is not read; convert it in Python: torch.save(torch.load(path, weights_only=True), path)`,
     );
   throw new FormatError(`${source.name} is no file of torch.save: it is not a zip archive`);
+}
+
+/** What a pickle without an archive asks for that is not given, as far as its beginning tells. */
+async function globalOf(source: ByteSource): Promise<UnsupportedError | undefined> {
+  const bytes = new Uint8Array(Math.min(65536, source.size));
+  await source.read(0, bytes);
+  try {
+    unpickle(source.name, bytes, torchWorld(source.name), new AllocationBudget(source));
+  } catch (error) {
+    if (error instanceof UnsupportedError) return error;
+  }
+  return undefined;
 }
 
 /** The one folder that everything in the archive is in, with the slash at its end. */
@@ -99,14 +114,40 @@ function findTensors(
 
 function pthReader(source: ByteSource, tensors: ReadonlyMap<string, PthTensor>): Checkpoint['read'] {
   const dataAt = new Map<ZipEntry, Promise<number>>();
+  /** All that the last tensor in steps lies among: its pieces are read one after another. */
+  let spread: { readonly tensor: PthTensor; readonly bytes: Promise<Uint8Array> } | undefined;
   return async (name, into, offset = 0) => {
     const tensor = tensorSpan({ name: source.name, tensors }, name, offset, into.length);
     const { entry, contiguous, shape, strides } = tensor;
-    if (!contiguous)
-      throw new UnsupportedError(
-        `${source.name}: tensor "${name}" of shape ${formatShape(shape)} has strides ${formatShape(strides)}; call .contiguous() on it before it is saved`,
-      );
     if (!dataAt.has(entry)) dataAt.set(entry, zipDataAt(source, entry));
-    await source.read((await dataAt.get(entry)!) + tensor.start + offset, into);
+    const at = (await dataAt.get(entry)!) + tensor.start;
+    if (contiguous) return await source.read(at + offset, into);
+    if (tensor.extent < tensor.byteLength)
+      throw new UnsupportedError(
+        `${source.name}: tensor "${name}" of shape ${formatShape(shape)} has strides ${formatShape(strides)}, which tell the same numbers several times; call .contiguous() on it before it is saved`,
+      );
+    if (spread?.tensor !== tensor) spread = { tensor, bytes: readWhole(source, at, tensor.extent) };
+    gather(await spread.bytes, tensor, offset, into);
   };
+}
+
+async function readWhole(source: ByteSource, at: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  await source.read(at, bytes);
+  return bytes;
+}
+
+/** Numbers of a tensor, last axis fastest, from where its strides put them. */
+function gather(bytes: Uint8Array, { shape, strides, type }: PthTensor, offset: number, into: Uint8Array): void {
+  const size = elementBytes[type as keyof typeof elementBytes];
+  if (offset % size !== 0 || into.length % size !== 0) throw new InputError('a tensor is read by whole numbers');
+  for (let n = 0; n < into.length / size; n++) {
+    let rest = offset / size + n;
+    let from = 0;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += (rest % shape[axis]!) * strides[axis]!;
+      rest = Math.floor(rest / shape[axis]!);
+    }
+    for (let i = 0; i < size; i++) into[n * size + i] = bytes[from * size + i]!;
+  }
 }

@@ -38,6 +38,8 @@ export interface PthTensor extends StoredTensor {
   readonly strides: readonly number[];
   /** Whether its numbers lie in order and without gaps. */
   readonly contiguous: boolean;
+  /** Bytes from its first number to its last in the storage. */
+  readonly extent: number;
 }
 
 /** A tensor as the pickle describes it: elements of a storage, in steps of `strides` from `offset` on. */
@@ -77,7 +79,17 @@ export class TorchTensor {
       throw new FormatError(
         `${what} needs ${(offset + last + 1) * bytes} bytes of its storage of ${stored}, of which the file has ${entry.size}`,
       );
-    return { name, type, shape, byteLength, entry, start: offset * bytes, strides, contiguous: this.#isContiguous() };
+    return {
+      name,
+      type,
+      shape,
+      byteLength,
+      entry,
+      start: offset * bytes,
+      strides,
+      contiguous: this.#isContiguous(),
+      extent: (last + 1) * bytes,
+    };
   }
 
   #isContiguous(): boolean {

@@ -62,7 +62,9 @@ export interface TokenizerFiles {
 export async function openModelFiles(location: string, options: ModelFilesOptions = {}): Promise<ModelFiles> {
   const isFolder = statSync(location).isDirectory();
   const folder = isFolder ? location : dirname(location);
-  const file = await openWeights(isFolder ? weightsFile(location) : location);
+  const weights = isFolder ? weightsFile(location) : location;
+  refusePart(weights);
+  const file = await openWeights(weights);
   try {
     const opened = file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
     const named =
@@ -77,6 +79,20 @@ export async function openModelFiles(location: string, options: ModelFilesOption
     await file.close();
     throw error;
   }
+}
+
+/** InputError for one file of a model that is cut into several. */
+function refusePart(path: string): void {
+  const [, stem, number, count, type] = /^(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin|gguf)$/.exec(basename(path)) ?? [];
+  if (count === undefined || Number(count) < 2) return;
+  const what = `${path} is file ${Number(number)} of ${Number(count)} of a model`;
+  if (type === 'gguf')
+    throw new InputError(`${what}: join them first (llama-gguf-split --merge ${basename(path)} ${stem}.gguf)`);
+  const index = `${stem}.${type}.index.json`;
+  const beside = existsSync(join(dirname(path), index))
+    ? `name ${join(dirname(path), index)} or its folder`
+    : `its index ${index} is not beside it; fetch that and the other files`;
+  throw new InputError(`${what}: ${beside}`);
 }
 
 /** A GGUF file has its template inside; other models have it in their settings or beside them. */
