@@ -44,14 +44,14 @@ describe('read', () => {
       signal: controller.signal,
       onProgress: (tokens) => {
         seen.push(tokens);
-        if (tokens >= 256) controller.abort(new Error('enough'));
+        if (tokens >= 512) controller.abort(new Error('enough'));
       },
     });
     await expect(reading).rejects.toThrow('enough');
-    expect(session.position).toBe(256);
-    expect(seen).toEqual([128, 256]);
+    expect(session.position).toBe(512);
+    expect(seen).toEqual([256, 512]);
     await session.read([1, 2, 3]);
-    expect(session.position).toBe(259);
+    expect(session.position).toBe(515);
   });
 
   test('sessions at the same time know what each knows alone', async () => {

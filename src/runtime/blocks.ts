@@ -3,10 +3,10 @@ import { InputError } from '../core/errors.ts';
 import type { OpenSource } from './source.ts';
 
 /**
- * Tokens read in one step: enough for the matrix kernels to run at full speed, little memory. Sources are read in blocks of
+ * Tokens read in one step: enough that reading and expanding the weights is little beside their products, little memory. Sources are read in blocks of
  * just this length whatever pieces they come in, so that the same text always gives the same state, bit for bit.
  */
-export const BLOCK = 128;
+export const BLOCK = 256;
 
 /**
  * A place in a source: after `offset` of its units and then `skip` tokens. `digest` is that of those tokens, by which the

@@ -1,6 +1,5 @@
 import type { Slot } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
-import { BLOCK } from './blocks.ts';
 import { Checkpoints, type CheckpointsOptions } from './checkpoints.ts';
 import { type GenerateOptions, type Generation, generate } from './generate.ts';
 import type { ModelGraph } from './graph.ts';
@@ -33,6 +32,9 @@ interface Parts {
   onDispose(session: Session): void;
   onFork(session: Session): void;
 }
+
+/** Tokens whose logits are made in one step: they are many numbers. */
+const SCORED = 128;
 
 /**
  * One text being read and continued. Its memory is the model's state: of constant size for linear-time models, however
@@ -139,8 +141,8 @@ export class Session {
       const all = new Float32Array(tokens.length * V);
       for (let i = 0; i < tokens.length; i++) this.#check(tokens[i]!);
       this.#room(tokens.length);
-      for (let start = 0; start < tokens.length; start += BLOCK) {
-        const block = Array.prototype.slice.call(tokens, start, start + BLOCK) as number[];
+      for (let start = 0; start < tokens.length; start += SCORED) {
+        const block = Array.prototype.slice.call(tokens, start, start + SCORED) as number[];
         const segment = { slot: this.#slots[0], tokens: block, position: this.position, outputs: 'all' as const };
         await this.#parts.stepper.run([segment], (rows) => all.set(rows, start * V));
         this.#sequence.logits.set(all.subarray((start + block.length - 1) * V, (start + block.length) * V));
