@@ -1,15 +1,18 @@
 // Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds, ratios, and how far ours is
-// from what the machine allows: memory's bandwidth for generating, the product kernels' rate for reading.
+// from what the machine allows: memory's bandwidth for generating, the product kernels' rate for reading. Where Python has PyTorch and
+// transformers, their speeds in f32 and bf16 follow, with ours in f32 and bf16 taking turns.
 //   node bench/compare.mjs [--shapes mamba-130m,…] [--bits q4,q8] [--threads 2] [--prefill 1024] [--decode 32] [--rounds 3]
-//                          [--after 16,4096] [--batch 8] [--folder DIR] [--out FILE]   (FILE keeps what other runs found of other shapes)
+//                          [--after 16,4096] [--batch 8] [--python PATH, or none] [--folder DIR] [--out FILE]
+// FILE keeps what other runs found of other shapes, and on other Nodes.
 // Needs node bench/peers/install.mjs and npm run build.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { convert, load } from '../dist/index.js';
+import { convert, device, load } from '../dist/index.js';
 import { measureBandwidth, measureProducts } from '../dist/platform/machine-limits.js';
 import { openLlamaCpp } from './peers/llama-cpp.mjs';
+import { openPyTorch } from './peers/pytorch.mjs';
 import { shapes, writeShape } from './shapes.mjs';
 
 const { values } = parseArgs({
@@ -22,6 +25,7 @@ const { values } = parseArgs({
     after: { type: 'string', default: '16,4096' },
     batch: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '3' },
+    python: { type: 'string', default: '/opt/torchenv/bin/python' },
     folder: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
     tokenizers: { type: 'string', default: '../shared/tokenizers' },
     out: { type: 'string' },
@@ -136,10 +140,38 @@ async function theirsTogether(folder, bits) {
   };
 }
 
+/** Ours in a format of PyTorch's beside it: reading, and generating after the first of the contexts. */
+async function besidePyTorch(name, folder, bits) {
+  const peer = await openPyTorch(values.python, { folder, bits, threads });
+  if (!peer) return undefined;
+  const own = await ours(folder, bits);
+  const ask = { 'own prefill': () => own.prefill(), 'own decode': () => own.decode(contexts[0]) };
+  ask['peer prefill'] = () => peer.ask({ tokens: tokens.slice(0, prefill), steps: 0 });
+  ask['peer decode'] = () => peer.ask({ tokens: tokens.slice(0, contexts[0]), steps: decode });
+  const best = {};
+  for (let round = 0; round < rounds; round++)
+    for (const [what, run] of Object.entries(ask)) best[what] = Math.max(best[what] ?? 0, await run());
+  own.close();
+  peer.close();
+  const row = {
+    shape: name,
+    bits,
+    versions: peer.versions,
+    prefill: { ours: best['own prefill'], pytorch: best['peer prefill'] },
+    [`decode after ${contexts[0]}`]: { ours: best['own decode'], pytorch: best['peer decode'] },
+  };
+  console.log(
+    `${name} ${bits} beside PyTorch: prefill ${best['own prefill'].toFixed(0)} : ${best['peer prefill'].toFixed(1)} · decode ${best['own decode'].toFixed(0)} : ${best['peer decode'].toFixed(1)} tok/s`,
+  );
+  return row;
+}
+
 const results = [];
+const pytorch = [];
 const bandwidth = await measureBandwidth(threads);
 console.log(`memory: ${(bandwidth / 1e9).toFixed(1)} GB/s on ${threads} threads`);
 const rates = new Map();
+const { revectorization } = await device();
 for (const name of values.shapes.split(',')) {
   const folder = join(values.folder, name);
   if (!existsSync(join(folder, 'config.json'))) await writeShape(name, folder, values.tokenizers);
@@ -179,6 +211,8 @@ for (const name of values.shapes.split(',')) {
     const row = {
       shape: name,
       bits,
+      node: process.version,
+      isRevectorized: revectorization.on,
       speeds: Object.fromEntries(
         kinds.map((kind) => [
           kind,
@@ -204,13 +238,20 @@ for (const name of values.shapes.split(',')) {
     );
     a.close();
   }
+  for (const bits of values.python === 'none' ? [] : ['f32', 'bf16']) {
+    const row = await besidePyTorch(name, folder, bits);
+    if (row) pytorch.push({ ...row, node: process.version });
+  }
 }
 if (values.out) {
-  const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version, threads, bandwidth };
-  mkdirSync(join(values.out, '..'), { recursive: true });
-  const isOf = ({ shape, bits }) => results.some((row) => row.shape === shape && row.bits === bits);
-  const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')).results : [];
-  const kept = before.filter((row) => row.speeds && !isOf(row));
-  writeFileSync(values.out, `${JSON.stringify({ machine, results: [...kept, ...results] }, null, 2)}\n`);
+  const machine = { cpu: cpus()[0].model, cores: cpus().length, threads };
+  const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')) : { results: [], pytorch: [] };
+  const merged = (old, found) => {
+    const isOf = (row) => found.some((one) => ['shape', 'bits', 'node'].every((key) => one[key] === row[key]));
+    return [...old.filter((row) => !isOf(row)), ...found];
+  };
+  mkdirSync(dirname(values.out), { recursive: true });
+  const all = { machine, results: merged(before.results, results), pytorch: merged(before.pytorch, pytorch) };
+  writeFileSync(values.out, `${JSON.stringify(all, null, 2)}\n`);
 }
 process.exit(0);

@@ -1,6 +1,7 @@
 // The shapes that are timed: sizes of published models, with random weights.
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { reachable } from '../dist/core/grad.js';
 import { Random } from '../dist/core/random.js';
 import { encodeSafetensors } from '../dist/formats/safetensors-writer.js';
 import { architectures } from '../dist/models/index.js';
@@ -53,15 +54,30 @@ export const shapes = {
   },
 };
 
+/** What a step of a shape computes. */
+export function traceShape(name) {
+  const { config, tensors = {} } = shapes[name];
+  const known = new Map(Object.entries(tensors).map(([key, shape]) => [key, { shape }]));
+  const architecture = architectures[config.model_type];
+  return traceModel(architecture, architecture.config(config, known));
+}
+
+/** Multiply-adds that products with matrices make of a token that is read: all but those of the head, which only the last has. */
+export function productsPerToken(name) {
+  const { logits, carries } = traceShape(name);
+  const roots = [logits, ...carries.map(({ next }) => next)].map((root) => root.node);
+  return [...reachable(roots)]
+    .filter(({ op, inputs }) => op?.name === 'linear' && inputs.x.shape[0] === 'tokens')
+    .reduce((sum, { inputs }) => sum + inputs.w.shape.reduce((a, b) => a * b, 1), 0);
+}
+
 /**
  * Writes a shape as a folder that `load` and `convert` take, with a tokenizer of its size from `tokenizers` (llama.cpp does not run
  * without one); returns its number of parameters.
  */
 export async function writeShape(name, folder, tokenizers) {
-  const { config, tensors = {} } = shapes[name];
-  const known = new Map(Object.entries(tensors).map(([key, shape]) => [key, { shape }]));
-  const architecture = architectures[config.model_type];
-  const { parameters } = traceModel(architecture, architecture.config(config, known));
+  const { config } = shapes[name];
+  const { parameters } = traceShape(name);
   const random = new Random(1);
   const written = [...parameters.values()].map(({ name, shape, initial }) => ({
     name,
