@@ -54,25 +54,45 @@ function quantised(
   const bytes = format == 3 ? GROUP_Q8 : GROUP_Q4;
   let to = W + <usize>group * bytes;
   for (let k = 0; k < count; k += 32) {
-    for (let j = 0; j < 32; j++, from += step)
-      store<f32>(buffer + ((<usize>j) << 2), k + j < count ? load<f32>(from) : 0);
-    if (format == 3) packGroupQ8(buffer, to, <usize>lane);
-    else packGroupQ4(buffer, to, <usize>lane);
+    let x = from;
+    if (step != 4 || k + 32 > count) {
+      x = buffer;
+      for (let j = 0; j < 32; j++)
+        store<f32>(x + ((<usize>j) << 2), k + j < count ? load<f32>(from + <usize>j * step) : 0);
+    }
+    if (format == 3) packGroupQ8(x, to, <usize>lane);
+    else packGroupQ4(x, to, <usize>lane);
+    from += 32 * step;
     to += bytes;
   }
 }
 
+/** Largest magnitude of 32 numbers. */
+function largestMagnitude(x: usize): f32 {
+  let largest = f32x4.splat(0);
+  for (const end = x + 128; x < end; x += 16) largest = f32x4.pmax(largest, f32x4.abs(v128.load(x)));
+  const pairs = f32x4.pmax(largest, v128.shuffle<f32>(largest, largest, 2, 3, 0, 1));
+  return f32x4.extract_lane(f32x4.pmax(pairs, v128.shuffle<f32>(pairs, pairs, 1, 0, 3, 2)), 0);
+}
+
 function packGroupQ8(x: usize, to: usize, lane: usize): void {
-  let largest: f32 = 0;
-  for (let k: usize = 0; k < 128; k += 4) largest = max(largest, abs(load<f32>(x + k)));
-  const half = toHalf(largest / 127);
+  const half = toHalf(largestMagnitude(x) / 127);
   store<u16>(to + (lane << 1), <u16>half);
-  const inverse = reciprocal(half);
+  const inverse = f32x4.splat(reciprocal(half));
   to += 16 + (lane << 1);
-  for (let k: usize = 0; k < 32; k++) {
-    const q = min(<f32>127, max(<f32>-127, nearest(load<f32>(x + (k << 2)) * inverse)));
-    store<i8>(to + ((k >> 1) << 4) + (k & 1), <i8>q);
+  for (const end = x + 128; x < end; x += 16, to += 32) {
+    const bytes = toBytes(f32x4.nearest(f32x4.mul(v128.load(x), inverse)), 127);
+    v128.store16_lane(to, bytes, 0);
+    v128.store16_lane(to + 16, bytes, 1);
   }
+}
+
+/** Four whole numbers, kept within ± `limit`, as the first four bytes. */
+function toBytes(numbers: v128, limit: f32): v128 {
+  const kept = f32x4.pmin(f32x4.pmax(numbers, f32x4.splat(-limit)), f32x4.splat(limit));
+  const words = i32x4.trunc_sat_f32x4_s(kept);
+  const halves = i16x8.narrow_i32x4_s(words, words);
+  return i8x16.narrow_i16x8_s(halves, halves);
 }
 
 /**
@@ -80,21 +100,34 @@ function packGroupQ8(x: usize, to: usize, lane: usize): void {
  * taken, and then fitted to them by least squares.
  */
 function packGroupQ4(x: usize, to: usize, lane: usize): void {
-  let extreme: f32 = 0;
-  for (let k: usize = 0; k < 128; k += 4) {
-    const value = load<f32>(x + k);
-    if (abs(value) > abs(extreme)) extreme = value;
-  }
+  const extreme = firstOf(x, largestMagnitude(x));
   const half = extreme == 0 ? 0 : toHalf(bestScale(x, extreme));
   store<u16>(to + (lane << 1), <u16>half);
-  const inverse = reciprocal(half);
+  const inverse = f32x4.splat(reciprocal(half));
   to += 16 + (lane << 2);
-  for (let k: usize = 0; k < 32; k++) {
-    const q = <i32>nearestQ4(load<f32>(x + (k << 2)) * inverse) + 8;
-    const at = to + ((k >> 3) << 5) + (k & 3);
-    if (k & 4) store<u8>(at, <u8>(load<u8>(at) | (q << 4)));
-    else store<u8>(at, <u8>q);
+  for (const end = x + 128; x < end; x += 32, to += 32) {
+    const low = quartersQ4(v128.load(x), inverse);
+    const high = quartersQ4(v128.load(x, 16), inverse);
+    const words = v128.or(low, i32x4.shl(high, 4));
+    const halves = i16x8.narrow_i32x4_s(words, words);
+    v128.store32_lane(to, i8x16.narrow_i16x8_u(halves, halves), 0);
   }
+}
+
+/** The first of 32 numbers with this magnitude. */
+function firstOf(x: usize, magnitude: f32): f32 {
+  const wanted = f32x4.splat(magnitude);
+  for (const end = x + 128; x < end; x += 16) {
+    const found = i32x4.bitmask(f32x4.eq(f32x4.abs(v128.load(x)), wanted));
+    if (found != 0) return load<f32>(x + ((<usize>ctz(found)) << 2));
+  }
+  return 0;
+}
+
+/** Four numbers times `inverse` as integers of four bits, with 8 on top. */
+function quartersQ4(x: v128, inverse: v128): v128 {
+  const scaled = f32x4.pmin(f32x4.pmax(f32x4.mul(x, inverse), f32x4.splat(-8)), f32x4.splat(7));
+  return i32x4.add(i32x4.trunc_sat_f32x4_s(f32x4.nearest(scaled)), i32x4.splat(8));
 }
 
 /** What the number of largest magnitude may become before the scale is fitted. */
@@ -123,10 +156,6 @@ function bestScale(x: usize, extreme: f32): f32 {
     }
   }
   return scale;
-}
-
-function nearestQ4(x: f32): f32 {
-  return nearest(min(<f32>7, max(<f32>-8, x)));
 }
 
 function reciprocal(half: i32): f32 {
