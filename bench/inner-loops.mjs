@@ -74,7 +74,7 @@ const fold = `${set('w0', load('w', 0))} ${set('w1', load('w', 16))} ${all(4, (r
     }),
   ].join(' '),
 )}`;
-const [xBytes, wBytes] = [160 * GROUPS, 288 * GROUPS];
+const wBytes = 288 * GROUPS;
 const panel = (body) => `${set('end', `(i32.const ${W + wBytes})`)} ${loop('groups', body, 'w', 'end')}`;
 const four = `${set('end', `(i32.add ${get('w')} (i32.const ${4 * 288}))`)} ${loop('four', group(integerScaled), 'w', 'end')} ${fold}`;
 
