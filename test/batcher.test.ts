@@ -115,18 +115,18 @@ describe('batcher', () => {
   });
 
   test('a long prompt does not hold up the others', async () => {
-    const batcher = reference.batcher({ maxTokens: 128 });
+    const batcher = reference.batcher({ maxTokens: 256 });
     const long = batcher.session();
     const short = batcher.session();
     let isRead = false;
-    const reading = long.read(new Array(2000).fill(7)).then(() => {
+    const reading = long.read(new Array(4000).fill(7)).then(() => {
       isRead = true;
     });
     await generate(short, [1], { seed: 1, maxTokens: 10 });
     expect(isRead).toBe(false);
     await reading;
     const alone = reference.session();
-    await alone.read(new Array(2000).fill(7));
+    await alone.read(new Array(4000).fill(7));
     expect(long.state.save()).toEqual(alone.state.save());
   });
 
