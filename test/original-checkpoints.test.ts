@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { safetensorsBytes } from '../src/formats/safetensors-writer.ts';
-import { type LoadOptions, load } from '../src/index.ts';
+import { convert, type LoadOptions, load } from '../src/index.ts';
 import { goldenFolder, readTensors } from './golden.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
@@ -79,4 +79,60 @@ test.each(['rwkv5', 'rwkv6'])('%s under the names of Hugging Face’s code is th
   expect(errorRatio(logits, golden.get('logits')!.data)).toBeLessThan(tolerance.model);
   model.dispose();
   rmSync(folder, { recursive: true });
+});
+
+describe.each([
+  ['mamba2-groups', { n_groups: 2 }],
+  ['mamba2', {}],
+])('%s as Mistral publishes Codestral Mamba: consolidated.safetensors and params.json', (name, groups) => {
+  const folder = mkdtempSync(join(tmpdir(), 'riverrun-params-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const golden = readTensors(`${goldenFolder(name)}golden.safetensors`);
+
+  beforeAll(async () => {
+    const tensors = [...readTensors(`${goldenFolder(name)}model.safetensors`)].map(([key, { shape, data }]) => ({
+      name: `model.${key.replace('embeddings', 'embedding')}`,
+      type: 'f32' as const,
+      shape,
+      data: new Uint8Array(data.buffer),
+    }));
+    writeFileSync(join(folder, 'consolidated.safetensors'), await safetensorsBytes(tensors));
+    const { hidden_size, num_hidden_layers, vocab_size, layer_norm_epsilon, tie_word_embeddings } = JSON.parse(
+      readFileSync(`${goldenFolder(name)}config.json`, 'utf8'),
+    );
+    // Sizes of the mixer are not in it: they come from the tensors.
+    const params = {
+      dim: hidden_size,
+      n_layers: num_hidden_layers,
+      vocab_size,
+      ...groups,
+      residual_in_fp32: true,
+      fused_add_norm: true,
+      rms_norm: true,
+      tie_embeddings: tie_word_embeddings,
+      pad_vocab_size_multiple: 1,
+      model_type: 'mamba',
+      ...(layer_norm_epsilon !== 1e-5 && { norm_epsilon: layer_norm_epsilon }),
+    };
+    writeFileSync(join(folder, 'params.json'), JSON.stringify(params));
+    writeFileSync(join(folder, 'tokenizer.model.v3'), 'not read');
+  });
+
+  test('is the same model, and goes to a folder and to GGUF', async () => {
+    const copies = [join(folder, 'copy'), join(folder, 'copy.gguf')];
+    for (const copy of copies) await convert(folder, copy);
+    for (const path of [folder, ...copies]) {
+      const model = await load(path, { backend: 'reference' });
+      expect(model.type).toBe('mamba2');
+      const logits = await model.session().logitsOf(golden.get('tokens')!.data);
+      expect(errorRatio(logits, golden.get('logits')!.data), path).toBeLessThan(tolerance.model);
+      model.dispose();
+    }
+  });
+
+  test('what tokenizer it has and why it is not read is told where texts come', async () => {
+    const model = await load(folder, { backend: 'reference' });
+    expect(() => model.tokenizer).toThrow(/tokenizer\.model\.v3 is in SentencePiece's own format, which is not read/);
+    model.dispose();
+  });
 });

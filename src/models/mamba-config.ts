@@ -12,7 +12,10 @@ const ssmFields: Readonly<Record<string, string>> = {
   time_step_limit: 'dt_limit',
 };
 
-/** Reads a configuration of Mamba or Mamba-2 in either dialect under Hugging Face's names, and the sizes that both have. */
+/**
+ * Reads a configuration of Mamba or Mamba-2 in either dialect under Hugging Face's names, and the sizes that both have. Codestral
+ * Mamba's `params.json` is the state-spaces dialect with `dim` and `n_layers` for `d_model` and `n_layer`.
+ */
 export function readMambaConfig(json: Json, tensors: TensorShapes) {
   const ssm = new ConfigReader(json).object('ssm_cfg');
   const nested = (json['ssm_cfg'] ?? {}) as Json;
@@ -22,8 +25,8 @@ export function readMambaConfig(json: Json, tensors: TensorShapes) {
   c.only('hidden_act', ['silu'], 'the gate is SiLU');
   const embeddings = ['embeddings.weight', 'embedding.weight'];
   const common = {
-    layers: c.layers(['num_hidden_layers', 'n_layer']),
-    D: c.integer(['hidden_size', 'd_model'], c.axis(embeddings, 1)),
+    layers: c.layers(['num_hidden_layers', 'n_layer', 'n_layers']),
+    D: c.integer(['hidden_size', 'd_model', 'dim'], c.axis(embeddings, 1)),
     K: c.integer('conv_kernel', c.axis('conv1d.weight', 2) ?? 4, 2),
     V: c.integer('vocab_size', c.axis(embeddings, 0)),
     epsilon: c.positive(['layer_norm_epsilon', 'norm_epsilon'], 1e-5),
@@ -67,7 +70,8 @@ export function mamba2Sizes(c: ConfigReader, mixer: string, field: Mamba2Fields,
   if (E === undefined || C === undefined)
     return { H, P, N: c.integer(field.state, defaults.N), G: c.integer(field.groups, 1) };
   const both = (C - E) / 2;
-  const isHuggingFace = c.has('model_type');
+  // params.json has a model_type too, and not Hugging Face's.
+  const isHuggingFace = c.has('model_type') && !c.has('dim');
   const groups = given(field.groups) ?? (c.has(field.state) || isHuggingFace ? undefined : 1);
   const N = c.integer(field.state, groups === undefined ? undefined : both / groups);
   return { H, P, N, G: c.integer(field.groups, groups ?? both / N) };

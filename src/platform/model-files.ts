@@ -119,14 +119,18 @@ async function endTokens({ config, file }: Opened, folder: string): Promise<numb
 type Opened = Omit<ModelFiles, 'chatTemplate' | 'templateSource' | 'endTokens'>;
 
 async function openWithCompanions(file: Checkpoint, folder: string): Promise<Opened> {
-  const stored = await readJson(join(folder, 'config.json'), ConfigError);
+  const stored =
+    (await readJson(join(folder, 'config.json'), ConfigError)) ??
+    (await readJson(join(folder, 'params.json'), ConfigError));
   // RWKV's author publishes checkpoints without a configuration: their tensors tell everything.
   const isRwkv = [...file.tensors.keys()].some((name) =>
     /^(rwkv\.)?blocks\.0\.(att|ffn|attention|feed_forward)\./.test(name),
   );
   const complete = file.format === 'pth' || file.format === 'rwkv.cpp' || isRwkv;
   if (stored === undefined && !complete)
-    throw new ConfigError(`${folder} has no config.json: without it the model's settings are unknown`);
+    throw new ConfigError(
+      `${folder} has no config.json (nor params.json): without it the model's settings are unknown`,
+    );
   const config = stored ?? { format: file.format };
   const separate = file.format === 'rwkv.cpp' ? separateMixing(file) : dequantised(file);
   const checkpoint = await withoutRepeatedHead(config, separate);
@@ -163,6 +167,7 @@ function weightsFile(folder: string): string {
     'model.safetensors.index.json',
     'pytorch_model.bin',
     'pytorch_model.bin.index.json',
+    'consolidated.safetensors',
   ];
   const found = usual.find((name) => files.includes(name));
   if (found) return join(folder, found);
@@ -192,14 +197,21 @@ async function openWeights(location: string): Promise<Checkpoint> {
 }
 
 /** The tokenizer beside a model: `tokenizer.json`, or the vocabulary file of RWKV's World models. */
-async function openTokenizer(folder: string): Promise<Pick<ModelFiles, 'tokenizer' | 'tokenizerFiles'>> {
+async function openTokenizer(
+  folder: string,
+): Promise<Pick<ModelFiles, 'tokenizer' | 'tokenizerProblem' | 'tokenizerFiles'>> {
   const path = join(folder, 'tokenizer.json');
   const settings = await readJson(join(folder, 'tokenizer_config.json'), FormatError);
   const json = await readJson(path, FormatError);
   if (json !== undefined)
     return { tokenizer: huggingFaceTokenizer(json, settings, path), tokenizerFiles: { json, settings } };
-  const name = readdirSync(folder).find((name) => /^rwkv_vocab.*\.txt$/.test(name));
-  if (name === undefined) return { tokenizer: undefined, tokenizerFiles: {} };
+  const names = readdirSync(folder);
+  const name = names.find((name) => /^rwkv_vocab.*\.txt$/.test(name));
+  if (name === undefined) {
+    const other = names.find((name) => /^tokenizer\.model/.test(name));
+    const problem = other && `${other} is in SentencePiece's own format, which is not read: a tokenizer.json is wanted`;
+    return { tokenizer: undefined, tokenizerProblem: problem, tokenizerFiles: {} };
+  }
   const vocabulary = join(folder, name);
   const world = worldVocabulary(await readFile(vocabulary, 'utf8'), vocabulary);
   return { tokenizer: worldTokenizerOf(world, vocabulary), tokenizerFiles: { world, settings } };
