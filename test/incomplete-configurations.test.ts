@@ -1,10 +1,12 @@
-import { readFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { referenceBackend } from '../src/backends/reference/index.ts';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import { openSafetensors } from '../src/formats/safetensors.ts';
 import { safetensorsBytes } from '../src/formats/safetensors-writer.ts';
-import { ConfigError } from '../src/index.ts';
+import { ConfigError, load } from '../src/index.ts';
 import { architectureOf } from '../src/models/index.ts';
 import { assemble } from '../src/runtime/model.ts';
 import { goldenNames } from './assembled.ts';
@@ -40,13 +42,37 @@ test.each(lacking)('%s without %s: the tensors’ shapes tell it', (name, key) =
 test.each([
   ['llama', 'num_attention_heads'],
   ['gpt_neox', 'num_attention_heads'],
+  ['qwen2', 'num_attention_heads'],
+  ['bamba', 'num_attention_heads'],
   ['gpt2', 'n_head'],
 ])('%s without %s: no shape tells it, and the error names it', (name, key) => {
   const tensors = readTensors(`${goldenFolder(name)}model.safetensors`);
   const attempt = () => parsed(without(without(configOf(name), key), 'head_dim'), tensors);
   expect(attempt).toThrow(ConfigError);
-  expect(attempt).toThrow(key);
+  expect(attempt).toThrow(new RegExp(`config: ${key}\\b.* is missing`));
 });
+
+test.each([
+  ['llama', 'num_attention_heads'],
+  ['gpt_neox', 'num_attention_heads'],
+  ['gpt2', 'n_head'],
+])('%s with a number of heads that does not go into its width says what that makes of them', (name, key) => {
+  const tensors = readTensors(`${goldenFolder(name)}model.safetensors`);
+  const config = { ...without(configOf(name), 'head_dim'), [key]: 3 };
+  expect(() => parsed(config, tensors)).toThrow(/^config: head_dim is missing, and the other sizes make it 21\.3{5,}/);
+});
+
+test.each(['mamba', 'llama', 'gla', 'rwkv7-fla'])(
+  '%s without any configuration: epsilons and what else no shape tells are not made up',
+  async (name) => {
+    const folder = mkdtempSync(join(tmpdir(), 'riverrun-no-config-'));
+    copyFileSync(`${goldenFolder(name)}model.safetensors`, join(folder, 'model.safetensors'));
+    await expect(load(folder)).rejects.toThrow(
+      `${folder} has no config.json (nor params.json): without it the model's settings are unknown`,
+    );
+    rmSync(folder, { recursive: true });
+  },
+);
 
 test('of Mamba-2’s groups and state size the tensors tell the product alone', () => {
   const tensors = readTensors(`${goldenFolder('mamba2-groups')}model.safetensors`);
