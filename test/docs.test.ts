@@ -154,18 +154,79 @@ test('the table of embedded models is that of the results', () => {
   }
 });
 
-test('the table of speeds beside llama.cpp is that of the results', () => {
+/** What compare.mjs found, for each shape, number of bits and Node. */
+const compared = () => JSON.parse(readFileSync(join(root, 'bench/results/llama-cpp.json'), 'utf8'));
+const majorOf = (node: string) => node.slice(1, node.indexOf('.'));
+
+test('the tables of speeds beside llama.cpp and PyTorch are those of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
-  const { results } = JSON.parse(readFileSync(join(root, 'bench/results/llama-cpp.json'), 'utf8'));
-  for (const { shape, bits, speeds, ratios, limits } of results) {
-    const cells = Object.keys(speeds).map(
-      (kind) =>
-        `${speeds[kind].ours.best.toFixed(0)} : ${speeds[kind]['llama.cpp'].best.toFixed(0)} = ${ratios[kind].toFixed(2)}×`,
-    );
+  const { results, pytorch } = compared();
+  const ratio = (a: number, b: number) => `${a.toFixed(0)} : ${b.toFixed(0)} = ${(a / b).toFixed(2)}×`;
+  for (const { shape, bits, node, speeds, limits } of results) {
+    const cells = Object.keys(speeds).map((kind) => ratio(speeds[kind].ours.best, speeds[kind]['llama.cpp'].best));
     const rate = ((speeds['decode after 16'].ours.best * limits.bytesPerToken) / 1e9).toFixed(1);
-    expect(page).toContain(`| ${[shape, bits, ...cells, rate].join(' | ')} |`);
+    expect(page).toContain(`| ${[shape, bits, majorOf(node), ...cells, rate].join(' | ')} |`);
+  }
+  for (const { shape, bits, prefill, 'decode after 16': decode } of pytorch)
+    expect(page).toContain(
+      `| ${[shape, bits, ratio(prefill.ours, prefill.pytorch), ratio(decode.ours, decode.pytorch)].join(' | ')} |`,
+    );
+});
+
+test('the table of aims is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { results } = compared();
+  // Times llama.cpp's speed: reading and generating.
+  const aims: Record<string, [number, number]> = {
+    'mamba-130m q4': [2.5, 2.2],
+    'mamba-130m q8': [2, 2],
+    'mamba2-130m q4': [1.3, 2.2],
+    'mamba2-130m q8': [1.1, 2],
+    'rwkv7-0.19b q4': [1.1, 2.2],
+    'rwkv7-0.19b q8': [0.9, 1.9],
+    'llama-160m q4': [1.1, 1.6],
+    'llama-160m q8': [0.9, 1.9],
+  };
+  for (const [key, [reading, generating]] of Object.entries(aims)) {
+    const rows = ['20', '24'].map((major) =>
+      results.find((row: Compared) => `${row.shape} ${row.bits}` === key && majorOf(row.node) === major),
+    );
+    const cells = (kind: string, aim: number) =>
+      rows.map(({ ratios }: Compared) =>
+        ratios[kind]! >= aim ? `**${ratios[kind]!.toFixed(2)}**` : ratios[kind]!.toFixed(2),
+      );
+    const line = [reading, ...cells('prefill', reading), generating, ...cells('decode after 16', generating)];
+    expect(page).toContain(`| ${[...key.split(' '), ...line].join(' | ')} |`);
   }
 });
+
+interface Compared {
+  readonly shape: string;
+  readonly bits: string;
+  readonly node: string;
+  readonly ratios: Readonly<Record<string, number>>;
+}
+
+test('the table of where time goes is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/profile.json'), 'utf8'));
+  for (const { shape, bits, node, reading, generating } of rows) {
+    const cells = [reading, generating].flatMap(({ whole, bound, kernels }: Profiled) => {
+      const sum = Object.values(kernels).reduce((a, b) => a + b, 0);
+      const share = (...names: string[]) =>
+        `${((100 * names.reduce((all, name) => all + (kernels[name] ?? 0), 0)) / sum).toFixed(0)} %`;
+      const products = ['linearQ4', 'linearQ8', 'linear'];
+      return [whole.toFixed(0), bound.toFixed(0), share(...products), share('attention', 'recurrence', 'conv')];
+    });
+    expect(page).toContain(`| ${[shape, bits, majorOf(node), ...cells].join(' | ')} |`);
+  }
+});
+
+interface Profiled {
+  readonly whole: number;
+  readonly bound: number;
+  readonly kernels: Readonly<Record<string, number>>;
+}
 
 test('the tables of costs by length are those of the results, and linear is linear', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
