@@ -152,3 +152,20 @@ describe('batcher', () => {
     expect(() => reference.batcher(options as never)).toThrow(message);
   });
 });
+
+test('what fails in one session leaves the others alone', async () => {
+  const batcher = reference.batcher();
+  const [mine, other] = [batcher.session(), batcher.session()];
+  const failing = mine.read(prompts[0]!, {
+    onHidden: () => {
+      throw new Error('mine');
+    },
+  });
+  const reading = other.read(prompts[1]!);
+  await expect(failing).rejects.toThrow('mine');
+  await reading;
+  const alone = reference.session();
+  await alone.read(prompts[1]!);
+  expect(other.state.save()).toEqual(alone.state.save());
+  expect(mine.position).toBe(prompts[0]!.length);
+});

@@ -68,6 +68,35 @@ describe('read', () => {
     for (const [i, text] of texts.entries()) expect(together[i], text).toEqual(await reading(text));
   });
 
+  test('what is disposed while it reads stops, and touches no other', async () => {
+    const text = 'The king had a dog. '.repeat(200);
+    const [expected, one, two, three] = [model.session(), model.session(), model.session(), model.session()];
+    await expected.read('One day, in a wood');
+    const readings = [one.read(text), two.read(text), three.read(text)];
+    await new Promise((resolve) => setTimeout(resolve));
+    one.dispose();
+    two.dispose();
+    const later = model.session();
+    await later.read('One day, in a wood');
+    await expect(readings[0]).rejects.toThrow(DisposedError);
+    await expect(readings[1]).rejects.toThrow(DisposedError);
+    await readings[2];
+    expect(later.logits).toEqual(expected.logits);
+    expect(later.state.save()).toEqual(expected.state.save());
+  });
+
+  test('what is told of hidden states and fails leaves the session where it has come to', async () => {
+    const session = model.session();
+    const tokens = new Array(1000).fill(5);
+    const onHidden = () => {
+      throw new Error('mine');
+    };
+    await expect(session.read(tokens, { onHidden })).rejects.toThrow('mine');
+    const whole = model.session();
+    await whole.read(tokens.slice(0, session.position));
+    expect(session.state.save()).toEqual(whole.state.save());
+  });
+
   test('what is nothing to read is refused', async () => {
     for (const source of [null, 5, {}, undefined])
       await expect(model.session().read(source as never)).rejects.toThrow(/is nothing to read: a source is text/);
@@ -215,4 +244,13 @@ test('a disposed model or session says so', async () => {
   other.dispose();
   expect(() => other.session()).toThrow(DisposedError);
   await expect(session.step(1)).rejects.toThrow(DisposedError);
+});
+
+test('a model that is disposed while sessions read tells each of them', async () => {
+  const other = await load(undefined, { threads: 1 });
+  const reading = [1, 2, 3].map(() => other.session().read(new Array(2000).fill(5)));
+  const told = Promise.allSettled(reading);
+  await new Promise((resolve) => setTimeout(resolve));
+  other.dispose();
+  for (const one of await told) expect(one).toMatchObject({ reason: expect.any(DisposedError) });
 });

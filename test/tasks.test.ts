@@ -354,6 +354,22 @@ describe('chat', () => {
     expect(loaded.tokensRead).toBeLessThan(15);
   });
 
+  test('the end of an answer is a place to go back to', async () => {
+    const chat = new Chat(bytes, { template });
+    const said = { ...options, constraint: { regex: ' [a-z]{50}\n\n' }, maxTokens: 60 };
+    await complete(chat.send('One.', said));
+    await complete(chat.send('Two.', said));
+    chat.undo();
+    const before = chat.tokensRead;
+    await complete(chat.send('Three.', said));
+    expect(chat.tokensRead - before).toBeLessThan(30);
+    const end = chat.position;
+    const stopped = chat.send('x'.repeat(20_000), { signal: AbortSignal.timeout(30) });
+    await expect(complete(stopped)).rejects.toThrow(/abort|timeout/);
+    const loaded = await Chat.load(bytes, chat.save(), { template });
+    expect(loaded.position).toBe(end);
+  });
+
   test('turns can be taken back without reading the others again', async () => {
     const chat = new Chat(model, { template });
     await complete(chat.send('One.', options));

@@ -114,16 +114,33 @@ export class Batcher {
   }
 
   async #step(requests: readonly Request[]): Promise<void> {
+    // What one cannot take is its own affair.
+    const failures = new Map<Request, unknown>();
+    const giveEach = (rows: Float32Array, give: (request: Request, own: Float32Array) => void, size: Size): void => {
+      const width = rows.length / requests.reduce((sum, request) => sum + size(request), 0);
+      let at = 0;
+      for (const request of requests) {
+        const end = at + size(request);
+        try {
+          give(request, rows.subarray(at * width, end * width));
+        } catch (error) {
+          failures.set(request, error);
+        }
+        at = end;
+      }
+    };
     try {
-      const segments = requests.flatMap((request) => request.segments);
-      const wantsHidden = requests.some(({ onHidden }) => onHidden);
       await this.#runner.run(
-        segments,
-        (logits) => giveLogits(requests, logits),
-        wantsHidden ? (hidden) => giveHidden(requests, hidden) : undefined,
+        requests.flatMap((request) => request.segments),
+        (logits) => giveEach(logits, (request, own) => request.take(own), outputsOf),
+        requests.some(({ onHidden }) => onHidden)
+          ? (hidden) => giveEach(hidden, (request, own) => request.onHidden?.(own), tokensOf)
+          : undefined,
       );
       this.#steps++;
-      for (const request of requests) request.resolve();
+      for (const request of requests)
+        if (failures.has(request)) request.reject(failures.get(request));
+        else request.resolve();
     } catch (error) {
       for (const request of requests) request.reject(error);
     }
@@ -138,29 +155,10 @@ export class Batcher {
   }
 }
 
-/** Gives each request the logits that it wants. */
-function giveLogits(requests: readonly Request[], logits: Float32Array): void {
-  const wanted = requests.map(({ segments }) => segments.reduce((sum, segment) => sum + outputsOf(segment), 0));
-  const V = logits.length / wanted.reduce((a, b) => a + b, 0);
-  let at = 0;
-  for (const [i, request] of requests.entries()) {
-    const end = at + wanted[i]!;
-    request.take(logits.subarray(at * V, end * V));
-    at = end;
-  }
-}
+type Size = (request: Request) => number;
 
-/** Gives each request the hidden states of its own tokens. */
-function giveHidden(requests: readonly Request[], hidden: Float32Array): void {
-  const D = hidden.length / requests.reduce((sum, request) => sum + tokensOf(request), 0);
-  let at = 0;
-  for (const request of requests) {
-    const end = at + tokensOf(request);
-    request.onHidden?.(hidden.subarray(at * D, end * D));
-    at = end;
-  }
-}
+/** Rows of logits that a request wants. */
+const outputsOf: Size = ({ segments }) =>
+  segments.reduce((sum, { outputs, tokens }) => sum + { none: 0, last: 1, all: tokens.length }[outputs], 0);
 
-const outputsOf = ({ outputs, tokens }: Segment): number => ({ none: 0, last: 1, all: tokens.length })[outputs];
-
-const tokensOf = ({ segments }: Request): number => segments.reduce((sum, { tokens }) => sum + tokens.length, 0);
+const tokensOf: Size = ({ segments }) => segments.reduce((sum, { tokens }) => sum + tokens.length, 0);

@@ -1,5 +1,5 @@
 import type { Backend, Executable, Slot, Weights } from '../core/backend.ts';
-import { UnsupportedError } from '../core/errors.ts';
+import { DisposedError, UnsupportedError } from '../core/errors.ts';
 import type { Numbers } from '../core/op.ts';
 import { plan } from '../core/plan.ts';
 import { type Counts, elementCount } from '../core/shape.ts';
@@ -92,8 +92,8 @@ export class Runner implements Stepper {
     if (!onHidden) return await this.tapped(segments, noTaps, take);
     const taps = { key: 'hidden', values: new Map([['hidden', this.#graph.hidden]]) };
     await this.tapped(segments, taps, (logits, value) => {
-      onHidden(value('hidden') as Float32Array);
       take(logits);
+      onHidden(value('hidden') as Float32Array);
     });
   }
 
@@ -147,11 +147,15 @@ export class Runner implements Stepper {
   /** Runs that were begun or wait, and the end of the last of them. */
   #queued = 0;
   #last: Promise<unknown> = Promise.resolve();
+  #isDisposed = false;
 
   /** Lets those before finish first: plans have one place for what goes in and comes out. */
   async #inTurn<R>(work: () => R | Promise<R>): Promise<R> {
     this.#queued++;
-    const mine = this.#last.then(work);
+    const mine = this.#last.then(() => {
+      if (this.#isDisposed) throw new DisposedError('the model is disposed');
+      return work();
+    });
     this.#last = mine.catch(() => {});
     try {
       return await mine;
@@ -196,6 +200,7 @@ export class Runner implements Stepper {
   }
 
   dispose(): void {
+    this.#isDisposed = true;
     for (const executable of this.#executables.values()) executable.dispose();
     this.#executables.clear();
     this.#inputs.clear();

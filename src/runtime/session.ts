@@ -106,7 +106,10 @@ export class Session {
     const { type, labels } = model;
     const check = (token: number) => this.#check(token);
     const room = (tokens: number) => this.#room(tokens);
-    const moved = (tokens: number) => this.#moved(tokens);
+    const moved = (tokens: number) => {
+      this.#alive();
+      this.#moved(tokens);
+    };
     const predictsTokens = labels === undefined;
     const target = { type, model, graph, runner, sequence, files, predictsTokens, check, room, moved };
     return await this.#exclusively(() => inspectSource(target, source, options));
@@ -122,11 +125,15 @@ export class Session {
   }
 
   async #block(tokens: ArrayLike<number>, onHidden?: (hidden: Float32Array) => void): Promise<void> {
+    this.#alive();
     this.#room(tokens.length);
     const segment = { slot: this.#slots[0], tokens, position: this.position, outputs: 'last' as const };
-    const { logits } = this.#sequence;
-    await this.#parts.stepper.run([segment], (last) => logits.set(last), onHidden);
-    this.#moved(tokens.length);
+    const take = (logits: Float32Array) => {
+      this.#sequence.logits.set(logits);
+      this.#moved(tokens.length);
+    };
+    await this.#parts.stepper.run([segment], take, onHidden);
+    this.#alive();
   }
 
   #moved(tokens: number): void {
@@ -144,9 +151,12 @@ export class Session {
       for (let start = 0; start < tokens.length; start += SCORED) {
         const block = Array.prototype.slice.call(tokens, start, start + SCORED) as number[];
         const segment = { slot: this.#slots[0], tokens: block, position: this.position, outputs: 'all' as const };
-        await this.#parts.stepper.run([segment], (rows) => all.set(rows, start * V));
-        this.#sequence.logits.set(all.subarray((start + block.length - 1) * V, (start + block.length) * V));
-        this.#moved(block.length);
+        await this.#parts.stepper.run([segment], (rows) => {
+          all.set(rows, start * V);
+          this.#sequence.logits.set(rows.subarray((block.length - 1) * V));
+          this.#moved(block.length);
+        });
+        this.#alive();
       }
       return all;
     });
@@ -162,10 +172,11 @@ export class Session {
     try {
       const running = this.#parts.stepper.decode(this.#slots, token, this.position, logits);
       if (running) await running;
+      this.#moved(1);
     } finally {
-      this.#busy = false;
+      this.#rest();
     }
-    this.#moved(1);
+    this.#alive();
     return logits;
   }
 
@@ -202,11 +213,12 @@ export class Session {
     return this.state.read(name);
   }
 
+  /** Frees the state: at once, or when what is being read of it is at an end, with a DisposedError. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#parts.stepper.forget?.(this.#slots[0]);
-    this.#slots[0].dispose();
+    if (!this.#busy) this.#slots[0].dispose();
     this.#parts.onDispose(this);
   }
 
@@ -258,12 +270,13 @@ export class Session {
         for (const [i, session] of sessions.entries()) {
           const V = session.model.outputSize;
           session.#sequence.logits.set(rows.subarray(i * V, (i + 1) * V));
+          session.#moved(texts[i]!.length);
         }
       });
-      for (const [i, session] of sessions.entries()) session.#moved(texts[i]!.length);
     } finally {
-      for (const session of sessions) session.#busy = false;
+      for (const session of sessions) session.#rest();
     }
+    for (const session of sessions) session.#alive();
   }
 
   /** Keeps a second reader out while a first is at work: the two would mix their texts. */
@@ -273,7 +286,13 @@ export class Session {
     try {
       return await body();
     } finally {
-      this.#busy = false;
+      this.#rest();
     }
+  }
+
+  /** Is at work no more; frees what it had to keep for that when it was disposed. */
+  #rest(): void {
+    this.#busy = false;
+    if (this.#disposed) this.#slots[0].dispose();
   }
 }
