@@ -251,8 +251,9 @@ describe('a checkpoint file', () => {
 
   test('of a text that was changed anywhere before the place is refused', async () => {
     const path = join(folder, 'changing.txt');
-    const [ofFile, ofText] = [newPath(), newPath()];
+    const [ofFile, ofText, ofBytes] = [newPath(), newPath(), newPath()];
     writeFileSync(path, bytes);
+    await model.session().read(bytes, { checkpointFile: ofBytes, checkpointEvery: 5000 });
     await model.session().read({ file: path }, { checkpointFile: ofFile, checkpointEvery: 5000 });
     await model.session().read(text, { checkpointFile: ofText, checkpointEvery: 5000 });
     const changed = text.slice(0, 6000) + (text[6000] === 'x' ? 'y' : 'x') + text.slice(6001);
@@ -260,6 +261,8 @@ describe('a checkpoint file', () => {
     const session = model.session();
     await expect(session.read({ file: path }, { checkpointFile: ofFile })).rejects.toThrow(/is of another source/);
     await expect(session.read(changed, { checkpointFile: ofText })).rejects.toThrow(/is of another source/);
+    const changedBytes = new TextEncoder().encode(changed);
+    await expect(session.read(changedBytes, { checkpointFile: ofBytes })).rejects.toThrow(/is of another source/);
     expect(session.position).toBe(0);
   });
 

@@ -368,6 +368,10 @@ describe('chat', () => {
     await expect(complete(stopped)).rejects.toThrow(/abort|timeout/);
     const loaded = await Chat.load(bytes, chat.save(), { template });
     expect(loaded.position).toBe(end);
+    // Once more in the loaded conversation.
+    const again = loaded.send('x'.repeat(20_000), { signal: AbortSignal.timeout(30) });
+    await expect(complete(again)).rejects.toThrow(/abort|timeout/);
+    expect((await Chat.load(bytes, loaded.save(), { template })).position).toBe(end);
   });
 
   test('turns can be taken back without reading the others again', async () => {

@@ -97,13 +97,16 @@ export function openSource(source: Source, surroundings: Surroundings): OpenSour
   return {
     unit: 'characters',
     from: (offset) => textFrom(chunksOf(chunks), offset, encode),
-    digest:
-      typeof source !== 'string'
-        ? undefined
-        : async (into, from, to) => {
-            if (to > source.length) throw tooShort(to - source.length);
-            into.words(Int32Array.from({ length: to - from }, (_, i) => source.charCodeAt(from + i)));
-          },
+    digest: typeof source === 'string' || source instanceof Uint8Array ? digestOfText(source) : undefined,
+  };
+}
+
+function digestOfText(source: string | Uint8Array): OpenSource['digest'] {
+  let text: string | undefined;
+  return async (into, from, to) => {
+    text ??= typeof source === 'string' ? source : new TextDecoder().decode(source);
+    if (to > text.length) throw tooShort(to - text.length);
+    into.words(Int32Array.from({ length: to - from }, (_, i) => text!.charCodeAt(from + i)));
   };
 }
 

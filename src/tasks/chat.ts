@@ -164,16 +164,16 @@ export class Chat {
     const whole = turns.map(({ text }) => text).join('');
     const known = await this.#goBack(whole);
     this.#text = undefined;
+    // Where the last answer ended, or a conversation was loaded: should this reading be stopped, or taken back.
+    if (known !== '') this.#keep(known);
     let [text, end] = [known, 0];
     for (const [i, turn] of turns.entries()) {
       end += turn.text.length;
-      if (end < text.length) continue;
-      if (end > text.length) {
-        const from = session.position;
-        await session.read(whole.slice(text.length, end), { signal });
-        this.#tokensRead += session.position - from;
-        text = whole.slice(0, end);
-      }
+      if (end <= text.length) continue;
+      const from = session.position;
+      await session.read(whole.slice(text.length, end), { signal });
+      this.#tokensRead += session.position - from;
+      text = whole.slice(0, end);
       // What an answer begins with ends no message.
       if (turn.messages > (turns[i - 1]?.messages ?? 0)) this.#keep(text);
     }
