@@ -86,7 +86,9 @@ describe('tuned states of RWKV', () => {
     const states = await tuned(rwkv);
     const path = join(folder, 'state.st');
     writeFileSync(path, st(states));
-    await expect(loadState(path, mamba)).rejects.toThrow(/is a tuned state of an RWKV-5, 6 or 7, and the model is of type mamba/);
+    await expect(loadState(path, mamba)).rejects.toThrow(
+      /is a tuned state of an RWKV-5, 6 or 7, and the model is of type mamba/,
+    );
     await expect(loadState(path)).rejects.toThrow(/name the model that it is for/);
     const [[first, tensor]] = [...states] as [[string, { shape: readonly number[]; values: Float32Array }]];
     const write = (changed: typeof states) => writeFileSync(path, st(changed));

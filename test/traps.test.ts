@@ -102,13 +102,21 @@ test.each(['mamba', 'falcon_mamba', 'mamba2', 'bamba'])(
 
 test('2: the limit of Δ in Mamba-2 holds token by token as in one pass', async () => {
   const limited = await changed('mamba2', { config: { time_step_limit: [0.3, 0.9] } });
-  const free = await changed('mamba2', {});
+  const free = await (await changed('mamba2', {})).session().logitsOf(tokensOf('mamba2'));
   const tokens = tokensOf('mamba2');
   const whole = await limited.session().logitsOf(tokens);
   const session = limited.session();
   for (const token of tokens) await session.step(token);
   expect(errorRatio(session.logits, whole.subarray(-limited.vocabularySize))).toBeLessThan(tolerance.f64);
-  expect(errorRatio(whole, await free.session().logitsOf(tokens))).toBeGreaterThan(0.01);
+  expect(errorRatio(whole, free)).toBeGreaterThan(0.01);
+  // Either end alone, and far beyond what Δ comes to, none.
+  const by = async (low: number, high: number) => {
+    const model = await changed('mamba2', { config: { time_step_limit: [low, high] } });
+    return errorRatio(await model.session().logitsOf(tokens), free);
+  };
+  expect(await by(0.3, 1e9)).toBeGreaterThan(0.01);
+  expect(await by(0, 0.001)).toBeGreaterThan(0.001);
+  expect(await by(0, 1e9)).toBeLessThan(tolerance.f64);
 });
 
 test('3: the gated norm of Mamba-2 is made per group', async () => {

@@ -109,6 +109,7 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
 const unknownKeys: readonly (readonly [RegExp, string])[] = [
   [/^llama\.attention\.sliding_window$/, 'the sliding window: texts longer than it are seen whole there'],
   [/\.ssm\.time_step_limit_/, 'the bounds of Δ'],
+  [/\.rope\.scaling\.yarn_beta_/, 'bounds of YaRN’s ramp other than 32 and 1 turns'],
   [/\.rope\.scaling\.yarn_truncate$/, 'that YaRN’s ramp begins and ends between pairs of channels'],
   [/\.ssm\.dt_b_c_rms_epsilon$/, 'that Δ, B and C have an epsilon of their own'],
   [/^tokenizer\.ggml\.normalizer$/, 'that texts are normalised (NFC): composed characters may be other tokens there'],
