@@ -59,6 +59,12 @@ describe('metadata that contradict the tensors or ask for what is not built are 
     ['llama', { 'llama.attn_logit_softcapping': f32(50) }, /llama\.attn_logit_softcapping is 50: .* not built/],
     ['llama', { 'llama.logit_scale': f32(4) }, /llama\.logit_scale is 4: .* not built/],
     ['llama', { 'llama.expert_count': u32(8) }, /llama\.expert_count is 8: .* not built/],
+    ['llama', { 'llama.vocab_size': u32(300) }, /"llama\.vocab_size" is 300, but by its tensors it is \d+/],
+    ['llama', { 'llama.attention.sliding_window_pattern': u32(2) }, /sliding_window_pattern is 2: .* not built/],
+    ['llama', { 'llama.rope.scaling.alpha': f32(4) }, /rope\.scaling\.alpha is 4: .* not built/],
+    ['rwkv7', { 'rwkv7.token_shift_count': u32(1) }, /token_shift_count is 1: .* not built/],
+    ['qwen2', { 'qwen2.attention.sliding_window': u32(3) }, /sliding_window is 3: a window is of no effect/],
+    ['llama', { 'llama.attention.head_count_kv': list(2, 2, 2) }, /head_count_kv" has 3 numbers .* the model 2 layers/],
     [
       'llama',
       { 'llama.attention.head_count_kv': list(2, 1) },

@@ -314,6 +314,26 @@ test('12: RWKV-7 uses no value residual in layer 0, whatever the file holds ther
   ).toBeLessThan(tolerance.f64);
 });
 
+test('12: RWKV-7 mixes the values of layer 0 into those of all later layers', async () => {
+  // Three layers, of which the second says nothing: what its own values are must not matter to the third.
+  const three = (values: number) =>
+    changed('rwkv7', {
+      config: { n_layer: 3 },
+      tensors(tensors) {
+        for (const [name, { shape, data }] of [...tensors])
+          if (name.startsWith('blocks.1.'))
+            tensors.set(name.replace('blocks.1.', 'blocks.2.'), { shape, data: data.slice() });
+        for (const part of ['att.output', 'ffn.value']) tensors.get(`blocks.1.${part}.weight`)!.data.fill(0);
+        const { data } = tensors.get('blocks.1.att.value.weight')!;
+        for (let i = 0; i < data.length; i++) data[i]! *= values;
+      },
+    });
+  const [a, b] = await Promise.all(
+    [1, -3].map(async (values) => (await three(values)).session().logitsOf(tokensOf('rwkv7'))),
+  );
+  expect(errorRatio(a!, b!)).toBeLessThan(tolerance.f64);
+});
+
 test('13: low-rank matrices multiply from the right in the author’s files, and are transposed in GGUF and fla', async () => {
   const own = stored('rwkv7').get('blocks.1.att.w1')!;
   const file = await asGguf('rwkv7');

@@ -16,10 +16,13 @@ const neutral: Readonly<Record<string, readonly unknown[]>> = {
   embedding_scale: [0, 1],
   residual_scale: [0, 1],
   'attention.scale': [0],
+  'attention.sliding_window_pattern': [0, 1, true],
   expert_count: [0],
+  'rope.scaling.alpha': [0, 1],
   'rope.scaling.yarn_ext_factor': [-1, 1],
   'rope.scaling.yarn_attn_factor': [-1, 1],
   'rope.scaling.yarn_log_multiplier': [0],
+  token_shift_count: [2],
 };
 
 /** Of the keys that a model is written with, those that say nothing of what it computes. */
@@ -38,7 +41,9 @@ export function refuseContradictions(
   for (const [key, values] of Object.entries(neutral))
     metadata.only(key, values, 'a model that computes so is not built');
   const architecture = architectureOf(config, tensors);
-  for (const [key, { value }] of Object.entries(written(dialect, architecture.config(config, tensors), config)))
+  const parsed = architecture.config(config, tensors) as { readonly V: number };
+  metadata.agree('vocab_size', parsed.V, 'by its tensors it is');
+  for (const [key, { value }] of Object.entries(written(dialect, parsed, config)))
     if (!idle.has(key) && value !== 0) metadata.agree(key, value, 'by its tensors and its other metadata it is');
 }
 

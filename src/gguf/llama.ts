@@ -129,7 +129,10 @@ function everything({ window, layers, fullLayers }: LlamaConfig): object {
 export const qwen2: Dialect<LlamaConfig> = {
   architecture: 'qwen2',
   types: ['qwen2'],
-  config: (m, tensors) => ({ model_type: 'qwen2', ...config(m, tensors) }),
+  config(m, tensors) {
+    m.only('attention.sliding_window', [0], 'a window is of no effect in llama.cpp’s qwen2: leave the key out');
+    return { model_type: 'qwen2', ...config(m, tensors) };
+  },
   metadata: (c, json) => ({ ...everything(c), ...metadata(c, json), ...linearScaling(factorsOf(c, json), 'qwen2') }),
   heads,
   tensors: () => ({ ...names, 'rope_freqs.weight': null }),

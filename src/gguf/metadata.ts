@@ -70,6 +70,11 @@ export class Metadata {
     const isList = Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
     if (!isList) return value;
     const list = Array.from(value as ArrayLike<unknown>);
+    const layers = this.#values[this.#full('block_count')];
+    if (list.length !== layers)
+      throw new ConfigError(
+        `${this.#file}: metadata "${this.#full(key)}" has ${list.length} numbers (${shown(list)}), and the model ${shown(layers)} layers`,
+      );
     if (list.length === 0 || list.some((item) => item !== list[0]))
       throw new ConfigError(
         `${this.#file}: metadata "${this.#full(key)}" differs from layer to layer (${shown(list)}): only models whose layers are alike are built`,

@@ -55,6 +55,7 @@ const layersOf = (tensors: TensorShapes, ending: string): number[] =>
 
 export const bamba: Architecture<BambaConfig> = {
   type: 'bamba',
+  aliases: [],
   title: 'Bamba (2024), Mamba-2 with attention among its layers',
   detect: (tensors) =>
     hasTensors(tensors, ['.mamba.dt_bias', '.feed_forward.gate_proj.weight', '.pre_ff_layernorm.weight']),
