@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { convert, device, load } from '../dist/index.js';
 import { measureBandwidth, measureProducts } from '../dist/platform/machine-limits.js';
 import { openLlamaCpp } from './peers/llama-cpp.mjs';
+import { pythonOption } from './peers/python.mjs';
 import { openPyTorch } from './peers/pytorch.mjs';
 import { shapes, writeShape } from './shapes.mjs';
 
@@ -25,7 +26,7 @@ const { values } = parseArgs({
     after: { type: 'string', default: '16,4096' },
     batch: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '3' },
-    python: { type: 'string', default: '/opt/torchenv/bin/python' },
+    python: pythonOption,
     folder: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
     tokenizers: { type: 'string', default: '../shared/tokenizers' },
     out: { type: 'string' },

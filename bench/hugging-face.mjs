@@ -1,18 +1,16 @@
 // Whether transformers, tokenizers and PEFT open what trainings write: trains small models of the architectures that transformers has, with
 // heads and adapters, and compares logits and token ids. Python without PEFT leaves its rows out, and says so.
-//   node bench/hugging-face.mjs [--python /opt/torchenv/bin/python] [--out bench/results/hugging-face.json]
-import { spawn } from 'node:child_process';
+//   node bench/hugging-face.mjs [--python python3] [--out bench/results/hugging-face.json]
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { load } from '../dist/index.js';
 import { flags, riverrun } from './command-line.mjs';
+import { openPython, pythonOption } from './peers/python.mjs';
 
 const { values } = parseArgs({
-  options: { python: { type: 'string', default: '/opt/torchenv/bin/python' }, out: { type: 'string' } },
+  options: { python: pythonOption, out: { type: 'string' } },
 });
 /** The most that logits may differ by, against their size. */
 const TOLERANCE = 1e-4;
@@ -47,15 +45,7 @@ const train = (arch) => {
 const teach = (name, base, more) =>
   riverrun('finetune', ...flags({ model: at(base), steps: 6, batch: 4, threads: 1, out: at(name), ...more }));
 
-const script = fileURLToPath(new URL('./peers/hugging_face.py', import.meta.url));
-const python = spawn(values.python, [script], { stdio: ['pipe', 'pipe', 'inherit'] });
-const lines = createInterface({ input: python.stdout })[Symbol.asyncIterator]();
-async function ask(question) {
-  python.stdin.write(`${JSON.stringify(question)}\n`);
-  const { value, done } = await lines.next();
-  if (done) throw new Error('the Python program ended');
-  return JSON.parse(value);
-}
+const { ask, close } = openPython(values.python, 'hugging_face.py');
 
 async function compared({ name, folder, task, adapter, labels }) {
   const model = await load(at(folder), { threads: 1, weights: 'f32' });
@@ -108,7 +98,7 @@ for (const question of [
   console.log(JSON.stringify(row));
   rows.push(row);
 }
-python.stdin.end();
+close();
 rmSync(work, { recursive: true });
 const noPeft = rows.filter(({ error }) => error?.includes("No module named 'peft'"));
 if (noPeft.length > 0) console.log(`${values.python} has no PEFT: ${noPeft.length} rows are not compared`);

@@ -1,13 +1,10 @@
 // Training speed of the 4.5-million-parameter shapes beside PyTorch on the CPU of this machine, in tokens a second as a ratio: the same
 // weights and tokens, in f32, on as many threads, the step of AdamW included. The two take turns; of each the median step counts. Losses
 // of the first steps must be the same on both sides. Run it while nothing else runs.
-//   node bench/training.mjs [mamba mamba2 rwkv7 llama] [--compiled] [--python /opt/torchenv/bin/python] [--models ../shared/models] [--out bench/results/training.json]
-import { spawn } from 'node:child_process';
+//   node bench/training.mjs [mamba mamba2 rwkv7 llama] [--compiled] [--python python3] [--models ../shared/models] [--out bench/results/training.json]
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Random } from '../dist/core/random.js';
 import { openModelFiles } from '../dist/platform/model-files.js';
@@ -18,11 +15,12 @@ import { loadParameters } from '../dist/runtime/parameters.js';
 import { Learner } from '../dist/train/learner.js';
 import { learnedBy } from '../dist/train/method.js';
 import { prediction } from '../dist/train/objective.js';
+import { openPython, pythonOption } from './peers/python.mjs';
 
 const { values, positionals } = parseArgs({
   options: {
     models: { type: 'string', default: '../shared/models' },
-    python: { type: 'string', default: '/opt/torchenv/bin/python' },
+    python: pythonOption,
     batch: { type: 'string', default: '8' },
     length: { type: 'string', default: '256' },
     threads: { type: 'string', default: '2' },
@@ -87,23 +85,6 @@ async function ours(folder) {
       backend.dispose();
       await files.file.close();
     },
-  };
-}
-
-/** PyTorch's side: bench/peers/training.py, one question at a time. */
-function peer() {
-  const script = fileURLToPath(new URL('./peers/training.py', import.meta.url));
-  const process = spawn(values.python, [script], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const lines = createInterface({ input: process.stdout })[Symbol.asyncIterator]();
-  return {
-    async ask(question) {
-      process.stdin.write(`${JSON.stringify(question)}\n`);
-      const { value, done } = await lines.next();
-      if (done) throw new Error('the Python program ended');
-      return JSON.parse(value);
-    },
-    pid: process.pid,
-    end: () => process.stdin.end(),
   };
 }
 
@@ -214,14 +195,14 @@ async function compared(name, python) {
 
 if (values.profile) for (const name of names) await profiled(name);
 else {
-  const python = peer();
+  const python = openPython(values.python, 'training.py');
   const found = [];
   for (const name of names) {
     const row = await compared(name, python);
     console.log(JSON.stringify(row));
     found.push(row);
   }
-  python.end();
+  python.close();
   if (values.out) save(values.out, found);
 }
 
