@@ -102,7 +102,7 @@ export async function inspectSource(target: Inspected, source: Source, options: 
   };
 }
 
-/** A token as text. Of one that is a part of a character only, the bytes are told: `\\xF0\\x9F`. */
+/** A token as text. Of one that is a part of a character only, the bytes are told: `\xF0\x9F`. */
 function pieceOf(tokenizer: Tokenizer, token: number): string {
   const text = tokenizer.decode([token]);
   if (!text.includes('\ufffd') || tokenizer.isSpecial(token)) return text;

@@ -50,7 +50,7 @@ export interface Inspection {
   /** Tokens that the session held before. */
   readonly position: number;
   readonly tokens: readonly number[];
-  /** Each token as text, the bytes of a part of a character as `\\xF0`; empty without a tokenizer. */
+  /** Each token as text, the bytes of a part of a character as `\xF0`; empty without a tokenizer. */
   readonly pieces: readonly string[];
   /** −ln p of each token given all before, in nats; NaN where nothing came before, and for classifiers. */
   readonly surprise: Float32Array;
