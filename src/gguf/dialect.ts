@@ -1,3 +1,4 @@
+import { transposeLast } from '../core/transpose.ts';
 import type { GgufValue } from '../formats/gguf-header.ts';
 import type { TensorShapes } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
@@ -87,17 +88,7 @@ export const size = (shape: readonly number[]): number => shape.reduce((a, b) =>
 /** A matrix, or a stack of them, with its last two axes swapped. */
 export function transposed(parameter: string): Holding {
   const swap = (shape: readonly number[]) => [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!];
-  return { parameters: [parameter], shape: swap, stored: swap, read: transpose, write: transpose };
-}
-
-function transpose(values: Float32Array, shape: readonly number[]): Float32Array {
-  const [rows, columns] = shape.slice(-2) as [number, number];
-  const result = new Float32Array(values.length);
-  for (let start = 0; start < values.length; start += rows * columns) {
-    for (let r = 0; r < rows; r++)
-      for (let c = 0; c < columns; c++) result[start + c * rows + r] = values[start + r * columns + c]!;
-  }
-  return result;
+  return { parameters: [parameter], shape: swap, stored: swap, read: transposeLast, write: transposeLast };
 }
 
 /** Mamba's A, of which checkpoints have the logarithm and GGUF files the number itself: A = −exp(A_log). */

@@ -41,13 +41,3 @@ export const flaTimeMixing: Readonly<Record<string, string>> = {
   'g_norm.weight': 'ln_x.weight',
   'g_norm.bias': 'ln_x.bias',
 };
-
-/** Swaps the last two axes. */
-export function transposeLast(values: Float32Array, shape: readonly number[]): Float32Array {
-  const [rows, columns] = shape.slice(-2) as [number, number];
-  const size = rows * columns;
-  return Float32Array.from(
-    values,
-    (_, n) => values[Math.floor(n / size) * size + ((n % size) % rows) * columns + Math.floor((n % size) / rows)]!,
-  );
-}

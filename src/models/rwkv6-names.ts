@@ -1,5 +1,6 @@
+import { transposeLast } from '../core/transpose.ts';
 import type { StoredParameter } from './architecture.ts';
-import { authorsName, flaAuthorsName, flaTimeMixing, transposeLast } from './rwkv-names.ts';
+import { authorsName, flaAuthorsName, flaTimeMixing } from './rwkv-names.ts';
 
 /** Which dialect names the tensors of an RWKV-6. */
 export type Rwkv6Dialect = 'blinkdl' | 'fla' | 'rwkv.cpp';

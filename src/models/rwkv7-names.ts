@@ -1,5 +1,6 @@
+import { transposeLast } from '../core/transpose.ts';
 import type { StoredParameter } from './architecture.ts';
-import { flaAuthorsName, flaTimeMixing, transposeLast } from './rwkv-names.ts';
+import { flaAuthorsName, flaTimeMixing } from './rwkv-names.ts';
 import type { Rwkv7Config } from './rwkv7-config.ts';
 
 /** The parameter that a tensor of any dialect holds; the canonical names are BlinkDL's. */
