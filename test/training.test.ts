@@ -203,6 +203,26 @@ describe('train', () => {
     await expect(run(trainModel(small('settings')))).rejects.toThrow(/not empty/);
   });
 
+  test('a training goes on for longer, and decays, where the steps made keep their learning rates', async () => {
+    const stable = { schedule: 'wsd', warmup: 2, decaySteps: 4 } as const;
+    const whole = await run(trainModel(small('decayed', { ...stable, steps: 12 })));
+    const controller = new AbortController();
+    for await (const { step } of trainModel(small('longer', { ...stable, steps: 40, signal: controller.signal })))
+      if (step === 6) controller.abort();
+    const resumed = small('longer', { ...stable, steps: 12, resume: true });
+    const rest = await run(trainModel(resumed));
+    expect(losses(rest.records)).toEqual(losses(whole.records).slice(6));
+    expect(rest.records.map((record) => record.learningRate)).toEqual(
+      whole.records.slice(6).map((record) => record.learningRate),
+    );
+    await expect(run(trainModel({ ...resumed, steps: 14 }))).rejects.toThrow(
+      /made 12 steps, and step 10 would have had another learning rate .*steps was 12, is 14/,
+    );
+    await run(trainModel(small('constant', { schedule: 'constant', warmup: 0, steps: 3 })));
+    const fewer = small('constant', { schedule: 'constant', warmup: 0, steps: 2, resume: true });
+    await expect(run(trainModel(fewer))).rejects.toThrow(/made 3 steps, more than the 2 asked for/);
+  });
+
   test('a learning rate that is too high ends the training, and the last checkpoint is left', async () => {
     const options = small('diverging', { learningRate: 1e30, clip: 1e30, steps: 50, checkpointEvery: 1, warmup: 0 });
     await expect(run(trainModel(options))).rejects.toThrow(/is not finite/);

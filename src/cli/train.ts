@@ -67,8 +67,10 @@ Examples:
   riverrun train --arch mamba --data chats.jsonl --field message --tokenizer bytes --steps 500 --out my-bytes
   riverrun train --arch gated_deltanet --data book.txt --carry-state --length 128 --out my-reader
   riverrun train --data book.txt --out my-model --resume
+  riverrun train --data book.txt --schedule wsd --steps 20000 --out my-model --resume
 
-Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.`,
+Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.
+While the rate is still the same (wsd, constant), --resume also takes other --steps and --decay-steps.`,
     )
     .action(runTrain);
 }

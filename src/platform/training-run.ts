@@ -7,7 +7,7 @@ import { type Progress, restoreTraining, trainingCheckpoint } from '../train/che
 import type { Batches } from '../train/corpus.ts';
 import type { Learner, Pause } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
-import type { ScheduleOptions } from '../train/schedule.ts';
+import { type ScheduleOptions, scheduleNames } from '../train/schedule.ts';
 import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
 import { explain, openFile, removeLeftovers, writeFileAtomically } from './node-file.ts';
 
@@ -21,14 +21,17 @@ export interface RunOptions extends Omit<ScheduleOptions, 'learningRate'> {
   readonly patience?: number | undefined;
   /** Steps between checkpoints. Default 100. */
   readonly checkpointEvery?: number | undefined;
-  /** Goes on from the folder's checkpoint, if there is one. */
+  /**
+   * Goes on from the folder's checkpoint, if there is one. Settings must be the same; only the schedule and the number of steps may be others, if
+   * every step made so far would have had the same learning rate.
+   */
   readonly resume?: boolean | undefined;
   /** Ends the training after the step in hand, with a checkpoint. */
   readonly signal?: AbortSignal | undefined;
 }
 
 export const runOptionNames = [
-  ...(['schedule', 'learningRate', 'warmup', 'finalRate', 'decaySteps'] as const),
+  ...scheduleNames,
   ...(['evaluateEvery', 'patience', 'checkpointEvery', 'resume', 'signal'] as const),
 ];
 
@@ -83,7 +86,7 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   const { learningRate = 3e-3, resume = false, signal, patience, checkpointEvery = 100 } = options;
   const { evaluateEvery = Math.max(1, Math.round(steps / 10)) } = options;
   const file = join(output, CHECKPOINT);
-  const settings = JSON.stringify({ ...run.settings, steps });
+  const settings = JSON.stringify({ ...run.settings, learningRate, steps });
   mkdirSync(output, { recursive: true });
   await removeLeftovers(output);
   let progress: Progress = { step: 0 };

@@ -3,6 +3,7 @@ import type { Checkpoint } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import { safetensorsOf, type WrittenTensor } from '../formats/safetensors-writer.ts';
 import type { Learner, StepResult } from './learner.ts';
+import { makeSchedule, type ScheduleOptions, scheduleNames } from './schedule.ts';
 import type { Best } from './trainer.ts';
 
 /** Where a training is. */
@@ -46,14 +47,15 @@ export function tensor(
   return { name, type: 'f32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }
 
-/** Puts a learner where a checkpoint left off. InputError when it is of another training. */
+/**
+ * Puts a learner where a checkpoint left off. InputError when it is of another training: one with other settings, but for a schedule that would have given
+ * the same learning rate to every step that was made. So a training of a constant rate can go on for longer, and decay where one wishes.
+ */
 export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, settings: string): Promise<Progress> {
   const { progress, settings: stored } = checkpoint.metadata as Record<string, string>;
   if (progress === undefined) throw new FormatError(`${checkpoint.name} is no checkpoint of a training`);
-  if (stored !== settings)
-    throw new InputError(
-      `${checkpoint.name} is of a training with other settings (${difference(stored ?? '', settings)}): give the same ones, or begin anew in another folder`,
-    );
+  const { streams = {}, ...reached } = JSON.parse(progress) as Progress;
+  refuseOtherSettings(checkpoint.name, parsed(stored ?? ''), parsed(settings), reached.step);
   const read = async (key: string) => {
     const found = checkpoint.tensors.get(key);
     if (!found) throw new FormatError(`${checkpoint.name} has no tensor ${key}`);
@@ -61,7 +63,6 @@ export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, 
   };
   for (const name of learner.trained)
     for (const key of [name, `mean:${name}`, `square:${name}`]) learner.write(key, await read(key));
-  const { streams = {}, ...reached } = JSON.parse(progress) as Progress;
   for (const [stream, position] of Object.entries(streams)) {
     const states = new Map<string, Float32Array>();
     for (const { name } of learner.carries) states.set(name, await read(streamKey(Number(stream), name)));
@@ -70,20 +71,40 @@ export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, 
   return reached;
 }
 
-/** What two sets of settings differ in. */
-function difference(stored: string, given: string): string {
-  const [before, now] = [parsed(stored), parsed(given)];
-  const names = [...new Set([...Object.keys(before), ...Object.keys(now)])];
-  const show = (value: unknown) => JSON.stringify(value) ?? 'none';
-  return names
-    .filter((name) => show(before[name]) !== show(now[name]))
-    .map((name) => `${name} was ${show(before[name])}, is ${show(now[name])}`)
-    .join('; ');
+type Settings = Readonly<Record<string, unknown>>;
+
+function refuseOtherSettings(file: string, before: Settings, now: Settings, done: number): void {
+  const changed = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter(
+    (name) => shown(before[name]) !== shown(now[name]),
+  );
+  const difference = changed.map((name) => `${name} was ${shown(before[name])}, is ${shown(now[name])}`).join('; ');
+  const otherwise = 'give the same ones, or begin anew in another folder';
+  if (!changed.every((name) => ['steps', ...scheduleNames].includes(name)))
+    throw new InputError(`${file} is of a training with other settings (${difference}): ${otherwise}`);
+  if (changed.length === 0) return;
+  const other = firstOtherRate(before, now, done);
+  if (other !== undefined)
+    throw new InputError(
+      `${file} has made ${done} steps, and step ${other + 1} would have had another learning rate with these settings (${difference}): ${otherwise}`,
+    );
+  if ((now['steps'] as number) < done)
+    throw new InputError(`${file} has made ${done} steps, more than the ${shown(now['steps'])} asked for`);
 }
 
-function parsed(text: string): Record<string, unknown> {
+/** The first of the steps made (from 0) to which two schedules give different rates. */
+function firstOtherRate(before: Settings, now: Settings, done: number): number | undefined {
+  const [a, b] = [before, now].map((settings) =>
+    makeSchedule(settings as unknown as ScheduleOptions, settings['steps'] as number),
+  );
+  for (let step = 0; step < done; step++) if (a!(step) !== b!(step)) return step;
+  return undefined;
+}
+
+const shown = (value: unknown): string => JSON.stringify(value) ?? 'none';
+
+function parsed(text: string): Settings {
   try {
-    return JSON.parse(text) as Record<string, unknown>;
+    return JSON.parse(text) as Settings;
   } catch {
     return {};
   }

@@ -17,6 +17,8 @@ export interface ScheduleOptions {
   readonly decaySteps?: number;
 }
 
+export const scheduleNames = ['schedule', 'learningRate', 'warmup', 'finalRate', 'decaySteps'] as const;
+
 /** The learning rate of step `step` (from 0) of `steps`. */
 export type Schedule = (step: number) => number;
 
