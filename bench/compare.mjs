@@ -1,8 +1,10 @@
 // Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds, ratios, and how far ours is
 // from what the machine allows: memory's bandwidth for generating, the product kernels' rate for reading. Where Python has PyTorch and
-// transformers, their speeds in f32 and bf16 follow, with ours in f32 and bf16 taking turns.
+// transformers, their speeds in f32 and bf16 follow, with ours in f32 and bf16 taking turns; and for the Llama shape those of
+// transformers.js, in f32, q8 and q4, in the same way.
 //   node bench/compare.mjs [--shapes mamba-130m,…] [--bits q4,q8] [--threads 2] [--prefill 1024] [--decode 32] [--rounds 3]
 //                          [--after 16,4096] [--batch 8] [--python PATH, or none] [--folder DIR] [--out FILE]
+//                          [--peers llama.cpp,pytorch,transformers.js] [--onnx f32,q8,q4,q4-f32]
 // FILE keeps what other runs found of other shapes, and on other Nodes.
 // Needs node bench/peers/install.mjs and npm run build.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -12,8 +14,10 @@ import { parseArgs } from 'node:util';
 import { convert, device, load } from '../dist/index.js';
 import { measureBandwidth, measureProducts } from '../dist/platform/machine-limits.js';
 import { openLlamaCpp } from './peers/llama-cpp.mjs';
+import { onnxTypes } from './peers/llama-onnx.mjs';
 import { pythonOption } from './peers/python.mjs';
 import { openPyTorch } from './peers/pytorch.mjs';
+import { hasTransformersJs, openTransformersJs } from './peers/transformers-js.mjs';
 import { shapes, writeShape } from './shapes.mjs';
 
 const { values } = parseArgs({
@@ -26,6 +30,8 @@ const { values } = parseArgs({
     after: { type: 'string', default: '16,4096' },
     batch: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '3' },
+    peers: { type: 'string', default: 'llama.cpp,pytorch,transformers.js' },
+    onnx: { type: 'string', default: 'f32,q8,q4,q4-f32' },
     python: pythonOption,
     folder: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
     tokenizers: { type: 'string', default: '../shared/tokenizers' },
@@ -167,8 +173,96 @@ async function besidePyTorch(name, folder, bits) {
   return row;
 }
 
+/** The most that logits may differ by in f32, against their size. */
+const TOLERANCE = 1e-3;
+
+/** Our logits after a few tokens: those of f32 tell whether an ONNX file is the same model. */
+async function logitsOf(folder, few, bits) {
+  const model = await load(folder, { weights: bits, threads });
+  const session = model.session();
+  await session.read(few);
+  const logits = session.logits.slice();
+  model.dispose();
+  return logits;
+}
+
+/** √(Σ(a − b)² / Σb²) */
+function distance(a, b) {
+  let [apart, size] = [0, 0];
+  for (let i = 0; i < b.length; i++) {
+    apart += (a[i] - b[i]) ** 2;
+    size += b[i] ** 2;
+  }
+  return Math.sqrt(apart / size);
+}
+
+/**
+ * Ours beside transformers.js with a type of ONNX file of as many bits: what its `generate` reaches, and after the first of the contexts
+ * its `forward` alone on given tokens.
+ */
+async function besideTransformersJs(name, folder, type) {
+  const { bits } = onnxTypes[type];
+  const few = tokens.slice(0, 40);
+  const wanted = await logitsOf(folder, few, 'f32');
+  const [own, peer] = [await ours(folder, bits), await openTransformersJs(folder, { type, threads })];
+  const difference = {
+    ours: distance(await logitsOf(folder, few, bits), wanted),
+    'transformers.js': distance(await peer.logits(few), wanted),
+  };
+  if (bits === 'f32' && !(difference['transformers.js'] <= TOLERANCE))
+    throw new Error(
+      `${name} as ONNX is another model: logits differ by ${difference['transformers.js']} of their size`,
+    );
+  const speeds = {};
+  const note = (who, kind, value) => {
+    speeds[kind] ??= {};
+    const { best, worst } = speeds[kind][who] ?? { best: 0, worst: Infinity };
+    speeds[kind][who] = { best: Math.max(best, value), worst: Math.min(worst, value) };
+  };
+  const turns = [
+    async () => {
+      note('ours', 'prefill', await own.prefill());
+      for (const context of contexts) note('ours', `decode after ${context}`, await own.decode(context));
+    },
+    async () => {
+      note('transformers.js', 'prefill', (await peer.generate(tokens.slice(0, prefill), 0)).read);
+      for (const [n, context] of contexts.entries()) {
+        const told = await peer.generate(tokens.slice(0, context), decode, { isForwardToo: n === 0 });
+        note('transformers.js', `decode after ${context}`, told.generate);
+        if (n === 0) note('forward', `decode after ${context}`, told.forward);
+      }
+    },
+  ];
+  for (let round = 0; round < rounds; round++)
+    for (const run of round % 2 === 1 ? turns.toReversed() : turns) await run();
+  own.close();
+  await peer.close();
+  const ratios = Object.fromEntries(
+    Object.entries(speeds).map(([kind, of]) => [kind, of.ours.best / of['transformers.js'].best]),
+  );
+  const told = Object.entries(speeds).map(
+    ([kind, of]) =>
+      `${kind} ${of.ours.best.toFixed(0)} : ${of['transformers.js'].best.toFixed(0)} tok/s = ${ratios[kind].toFixed(2)}×`,
+  );
+  console.log(`${name} ${bits} beside transformers.js' ${type}: ${told.join(' · ')}`);
+  return {
+    shape: name,
+    bits,
+    type,
+    version: peer.version,
+    isRevectorized: revectorization.on,
+    speeds,
+    ratios,
+    difference,
+    loadSeconds: { ours: own.loadSeconds, 'transformers.js': peer.loadSeconds },
+    fileBytes: peer.fileBytes,
+  };
+}
+
 const results = [];
 const pytorch = [];
+const transformersJs = [];
+const peers = values.peers.split(',');
 const bandwidth = await measureBandwidth(threads);
 console.log(`memory: ${(bandwidth / 1e9).toFixed(1)} GB/s on ${threads} threads`);
 const rates = new Map();
@@ -176,7 +270,7 @@ const { revectorization } = await device();
 for (const name of values.shapes.split(',')) {
   const folder = join(values.folder, name);
   if (!existsSync(join(folder, 'config.json'))) await writeShape(name, folder, values.tokenizers);
-  for (const bits of values.bits.split(',')) {
+  for (const bits of peers.includes('llama.cpp') ? values.bits.split(',') : []) {
     const [a, b] = [await ours(folder, bits), await theirs(folder, bits)];
     if (!rates.has(bits)) rates.set(bits, await measureProducts(bits, threads));
     const best = {};
@@ -239,20 +333,29 @@ for (const name of values.shapes.split(',')) {
     );
     a.close();
   }
-  for (const bits of values.python === 'none' ? [] : ['f32', 'bf16']) {
+  for (const bits of values.python === 'none' || !peers.includes('pytorch') ? [] : ['f32', 'bf16']) {
     const row = await besidePyTorch(name, folder, bits);
     if (row) pytorch.push({ ...row, node: process.version });
   }
+  if (!peers.includes('transformers.js') || shapes[name].config.model_type !== 'llama') continue;
+  if (!hasTransformersJs) console.log('transformers.js is not installed: node bench/peers/install.mjs');
+  for (const type of hasTransformersJs ? values.onnx.split(',') : [])
+    transformersJs.push({ ...(await besideTransformersJs(name, folder, type)), node: process.version });
 }
 if (values.out) {
   const machine = { cpu: cpus()[0].model, cores: cpus().length, threads };
-  const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')) : { results: [], pytorch: [] };
-  const merged = (old, found) => {
-    const isOf = (row) => found.some((one) => ['shape', 'bits', 'node'].every((key) => one[key] === row[key]));
+  const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')) : {};
+  const merged = (old = [], found) => {
+    const isOf = (row) => found.some((one) => ['shape', 'bits', 'type', 'node'].every((key) => one[key] === row[key]));
     return [...old.filter((row) => !isOf(row)), ...found];
   };
   mkdirSync(dirname(values.out), { recursive: true });
-  const all = { machine, results: merged(before.results, results), pytorch: merged(before.pytorch, pytorch) };
+  const all = {
+    machine,
+    results: merged(before.results, results),
+    pytorch: merged(before.pytorch, pytorch),
+    transformersJs: merged(before.transformersJs, transformersJs),
+  };
   writeFileSync(values.out, `${JSON.stringify(all, null, 2)}\n`);
 }
 process.exit(0);

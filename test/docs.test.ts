@@ -173,6 +173,30 @@ test('the tables of speeds beside llama.cpp and PyTorch are those of the results
     );
 });
 
+test('the table of speeds beside transformers.js is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const rows: BesideTransformersJs[] = compared().transformersJs;
+  const types = rows.map(({ type, node }) => `${type} ${majorOf(node)}`);
+  expect(types.sort()).toEqual(['f32', 'q4', 'q4-f32', 'q8'].flatMap((type) => [`${type} 20`, `${type} 24`]));
+  for (const { bits, type, node, speeds, difference } of rows) {
+    const cells = ['prefill', 'decode after 16', 'decode after 4096'].map((kind) => {
+      const { ours, 'transformers.js': theirs } = speeds[kind]!;
+      return `${ours.best.toFixed(0)} : ${theirs.best.toFixed(0)} = ${(ours.best / theirs.best).toFixed(2)}×`;
+    });
+    expect(page).toContain(`| ${[bits, type, majorOf(node), ...cells].join(' | ')} |`);
+    // The same model, or the speeds would be of different things.
+    if (bits === 'f32') expect(difference['transformers.js']).toBeLessThan(1e-3);
+  }
+});
+
+interface BesideTransformersJs {
+  readonly bits: string;
+  readonly type: string;
+  readonly node: string;
+  readonly speeds: Readonly<Record<string, Readonly<Record<string, { readonly best: number }>>>>;
+  readonly difference: Readonly<Record<string, number>>;
+}
+
 test('the table of aims is that of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const { results } = compared();
