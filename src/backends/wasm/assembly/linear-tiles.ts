@@ -1,6 +1,6 @@
 import { fromBf16, fromHalf } from './half';
 import { madd } from './math';
-import { inputRow, putTile } from './product';
+import { inputRow, plainRow, plainStep, putTile } from './product';
 
 /*
  * Every output adds its products up in the order of I, whatever the tile: so a row's product is the same, bit for bit, alone and
@@ -12,22 +12,27 @@ export const TILE: i32 = 6;
 
 /** Rows `r` to `end` of a product with an f32 panel of eight outputs from `o` on. */
 export function panelTimesRows(args: usize, r: i32, end: i32, panel: usize, I: i32, o: i32, tile: usize): void {
+  // Whole tiles go where they belong at once, if nothing is to be added to them and their rows are equally far apart.
+  const step = plainStep(args, o);
   while (r < end) {
     const left = end - r;
     const height = left > 3 ? TILE : left > 1 ? 3 : 1;
-    if (height == TILE) tile6(args, r, end, panel, I, tile);
-    else if (height == 3) tile3(args, r, end, panel, I, tile);
-    else tile1(args, r, panel, I, tile);
-    putTile(args, tile, r, min(r + height, end), o);
+    if (left >= TILE && step) tile6(args, r, end, panel, I, plainRow(args, r, o, step), step);
+    else {
+      if (height == TILE) tile6(args, r, end, panel, I, tile, 32);
+      else if (height == 3) tile3(args, r, end, panel, I, tile);
+      else tile1(args, r, panel, I, tile);
+      putTile(args, tile, r, min(r + height, end), o);
+    }
     r += height;
   }
 }
 
 /**
  * Up to six rows × eight outputs: 12 sums, 2 loads and 1 splat are all the 15 vector registers that V8 gives. Rows from `end` on are
- * computed as copies of the last one.
+ * computed as copies of the last one. Sums go to rows `step` bytes apart.
  */
-function tile6(args: usize, r: i32, end: i32, panel: usize, I: i32, tile: usize): void {
+function tile6(args: usize, r: i32, end: i32, panel: usize, I: i32, to: usize, step: usize): void {
   const last = end - 1;
   let x0 = inputRow(args, r, I);
   let x1 = inputRow(args, r + 1, I);
@@ -76,18 +81,23 @@ function tile6(args: usize, r: i32, end: i32, panel: usize, I: i32, tile: usize)
     x4 += 4;
     x5 += 4;
   }
-  v128.store(tile, a0);
-  v128.store(tile, a1, 16);
-  v128.store(tile, b0, 32);
-  v128.store(tile, b1, 48);
-  v128.store(tile, c0, 64);
-  v128.store(tile, c1, 80);
-  v128.store(tile, d0, 96);
-  v128.store(tile, d1, 112);
-  v128.store(tile, e0, 128);
-  v128.store(tile, e1, 144);
-  v128.store(tile, f0, 160);
-  v128.store(tile, f1, 176);
+  v128.store(to, a0);
+  v128.store(to, a1, 16);
+  to += step;
+  v128.store(to, b0);
+  v128.store(to, b1, 16);
+  to += step;
+  v128.store(to, c0);
+  v128.store(to, c1, 16);
+  to += step;
+  v128.store(to, d0);
+  v128.store(to, d1, 16);
+  to += step;
+  v128.store(to, e0);
+  v128.store(to, e1, 16);
+  to += step;
+  v128.store(to, f0);
+  v128.store(to, f1, 16);
 }
 
 /** Two or three rows. */

@@ -52,6 +52,23 @@ function biasOf(args: usize, o: i32): v128 {
   return bias ? partial(bias + ((<usize>o) << 2), load<i32>(args, 36) - o) : f32x4.splat(0);
 }
 
+/**
+ * Bytes from row to row of y where it is the sums alone, of eight outputs from `o` on: without bias, not added to what is there, and all
+ * rows equally far apart; else 0.
+ */
+export function plainStep(args: usize, o: i32): usize {
+  const inner = load<i32>(args, 4);
+  const O = load<i32>(args, 36);
+  const stride = load<i32>(args, 28);
+  if (O - o < 8 || load<u32>(args, 20) || load<i32>(args, 40) & ACCUMULATE) return 0;
+  return inner == 1 ? (<usize>stride) << 2 : stride == inner * O ? (<usize>O) << 2 : 0;
+}
+
+/** Where outputs from `o` on of row `r` of y go, rows `step` bytes apart. */
+export function plainRow(args: usize, r: i32, o: i32, step: usize): usize {
+  return <usize>load<u32>(args, 24) + <usize>r * step + ((<usize>o) << 2);
+}
+
 /** Address of row `r` of x: rows of a tensor lie `stride` apart, rows within one are dense. */
 export function inputRow(args: usize, r: i32, I: i32): usize {
   const inner = load<i32>(args, 4);
