@@ -59,9 +59,10 @@ const elements = ({ shape }: Place): number => shape.reduce<number>((a, b) => a 
 const grouped = (columns: number, group: number, rows: number): number =>
   4 * Math.ceil((Math.ceil(columns / group) * group * rows) / 4);
 
-/** Tokens whose states the backward kernels of the recurrence keep at a time: of channels, and of a head. */
+/** Tokens whose states the backward kernels of the recurrence keep at a time: of channels, and of a head's rows, so many at once. */
 const CHANNEL_BLOCK = 64;
 const HEAD_BLOCK = 16;
+const HEAD_ROWS = 4;
 /** Channels that go together. */
 const CHANNELS = 16;
 
@@ -103,8 +104,10 @@ function recurrenceGradScratch(
   // Histories of one channel, then the states and turned tiles of all.
   const histories = 2 * 16 * (CHANNEL_BLOCK + 1);
   const channel = histories + CHANNELS * (16 * (Math.ceil(tokens / CHANNEL_BLOCK) + 2) + 5 * CHANNEL_BLOCK);
-  const rows = 10 * HEAD_BLOCK + V * (HEAD_BLOCK + 2 + Math.ceil(tokens / HEAD_BLOCK) + 1);
-  const head = rows * width + HEAD_BLOCK * Math.ceil(V / 4) * 4;
+  const kept =
+    HEAD_ROWS * (HEAD_BLOCK + 1) +
+    HEAD_ROWS * Math.ceil(V / HEAD_ROWS) * (1 + Math.max(1, Math.ceil(tokens / HEAD_BLOCK)));
+  const head = (10 * HEAD_BLOCK + kept) * width + (HEAD_BLOCK + 8) * HEAD_ROWS;
   return { own: Math.max(channel, head), parts: threads > 1 && G < H ? 2 * tokens * G * K : 0 };
 }
 

@@ -1,36 +1,46 @@
 import { expx4, madd } from './math';
-import { rowAt, sumLanes, sumRows } from './rows';
-import { addTo } from './vectors';
+import { loadLanes, rowAt, storeLanes, sumLanes, sumRows } from './rows';
 
 /** Tokens whose states are kept at a time. */
 const BLOCK: i32 = 16;
+/** Rows of the state that go along a block together, so that what is kept of them stays in the first-level cache. */
+const ROWS: i32 = 4;
+/** Bytes of a vector of each of them: they lie side by side. */
+const TALL: usize = 64;
 
 let K: i32 = 0;
 let V: i32 = 0;
-/** Bytes of a row of the state, padded to whole vectors; what follows are rows of as many, one for each token of a block. */
-let width: usize = 0;
-let r: usize = 0;
-let k: usize = 0;
-let w: usize = 0;
-let a: usize = 0;
-let b: usize = 0;
-let dr: usize = 0;
-let dk: usize = 0;
-let dw: usize = 0;
-let da: usize = 0;
-let db: usize = 0;
-/** S a of every token of a block, [BLOCK][V]. */
+/** Vectors of a row, the last one filled up with zeros. */
+let columns: i32 = 0;
+/** Bytes of ROWS rows: [columns][ROWS] vectors. Rows beyond V are zeros, and give zeros to all sums. */
+let rows: usize = 0;
+/** Bytes from a token's vector of r to the next one of r: vectors of r, k, w and, with a removal, a and b lie side by side. */
+let step: usize = 0;
+/** Bytes of what a token reads. */
+let token: usize = 0;
+/** What the tokens of a block read, and its gradients: [BLOCK][columns][3 or 5] vectors. */
+let operands: usize = 0;
+let gradients: usize = 0;
+/** S a of every token of a block, [BLOCK][ROWS]. */
 let removed: usize = 0;
-/** States before each token of a block and after its last, [BLOCK + 1][V] rows. */
+/** Σ d ⊙ k and Σ d ⊙ b of ROWS rows, lanes not yet added. */
+let sums: usize = 0;
+/** ROWS rows of the states before each token of a block and after its last. */
 let history: usize = 0;
-/** ∂/∂S, [V] rows. */
+/** ∂/∂S, [⌈V / ROWS⌉] times ROWS rows. */
 let dS: usize = 0;
 let bonus: bool = false;
 let delta: bool = false;
 
+/** Where in a token's vectors those of k, w, a and b are. */
+const OF_K: usize = 16;
+const OF_W: usize = 32;
+const OF_A: usize = 48;
+const OF_B: usize = 64;
+
 /**
- * One head backwards along a segment. Its states are made again block by block, and what the head's rows give r, k, w, a and b is
- * summed in padded rows of a block before it goes where it belongs.
+ * One head backwards along a segment. The rows of a state don't look at each other: a few at a time they are made again along a block and
+ * go back, and what they give r, k, w, a and b is summed for the block before it goes where it belongs.
  */
 export function headBack(
   args: usize,
@@ -45,78 +55,97 @@ export function headBack(
 ): void {
   const starts = layOut(args, scratch);
   const blocks = (last - first + BLOCK - 1) / BLOCK;
-  const size = <usize>V * width;
-  pad(starts, state);
+  const size = <usize>((V + ROWS - 1) / ROWS) * rows;
+  loadState(state, starts);
   for (let n = 0; n + 1 < blocks; n++) {
     const from = first + n * BLOCK;
-    fetch(args, h, from, from + BLOCK);
-    memory.copy(history, starts + <usize>n * size, size);
-    for (let i = 0; i < BLOCK; i++) forward(rowAt(args + 40, from + i) + ((<usize>(h * V)) << 2), i);
-    memory.copy(starts + <usize>(n + 1) * size, history + <usize>BLOCK * size, size);
+    const next = starts + <usize>(n + 1) * size;
+    fetch(args, h, from, from + BLOCK, false);
+    memory.copy(next, next - size, size);
+    for (let row = 0, S = next; row < V; row += ROWS, S += rows) {
+      if (delta) remove(S, 0);
+      for (let i = 0; i < BLOCK; i++) forward(S, S, i, BLOCK, valuesOf(args + 40, h, from + i, row));
+    }
   }
-  if (dnext) pad(dS, dnext);
+  if (dnext) loadState(dnext, dS);
   else memory.fill(dS, 0, size);
   for (let n = blocks - 1; n >= 0; n--) {
     const from = first + n * BLOCK;
     const to = min(last, from + BLOCK);
-    fetch(args, h, from, to);
-    memory.copy(history, starts + <usize>n * size, size);
-    for (let t = from; t < to; t++) forward(rowAt(args + 40, t) + ((<usize>(h * V)) << 2), t - from);
-    memory.fill(dr, 0, 5 * <usize>BLOCK * width);
-    for (let t = to - 1; t >= from; t--) backward(args, h, t, t - from);
+    fetch(args, h, from, to, true);
+    memory.fill(gradients, 0, <usize>BLOCK * token);
+    for (let row = 0, at: usize = 0; row < V; row += ROWS, at += rows)
+      rowsBack(args, h, from, to, row, starts + <usize>n * size + at, dS + at);
+    if (bonus && load<u32>(args, 48)) for (let t = from; t < to; t++) putBonus(args, h, t, t - from);
     for (let t = from; t < to; t++) put(args, h, thread, t, t - from);
   }
-  for (let i = 0; i < V; i++) memory.copy(dstate + ((<usize>(i * K)) << 2), dS + <usize>i * width, (<usize>K) << 2);
+  storeState(dS, dstate);
 }
 
-/** Gives everything its place in scratch memory; returns where the states at the blocks' beginnings go. */
+/** Gives everything its place in scratch memory (kernels.ts counts the floats); returns where the states at the blocks' beginnings go. */
 function layOut(args: usize, scratch: usize): usize {
   V = load<i32>(args, 16);
   K = load<i32>(args, 20);
   delta = load<u32>(args, 100) != 0;
   bonus = load<u32>(args, 116) != 0;
-  width = ((<usize>K + 3) & ~3) << 2;
-  const block = <usize>BLOCK * width;
-  r = scratch;
-  k = r + block;
-  w = k + block;
-  a = w + block;
-  b = a + block;
-  dr = b + block;
-  dk = dr + block;
-  dw = dk + block;
-  da = dw + block;
-  db = da + block;
-  removed = db + block;
-  history = removed + ((<usize>(BLOCK * ((V + 3) & ~3))) << 2);
-  dS = history + <usize>((BLOCK + 1) * V) * width;
-  return dS + <usize>V * width;
+  columns = (K + 3) >> 2;
+  rows = <usize>columns * TALL;
+  step = delta ? 80 : 48;
+  token = <usize>columns * step;
+  operands = scratch;
+  gradients = operands + <usize>BLOCK * token;
+  removed = gradients + <usize>BLOCK * token;
+  sums = removed + ((<usize>(BLOCK * ROWS)) << 2);
+  history = sums + 2 * TALL;
+  dS = history + <usize>(BLOCK + 1) * rows;
+  return dS + <usize>((V + ROWS - 1) / ROWS) * rows;
 }
 
-/** Rows of K numbers to padded rows. */
-function pad(to: usize, from: usize): void {
-  for (let i = 0; i < V; i++) padRow(to + <usize>i * width, from + ((<usize>(i * K)) << 2));
+/** A state [V][K] to ROWS rows side by side. */
+function loadState(from: usize, to: usize): void {
+  for (let row = 0; row < V; row += ROWS, to += rows) {
+    if (V - row < ROWS) memory.fill(to, 0, rows);
+    for (let n = 0; n < min(ROWS, V - row); n++)
+      for (let j = 0, at = to + ((<usize>n) << 4); j < K; j += 4, at += TALL)
+        v128.store(at, loadLanes(from + ((<usize>((row + n) * K + j)) << 2), K - j));
+  }
 }
 
-function padRow(to: usize, from: usize): void {
-  if ((K & 3) != 0) v128.store(to + width - 16, f32x4.splat(0));
-  memory.copy(to, from, (<usize>K) << 2);
+/** The other way round. */
+function storeState(from: usize, to: usize): void {
+  for (let row = 0; row < V; row++)
+    for (let j = 0, at = from + <usize>(row / ROWS) * rows + ((<usize>(row % ROWS)) << 4); j < K; j += 4, at += TALL)
+      storeLanes(to + ((<usize>(row * K + j)) << 2), K - j, v128.load(at));
 }
 
-/** What the head reads at the tokens of a block, in padded rows. */
-function fetch(args: usize, h: i32, from: i32, to: i32): void {
+/** What the head reads at the tokens of a block; r only on the way back. */
+function fetch(args: usize, h: i32, from: i32, to: i32, back: bool): void {
   const group = (<usize>(((h * load<i32>(args, 12)) / load<i32>(args, 8)) * K)) << 2;
   const head = (<usize>(h * K)) << 2;
-  for (let t = from; t < to; t++) {
-    const at = <usize>(t - from) * width;
-    padRow(r + at, rowAt(args + 24, t) + group);
-    padRow(k + at, rowAt(args + 32, t) + group);
-    if (delta) {
-      padRow(a + at, rowAt(args + 100, t) + head);
-      padRow(b + at, rowAt(args + 108, t) + head);
-    }
-    decays(args, h, t, w + at);
+  for (let t = from, at = operands; t < to; t++, at += token) {
+    if (back) spread(rowAt(args + 24, t) + group, at);
+    spread(rowAt(args + 32, t) + group, at + OF_K);
+    decays(args, h, t, at + OF_W);
+    if (!delta) continue;
+    spread(rowAt(args + 100, t) + head, at + OF_A);
+    spread(rowAt(args + 108, t) + head, at + OF_B);
   }
+}
+
+/** K numbers to their places among a token's vectors. */
+function spread(from: usize, to: usize): void {
+  for (let j = 0; j < K; j += 4, from += 16, to += step) v128.store(to, loadLanes(from, K - j));
+}
+
+/** K numbers from their places among a token's vectors. */
+function gather(from: usize, to: usize): void {
+  for (let j = 0; j < K; j += 4, from += step, to += 16) storeLanes(to, K - j, v128.load(from));
+}
+
+/** Adds K numbers from their places among a token's vectors. */
+function addGathered(from: usize, to: usize): void {
+  for (let j = 0; j < K; j += 4, from += step, to += 16)
+    storeLanes(to, K - j, f32x4.add(loadLanes(to, K - j), v128.load(from)));
 }
 
 /** Where the log-decays of head h at token t lie. */
@@ -130,346 +159,291 @@ function factorAt(args: usize, h: i32, t: i32): f32 {
 }
 
 function decays(args: usize, h: i32, t: i32, to: usize): void {
+  const end = to + token;
   if (!load<u32>(args, 76)) {
-    for (let j: usize = 0; j < width; j += 16) v128.store(to + j, f32x4.splat(1));
+    for (; to < end; to += step) v128.store(to, f32x4.splat(1));
     return;
   }
   const g = logDecays(args, h, t);
   const factor = f32x4.splat(factorAt(args, h, t));
   if (load<i32>(args, 88) == 0) {
     const decay = expx4(f32x4.mul(factor, v128.load32_splat(g)));
-    for (let j: usize = 0; j < width; j += 16) v128.store(to + j, decay);
+    for (; to < end; to += step) v128.store(to, decay);
     return;
   }
-  padRow(to, g);
-  for (let j: usize = 0; j < width; j += 16) v128.store(to + j, expx4(f32x4.mul(factor, v128.load(to + j))));
+  spread(g, to);
+  for (; to < end; to += step) v128.store(to, expx4(f32x4.mul(factor, v128.load(to))));
 }
 
-/** Token i of the block: the state after it from the one before, rows of v as scalars. */
-function forward(v: usize, i: i32): void {
-  const at = <usize>i * width;
-  const wi = w + at;
-  const ki = k + at;
-  const ai = a + at;
-  const bi = b + at;
-  let P = history + <usize>(i * V) * width;
-  let S = P + <usize>V * width;
-  let row = 0;
-  for (; row + 4 <= V; row += 4) {
-    forward4(P, S, at, v + ((<usize>row) << 2), i * V + row);
-    P += width << 2;
-    S += width << 2;
-  }
-  for (; row < V; row++) {
-    const x = v128.load32_splat(v + ((<usize>row) << 2));
-    if (delta) {
-      let sum = f32x4.splat(0);
-      for (let j: usize = 0; j < width; j += 16) sum = madd(v128.load(P + j), v128.load(ai + j), sum);
-      const sa = sumLanes(sum);
-      store<f32>(removed + ((<usize>(i * V + row)) << 2), sa);
-      const back = f32x4.splat(sa);
-      for (let j: usize = 0; j < width; j += 16) {
-        const kept = madd(back, v128.load(bi + j), f32x4.mul(v128.load(P + j), v128.load(wi + j)));
-        v128.store(S + j, madd(x, v128.load(ki + j), kept));
-      }
-    } else {
-      for (let j: usize = 0; j < width; j += 16)
-        v128.store(S + j, madd(x, v128.load(ki + j), f32x4.mul(v128.load(P + j), v128.load(wi + j))));
-    }
-    P += width;
-    S += width;
-  }
+/** The head's values at token t, of operand words at `args`, from `row` on: ROWS of them, zeros beyond the last. */
+function valuesOf(args: usize, h: i32, t: i32, row: i32): v128 {
+  return loadLanes(rowAt(args, t) + ((<usize>(h * V + row)) << 2), V - row);
 }
 
-/** Four rows of the state after a token, in row P of those before it, and what is removed of them from row `at` of `removed` on. */
-function forward4(P: usize, S: usize, token: usize, v: usize, at: i32): void {
-  const P1 = P + width;
-  const P2 = P1 + width;
-  const P3 = P2 + width;
-  const S1 = S + width;
-  const S2 = S1 + width;
-  const S3 = S2 + width;
-  const x0 = v128.load32_splat(v);
-  const x1 = v128.load32_splat(v, 4);
-  const x2 = v128.load32_splat(v, 8);
-  const x3 = v128.load32_splat(v, 12);
-  const wi = w + token;
-  const ki = k + token;
-  if (!delta) {
-    for (let j: usize = 0; j < width; j += 16) {
-      const wj = v128.load(wi + j);
-      const kj = v128.load(ki + j);
-      v128.store(S + j, madd(x0, kj, f32x4.mul(v128.load(P + j), wj)));
-      v128.store(S1 + j, madd(x1, kj, f32x4.mul(v128.load(P1 + j), wj)));
-      v128.store(S2 + j, madd(x2, kj, f32x4.mul(v128.load(P2 + j), wj)));
-      v128.store(S3 + j, madd(x3, kj, f32x4.mul(v128.load(P3 + j), wj)));
-    }
-    return;
-  }
-  const ai = a + token;
-  const bi = b + token;
+/** S a of token i, of the rows before it (P). */
+function remove(P: usize, i: i32): void {
   let s0 = f32x4.splat(0);
   let s1 = s0;
   let s2 = s0;
   let s3 = s0;
-  for (let j: usize = 0; j < width; j += 16) {
-    const aj = v128.load(ai + j);
-    s0 = madd(v128.load(P + j), aj, s0);
-    s1 = madd(v128.load(P1 + j), aj, s1);
-    s2 = madd(v128.load(P2 + j), aj, s2);
-    s3 = madd(v128.load(P3 + j), aj, s3);
+  const end = P + rows;
+  for (let o = operands + <usize>i * token; P < end; P += TALL, o += 80) {
+    const a = v128.load(o, OF_A);
+    s0 = madd(v128.load(P), a, s0);
+    s1 = madd(v128.load(P, 16), a, s1);
+    s2 = madd(v128.load(P, 32), a, s2);
+    s3 = madd(v128.load(P, 48), a, s3);
   }
-  const sa = sumRows(s0, s1, s2, s3);
-  v128.store(removed + ((<usize>at) << 2), sa);
-  s0 = v128.shuffle<f32>(sa, sa, 0, 0, 0, 0);
-  s1 = v128.shuffle<f32>(sa, sa, 1, 1, 1, 1);
-  s2 = v128.shuffle<f32>(sa, sa, 2, 2, 2, 2);
-  s3 = v128.shuffle<f32>(sa, sa, 3, 3, 3, 3);
-  for (let j: usize = 0; j < width; j += 16) {
-    const wj = v128.load(wi + j);
-    const kj = v128.load(ki + j);
-    const bj = v128.load(bi + j);
-    v128.store(S + j, madd(x0, kj, madd(s0, bj, f32x4.mul(v128.load(P + j), wj))));
-    v128.store(S1 + j, madd(x1, kj, madd(s1, bj, f32x4.mul(v128.load(P1 + j), wj))));
-    v128.store(S2 + j, madd(x2, kj, madd(s2, bj, f32x4.mul(v128.load(P2 + j), wj))));
-    v128.store(S3 + j, madd(x3, kj, madd(s3, bj, f32x4.mul(v128.load(P3 + j), wj))));
+  v128.store(removed + ((<usize>i) << 4), sumRows(s0, s1, s2, s3));
+}
+
+/** Rows of the state after token i (S) from those before it (P) and values x; with a removal, what the next token of `count` removes, too. */
+function forward(P: usize, S: usize, i: i32, count: i32, x: v128): void {
+  const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
+  const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
+  const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2);
+  const x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
+  let o = operands + <usize>i * token;
+  const end = P + rows;
+  if (!delta) {
+    for (; P < end; P += TALL, S += TALL, o += 48) {
+      const k = v128.load(o, OF_K);
+      const w = v128.load(o, OF_W);
+      v128.store(S, madd(x0, k, f32x4.mul(v128.load(P), w)));
+      v128.store(S, madd(x1, k, f32x4.mul(v128.load(P, 16), w)), 16);
+      v128.store(S, madd(x2, k, f32x4.mul(v128.load(P, 32), w)), 32);
+      v128.store(S, madd(x3, k, f32x4.mul(v128.load(P, 48), w)), 48);
+    }
+    return;
+  }
+  const sa = v128.load(removed + ((<usize>i) << 4));
+  const s0 = v128.shuffle<f32>(sa, sa, 0, 0, 0, 0);
+  const s1 = v128.shuffle<f32>(sa, sa, 1, 1, 1, 1);
+  const s2 = v128.shuffle<f32>(sa, sa, 2, 2, 2, 2);
+  const s3 = v128.shuffle<f32>(sa, sa, 3, 3, 3, 3);
+  const after = S;
+  for (; P < end; P += TALL, S += TALL, o += 80) {
+    const k = v128.load(o, OF_K);
+    const w = v128.load(o, OF_W);
+    const b = v128.load(o, OF_B);
+    v128.store(S, madd(x0, k, madd(s0, b, f32x4.mul(v128.load(P), w))));
+    v128.store(S, madd(x1, k, madd(s1, b, f32x4.mul(v128.load(P, 16), w))), 16);
+    v128.store(S, madd(x2, k, madd(s2, b, f32x4.mul(v128.load(P, 32), w))), 32);
+    v128.store(S, madd(x3, k, madd(s3, b, f32x4.mul(v128.load(P, 48), w))), 48);
+  }
+  if (i + 1 < count) remove(after, i + 1);
+}
+
+/** ROWS rows from `row` on, along the block from their states at `start` and back: D is ∂/∂S of them. */
+function rowsBack(args: usize, h: i32, from: i32, to: i32, row: i32, start: usize, D: usize): void {
+  memory.copy(history, start, rows);
+  let P = history;
+  if (delta) remove(P, 0);
+  for (let t = from; t < to; t++, P += rows) forward(P, P + rows, t - from, to - from, valuesOf(args + 40, h, t, row));
+  const none = f32x4.splat(0);
+  for (let t = to - 1; t >= from; t--) {
+    P -= rows;
+    const i = t - from;
+    const x = valuesOf(args + 40, h, t, row);
+    const dy = load<u32>(args, 48) ? valuesOf(args + 48, h, t, row) : none;
+    // With the bonus the output reads the state before the token, else the one after it.
+    if (delta) backDelta(P, D, i, x, bonus ? none : dy);
+    else back(P, D, i, x, bonus ? none : dy);
+    if (bonus) readBefore(P, D, i, dy);
+    storeLanes(
+      rowAt(args + 136, t) + ((<usize>(h * V + row)) << 2),
+      V - row,
+      sumRows(v128.load(sums), v128.load(sums, 16), v128.load(sums, 32), v128.load(sums, 48)),
+    );
   }
 }
 
-/** Token i of the block backwards: ∂/∂S after it becomes that before it. */
-function backward(args: usize, h: i32, t: i32, i: i32): void {
-  const values = (<usize>(h * V)) << 2;
-  const v = rowAt(args + 40, t) + values;
-  const dv = rowAt(args + 136, t) + values;
-  const dy = load<u32>(args, 48) ? rowAt(args + 48, t) + values : 0;
-  const P = history + <usize>(i * V) * width;
-  const sa = removed + ((<usize>(i * V)) << 2);
-  let row = 0;
-  if (delta && dy && !bonus) for (; row + 2 <= V; row += 2) rowsDelta(P, v, dv, dy, row, i, sa + ((<usize>row) << 2));
-  if (delta) for (; row < V; row++) rowDelta(P, v, dv, dy, row, i, load<f32>(sa + ((<usize>row) << 2)));
-  else {
-    if (dy) for (; row + 4 <= V; row += 4) rows4(P, v, dv, dy, row, i);
-    for (; row < V; row++) row1(P, v, dv, dy, row, i);
-  }
-  if (bonus && dy) putBonus(args, h, i, v, dv, dy);
+/** Token i backwards without a removal: ∂/∂S after it (D) becomes that before it. P are the states before it, x its values, e those of dy. */
+function back(P: usize, D: usize, i: i32, x: v128, e: v128): void {
+  const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
+  const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
+  const e0 = v128.shuffle<f32>(e, e, 0, 0, 0, 0);
+  const e1 = v128.shuffle<f32>(e, e, 1, 1, 1, 1);
+  twoBack(P, D, i, x0, x1, e0, e1, sums);
+  const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2);
+  const x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
+  const e2 = v128.shuffle<f32>(e, e, 2, 2, 2, 2);
+  const e3 = v128.shuffle<f32>(e, e, 3, 3, 3, 3);
+  twoBack(P + 32, D + 32, i, x2, x3, e2, e3, sums + 32);
 }
 
-/**
- * Four rows: with the bonus the output reads the state before the token (P), else the one after it.
- */
-function rows4(before: usize, v: usize, dv: usize, dy: usize, row: i32, i: i32): void {
-  const at = <usize>i * width;
-  const offset = <usize>row * width;
-  const P = before + offset;
-  const S = bonus ? P : P + <usize>V * width;
-  const D = dS + offset;
-  const lanes = (<usize>row) << 2;
-  const e = v128.load(dy + lanes);
-  const x = v128.load(v + lanes);
+function twoBack(P: usize, D: usize, i: i32, x0: v128, x1: v128, e0: v128, e1: v128, to: usize): void {
+  let o = operands + <usize>i * token;
+  let g = gradients + <usize>i * token;
+  let S = P + rows;
+  let sum0 = f32x4.splat(0);
+  let sum1 = sum0;
+  const end = P + rows;
+  for (; P < end; P += TALL, S += TALL, D += TALL, o += 48, g += 48) {
+    const r = v128.load(o);
+    const k = v128.load(o, OF_K);
+    const w = v128.load(o, OF_W);
+    const d0 = madd(e0, r, v128.load(D));
+    const d1 = madd(e1, r, v128.load(D, 16));
+    v128.store(g, madd(e1, v128.load(S, 16), madd(e0, v128.load(S), v128.load(g))));
+    v128.store(g, madd(x1, d1, madd(x0, d0, v128.load(g, OF_K))), OF_K);
+    v128.store(g, madd(d1, v128.load(P, 16), madd(d0, v128.load(P), v128.load(g, OF_W))), OF_W);
+    sum0 = madd(d0, k, sum0);
+    sum1 = madd(d1, k, sum1);
+    v128.store(D, f32x4.mul(d0, w));
+    v128.store(D, f32x4.mul(d1, w), 16);
+  }
+  v128.store(to, sum0);
+  v128.store(to, sum1, 16);
+}
+
+/** Token i backwards with the removal (S a) bᵀ. */
+function backDelta(P: usize, D: usize, i: i32, x: v128, e: v128): void {
+  const sa = v128.load(removed + ((<usize>i) << 4));
   const e0 = v128.shuffle<f32>(e, e, 0, 0, 0, 0);
   const e1 = v128.shuffle<f32>(e, e, 1, 1, 1, 1);
   const e2 = v128.shuffle<f32>(e, e, 2, 2, 2, 2);
   const e3 = v128.shuffle<f32>(e, e, 3, 3, 3, 3);
   const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
   const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
+  const sa0 = v128.shuffle<f32>(sa, sa, 0, 0, 0, 0);
+  const sa1 = v128.shuffle<f32>(sa, sa, 1, 1, 1, 1);
+  twoDelta(P, D, i, x0, x1, e0, e1, sa0, sa1, sums);
   const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2);
   const x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
-  const none = f32x4.splat(0);
-  const one = f32x4.splat(1);
-  // What of dy·r enters ∂/∂S before the write is taken back, and what after.
-  const early = bonus ? none : one;
-  const late = bonus ? one : none;
-  let v0 = none;
-  let v1 = none;
-  let v2 = none;
-  let v3 = none;
-  for (let j: usize = 0; j < width; j += 16) {
-    const rj = v128.load(r + at + j);
-    const kj = v128.load(k + at + j);
-    const wj = v128.load(w + at + j);
-    const rEarly = f32x4.mul(rj, early);
-    const rLate = f32x4.mul(rj, late);
-    let read = v128.load(dr + at + j);
-    let written = v128.load(dk + at + j);
-    let faded = v128.load(dw + at + j);
-
-    let d = madd(e0, rEarly, v128.load(D + j));
-    read = madd(e0, v128.load(S + j), read);
-    written = madd(x0, d, written);
-    faded = madd(d, v128.load(P + j), faded);
-    v0 = madd(d, kj, v0);
-    v128.store(D + j, madd(d, wj, f32x4.mul(e0, rLate)));
-
-    d = madd(e1, rEarly, v128.load(D + width + j));
-    read = madd(e1, v128.load(S + width + j), read);
-    written = madd(x1, d, written);
-    faded = madd(d, v128.load(P + width + j), faded);
-    v1 = madd(d, kj, v1);
-    v128.store(D + width + j, madd(d, wj, f32x4.mul(e1, rLate)));
-
-    d = madd(e2, rEarly, v128.load(D + 2 * width + j));
-    read = madd(e2, v128.load(S + 2 * width + j), read);
-    written = madd(x2, d, written);
-    faded = madd(d, v128.load(P + 2 * width + j), faded);
-    v2 = madd(d, kj, v2);
-    v128.store(D + 2 * width + j, madd(d, wj, f32x4.mul(e2, rLate)));
-
-    d = madd(e3, rEarly, v128.load(D + 3 * width + j));
-    read = madd(e3, v128.load(S + 3 * width + j), read);
-    written = madd(x3, d, written);
-    faded = madd(d, v128.load(P + 3 * width + j), faded);
-    v3 = madd(d, kj, v3);
-    v128.store(D + 3 * width + j, madd(d, wj, f32x4.mul(e3, rLate)));
-
-    v128.store(dr + at + j, read);
-    v128.store(dk + at + j, written);
-    v128.store(dw + at + j, faded);
+  const sa2 = v128.shuffle<f32>(sa, sa, 2, 2, 2, 2);
+  const sa3 = v128.shuffle<f32>(sa, sa, 3, 3, 3, 3);
+  twoDelta(P + 32, D + 32, i, x2, x3, e2, e3, sa2, sa3, sums + 32);
+  const dsa = sumRows(
+    v128.load(sums, TALL),
+    v128.load(sums, TALL + 16),
+    v128.load(sums, TALL + 32),
+    v128.load(sums, TALL + 48),
+  );
+  const dsa0 = v128.shuffle<f32>(dsa, dsa, 0, 0, 0, 0);
+  const dsa1 = v128.shuffle<f32>(dsa, dsa, 1, 1, 1, 1);
+  const dsa2 = v128.shuffle<f32>(dsa, dsa, 2, 2, 2, 2);
+  const dsa3 = v128.shuffle<f32>(dsa, dsa, 3, 3, 3, 3);
+  let o = operands + <usize>i * token;
+  let g = gradients + <usize>i * token;
+  const end = P + rows;
+  for (; P < end; P += TALL, D += TALL, o += 80, g += 80) {
+    let da = madd(dsa0, v128.load(P), v128.load(g, OF_A));
+    da = madd(dsa1, v128.load(P, 16), da);
+    da = madd(dsa2, v128.load(P, 32), da);
+    v128.store(g, madd(dsa3, v128.load(P, 48), da), OF_A);
+    const r = v128.load(o);
+    const w = v128.load(o, OF_W);
+    const a = v128.load(o, OF_A);
+    v128.store(D, madd(dsa0, a, f32x4.mul(madd(e0, r, v128.load(D)), w)));
+    v128.store(D, madd(dsa1, a, f32x4.mul(madd(e1, r, v128.load(D, 16)), w)), 16);
+    v128.store(D, madd(dsa2, a, f32x4.mul(madd(e2, r, v128.load(D, 32)), w)), 32);
+    v128.store(D, madd(dsa3, a, f32x4.mul(madd(e3, r, v128.load(D, 48)), w)), 48);
   }
-  store<f32>(dv + lanes, sumLanes(v0));
-  store<f32>(dv + lanes, sumLanes(v1), 4);
-  store<f32>(dv + lanes, sumLanes(v2), 8);
-  store<f32>(dv + lanes, sumLanes(v3), 12);
 }
 
-/** One row, without a removal. */
-function row1(before: usize, v: usize, dv: usize, dy: usize, row: i32, i: i32): void {
-  const at = <usize>i * width;
-  const P = before + <usize>row * width;
-  const S = bonus ? P : P + <usize>V * width;
-  const D = dS + <usize>row * width;
-  const lane = (<usize>row) << 2;
-  const e = f32x4.splat(dy ? load<f32>(dy + lane) : 0);
-  const x = v128.load32_splat(v + lane);
-  let sum = f32x4.splat(0);
-  for (let j: usize = 0; j < width; j += 16) {
-    const er = f32x4.mul(e, v128.load(r + at + j));
-    let d = v128.load(D + j);
-    if (!bonus) d = f32x4.add(d, er);
-    v128.store(dr + at + j, madd(e, v128.load(S + j), v128.load(dr + at + j)));
-    v128.store(dk + at + j, madd(x, d, v128.load(dk + at + j)));
-    v128.store(dw + at + j, madd(d, v128.load(P + j), v128.load(dw + at + j)));
-    sum = madd(d, v128.load(k + at + j), sum);
-    d = f32x4.mul(d, v128.load(w + at + j));
-    if (bonus) d = f32x4.add(d, er);
-    v128.store(D + j, d);
-  }
-  store<f32>(dv + lane, sumLanes(sum));
-}
-
-/** Two rows with the removal (S a) bᵀ and without the bonus: `sa` is what was removed of them. */
-function rowsDelta(before: usize, v: usize, dv: usize, dy: usize, row: i32, i: i32, sa: usize): void {
-  const at = <usize>i * width;
-  // Rows of the state, from where a token's rows are counted.
-  const P = before + <usize>row * width - at;
-  const P1 = P + width;
-  const S = P + <usize>V * width;
-  const S1 = S + width;
-  const D = dS + <usize>row * width - at;
-  const D1 = D + width;
-  const lane = (<usize>row) << 2;
-  const e0 = v128.load32_splat(dy + lane);
-  const e1 = v128.load32_splat(dy + lane, 4);
-  const x0 = v128.load32_splat(v + lane);
-  const x1 = v128.load32_splat(v + lane, 4);
-  const back0 = v128.load32_splat(sa);
-  const back1 = v128.load32_splat(sa, 4);
+/** What two rows give all operands but a, and the sums that give v and a theirs. */
+function twoDelta(
+  P: usize,
+  D: usize,
+  i: i32,
+  x0: v128,
+  x1: v128,
+  e0: v128,
+  e1: v128,
+  sa0: v128,
+  sa1: v128,
+  to: usize,
+): void {
+  let o = operands + <usize>i * token;
+  let g = gradients + <usize>i * token;
+  let S = P + rows;
   let sum0 = f32x4.splat(0);
   let sum1 = sum0;
   let removal0 = sum0;
   let removal1 = sum0;
-  for (let j = at; j < at + width; j += 16) {
-    const rj = v128.load(r + j);
-    const d0 = madd(e0, rj, v128.load(D + j));
-    const d1 = madd(e1, rj, v128.load(D1 + j));
-    v128.store(dr + j, madd(e1, v128.load(S1 + j), madd(e0, v128.load(S + j), v128.load(dr + j))));
-    v128.store(dk + j, madd(x1, d1, madd(x0, d0, v128.load(dk + j))));
-    v128.store(dw + j, madd(d1, v128.load(P1 + j), madd(d0, v128.load(P + j), v128.load(dw + j))));
-    v128.store(db + j, madd(back1, d1, madd(back0, d0, v128.load(db + j))));
-    const kj = v128.load(k + j);
-    sum0 = madd(d0, kj, sum0);
-    sum1 = madd(d1, kj, sum1);
-    const bj = v128.load(b + j);
-    removal0 = madd(d0, bj, removal0);
-    removal1 = madd(d1, bj, removal1);
+  const end = P + rows;
+  for (; P < end; P += TALL, S += TALL, D += TALL, o += 80, g += 80) {
+    const r = v128.load(o);
+    const d0 = madd(e0, r, v128.load(D));
+    const d1 = madd(e1, r, v128.load(D, 16));
+    v128.store(g, madd(e1, v128.load(S, 16), madd(e0, v128.load(S), v128.load(g))));
+    v128.store(g, madd(x1, d1, madd(x0, d0, v128.load(g, OF_K))), OF_K);
+    v128.store(g, madd(d1, v128.load(P, 16), madd(d0, v128.load(P), v128.load(g, OF_W))), OF_W);
+    v128.store(g, madd(sa1, d1, madd(sa0, d0, v128.load(g, OF_B))), OF_B);
+    const k = v128.load(o, OF_K);
+    sum0 = madd(d0, k, sum0);
+    sum1 = madd(d1, k, sum1);
+    const b = v128.load(o, OF_B);
+    removal0 = madd(d0, b, removal0);
+    removal1 = madd(d1, b, removal1);
   }
-  // Both rows' sums, and both rows' removals.
-  const sums = sumRows(sum0, sum1, removal0, removal1);
-  v128.store64_lane(dv + lane, sums, 0);
-  const dsa0 = v128.shuffle<f32>(sums, sums, 2, 2, 2, 2);
-  const dsa1 = v128.shuffle<f32>(sums, sums, 3, 3, 3, 3);
-  for (let j = at; j < at + width; j += 16) {
-    v128.store(da + j, madd(dsa1, v128.load(P1 + j), madd(dsa0, v128.load(P + j), v128.load(da + j))));
-    const rj = v128.load(r + j);
-    const aj = v128.load(a + j);
-    const wj = v128.load(w + j);
-    const d0 = madd(e0, rj, v128.load(D + j));
-    const d1 = madd(e1, rj, v128.load(D1 + j));
-    v128.store(D + j, madd(dsa0, aj, f32x4.mul(d0, wj)));
-    v128.store(D1 + j, madd(dsa1, aj, f32x4.mul(d1, wj)));
-  }
+  v128.store(to, sum0);
+  v128.store(to, sum1, 16);
+  v128.store(to, removal0, TALL);
+  v128.store(to, removal1, TALL + 16);
 }
 
-/** One row with the removal (S a) bᵀ: `sa` is what was removed of this row. */
-function rowDelta(before: usize, v: usize, dv: usize, dy: usize, row: i32, i: i32, sa: f32): void {
-  const at = <usize>i * width;
-  const P = before + <usize>row * width;
-  const S = bonus ? P : P + <usize>V * width;
-  const D = dS + <usize>row * width;
-  const lane = (<usize>row) << 2;
-  const e = f32x4.splat(dy ? load<f32>(dy + lane) : 0);
-  const x = v128.load32_splat(v + lane);
-  const back = f32x4.splat(sa);
-  let sum = f32x4.splat(0);
-  let removal = f32x4.splat(0);
-  for (let j: usize = 0; j < width; j += 16) {
-    let d = v128.load(D + j);
-    if (!bonus) d = madd(e, v128.load(r + at + j), d);
-    v128.store(D + j, d);
-    v128.store(dr + at + j, madd(e, v128.load(S + j), v128.load(dr + at + j)));
-    v128.store(dk + at + j, madd(x, d, v128.load(dk + at + j)));
-    v128.store(dw + at + j, madd(d, v128.load(P + j), v128.load(dw + at + j)));
-    v128.store(db + at + j, madd(back, d, v128.load(db + at + j)));
-    sum = madd(d, v128.load(k + at + j), sum);
-    removal = madd(d, v128.load(b + at + j), removal);
-  }
-  store<f32>(dv + lane, sumLanes(sum));
-  const dsa = f32x4.splat(sumLanes(removal));
-  for (let j: usize = 0; j < width; j += 16) {
-    v128.store(da + at + j, madd(dsa, v128.load(P + j), v128.load(da + at + j)));
-    let d = madd(dsa, v128.load(a + at + j), f32x4.mul(v128.load(D + j), v128.load(w + at + j)));
-    if (bonus) d = madd(e, v128.load(r + at + j), d);
-    v128.store(D + j, d);
+/** What y = S r of the state before token i gives back. */
+function readBefore(P: usize, D: usize, i: i32, e: v128): void {
+  const e0 = v128.shuffle<f32>(e, e, 0, 0, 0, 0);
+  const e1 = v128.shuffle<f32>(e, e, 1, 1, 1, 1);
+  const e2 = v128.shuffle<f32>(e, e, 2, 2, 2, 2);
+  const e3 = v128.shuffle<f32>(e, e, 3, 3, 3, 3);
+  let o = operands + <usize>i * token;
+  let g = gradients + <usize>i * token;
+  const end = P + rows;
+  for (; P < end; P += TALL, D += TALL, o += step, g += step) {
+    let dr = madd(e0, v128.load(P), v128.load(g));
+    dr = madd(e1, v128.load(P, 16), dr);
+    dr = madd(e2, v128.load(P, 32), dr);
+    v128.store(g, madd(e3, v128.load(P, 48), dr));
+    const r = v128.load(o);
+    v128.store(D, madd(e0, r, v128.load(D)));
+    v128.store(D, madd(e1, r, v128.load(D, 16)), 16);
+    v128.store(D, madd(e2, r, v128.load(D, 32)), 32);
+    v128.store(D, madd(e3, r, v128.load(D, 48)), 48);
   }
 }
 
 /** The read past the state, y += (Σ u ⊙ k ⊙ r) v. */
-function putBonus(args: usize, h: i32, i: i32, v: usize, dv: usize, dy: usize): void {
-  const u = <usize>load<u32>(args, 116) + ((<usize>(h * K)) << 2);
-  const du = <usize>load<u32>(args, 176) + ((<usize>(h * K)) << 2);
-  const at = <usize>i * width;
-  let arriving: f32 = 0;
-  for (let row = 0; row < V; row++)
-    arriving += load<f32>(v + ((<usize>row) << 2)) * load<f32>(dy + ((<usize>row) << 2));
-  let whole: f32 = 0;
-  for (let j = 0; j < K; j++) {
-    const lane = (<usize>j) << 2;
-    const uj = load<f32>(u + lane);
-    const kj = load<f32>(k + at + lane);
-    const rj = load<f32>(r + at + lane);
-    whole += uj * kj * rj;
-    store<f32>(dr + at + lane, load<f32>(dr + at + lane) + uj * kj * arriving);
-    store<f32>(dk + at + lane, load<f32>(dk + at + lane) + uj * rj * arriving);
-    store<f32>(du + lane, load<f32>(du + lane) + kj * rj * arriving);
-  }
-  for (let row = 0; row < V; row++) {
+function putBonus(args: usize, h: i32, t: i32, i: i32): void {
+  const values = (<usize>(h * V)) << 2;
+  const v = rowAt(args + 40, t) + values;
+  const dv = rowAt(args + 136, t) + values;
+  const dy = rowAt(args + 48, t) + values;
+  let u = <usize>load<u32>(args, 116) + ((<usize>(h * K)) << 2);
+  let du = <usize>load<u32>(args, 176) + ((<usize>(h * K)) << 2);
+  let products = f32x4.splat(0);
+  for (let row = 0; row < V; row += 4) {
     const lane = (<usize>row) << 2;
-    store<f32>(dv + lane, load<f32>(dv + lane) + whole * load<f32>(dy + lane));
+    products = madd(loadLanes(v + lane, V - row), loadLanes(dy + lane, V - row), products);
+  }
+  const arriving = f32x4.splat(sumLanes(products));
+  products = f32x4.splat(0);
+  let o = operands + <usize>i * token;
+  let g = gradients + <usize>i * token;
+  for (let j = 0; j < K; j += 4, u += 16, du += 16, o += step, g += step) {
+    const factor = loadLanes(u, K - j);
+    const r = v128.load(o);
+    const k = v128.load(o, OF_K);
+    const both = f32x4.mul(k, r);
+    products = madd(factor, both, products);
+    const given = f32x4.mul(factor, arriving);
+    v128.store(g, madd(k, given, v128.load(g)));
+    v128.store(g, madd(r, given, v128.load(g, OF_K)), OF_K);
+    storeLanes(du, K - j, madd(both, arriving, loadLanes(du, K - j)));
+  }
+  const whole = f32x4.splat(sumLanes(products));
+  for (let row = 0; row < V; row += 4) {
+    const lane = (<usize>row) << 2;
+    storeLanes(dv + lane, V - row, madd(whole, loadLanes(dy + lane, V - row), loadLanes(dv + lane, V - row)));
   }
 }
 
 /** Puts the sums of token i where they belong. */
 function put(args: usize, h: i32, thread: i32, t: i32, i: i32): void {
-  const at = <usize>i * width;
+  const from = gradients + <usize>i * token;
   const G = load<i32>(args, 12);
   const group = (<usize>(((h * G) / load<i32>(args, 8)) * K)) << 2;
   const head = (<usize>(h * K)) << 2;
@@ -478,40 +452,48 @@ function put(args: usize, h: i32, thread: i32, t: i32, i: i32): void {
     const row = (<usize>(G * K)) << 2;
     const size = <usize>load<i32>(args, 192) * row;
     const part = parts + <usize>(thread * 2) * size + <usize>t * row + group;
-    addTo(part, dr + at, K);
-    addTo(part + size, dk + at, K);
+    addGathered(from, part);
+    addGathered(from + OF_K, part + size);
+  } else if (G == load<i32>(args, 8)) {
+    gather(from, rowAt(args + 120, t) + group);
+    gather(from + OF_K, rowAt(args + 128, t) + group);
   } else {
-    addTo(rowAt(args + 120, t) + group, dr + at, K);
-    addTo(rowAt(args + 128, t) + group, dk + at, K);
+    addGathered(from, rowAt(args + 120, t) + group);
+    addGathered(from + OF_K, rowAt(args + 128, t) + group);
   }
   if (delta) {
-    memory.copy(rowAt(args + 160, t) + head, da + at, (<usize>K) << 2);
-    memory.copy(rowAt(args + 168, t) + head, db + at, (<usize>K) << 2);
+    gather(from + OF_A, rowAt(args + 160, t) + head);
+    gather(from + OF_B, rowAt(args + 168, t) + head);
   }
-  if (load<u32>(args, 76)) putDecay(args, h, t, at);
+  if (load<u32>(args, 76)) putDecay(args, h, t, from + OF_W, operands + <usize>i * token + OF_W);
 }
 
-/** ∂/∂g = ∂/∂w ⊙ w · dt, and ∂/∂dt. */
-function putDecay(args: usize, h: i32, t: i32, at: usize): void {
-  const g = logDecays(args, h, t);
+/** ∂/∂g = ∂/∂w ⊙ w · dt, and ∂/∂dt, of ∂/∂w at `from` and w. */
+function putDecay(args: usize, h: i32, t: i32, from: usize, w: usize): void {
+  let g = logDecays(args, h, t);
   const factor = factorAt(args, h, t);
   const varies = load<i32>(args, 88) != 0;
   const fixed = load<i32>(args, 80) == 0;
-  const to =
+  let to =
     <usize>load<u32>(args, 144) + ((<usize>(h * load<i32>(args, 84) + (fixed ? 0 : t * load<i32>(args, 148)))) << 2);
-  let total: f32 = 0;
-  let toFactor: f32 = 0;
-  for (let j = 0; j < K; j++) {
-    const lane = (<usize>j) << 2;
-    const log = load<f32>(dw + at + lane) * load<f32>(w + at + lane);
-    total += log;
-    if (!varies) continue;
-    toFactor += log * load<f32>(g + lane);
-    store<f32>(to + lane, (fixed ? load<f32>(to + lane) : 0) + log * factor);
+  let total = f32x4.splat(0);
+  const factors = f32x4.splat(factor);
+  for (let j = 0; j < K; j += 4, from += step, w += step) {
+    const log = f32x4.mul(v128.load(from), v128.load(w));
+    if (!varies) {
+      total = f32x4.add(total, log);
+      continue;
+    }
+    total = madd(log, loadLanes(g, K - j), total);
+    const given = f32x4.mul(log, factors);
+    storeLanes(to, K - j, fixed ? f32x4.add(loadLanes(to, K - j), given) : given);
+    g += 16;
+    to += 16;
   }
+  let toFactor = sumLanes(total);
   if (!varies) {
-    toFactor = total * load<f32>(g);
-    store<f32>(to, (fixed ? load<f32>(to) : 0) + total * factor);
+    store<f32>(to, (fixed ? load<f32>(to) : 0) + toFactor * factor);
+    toFactor *= load<f32>(g);
   }
   if (load<u32>(args, 92)) store<f32>(rowAt(args + 152, t) + ((<usize>h) << 2), toFactor);
 }

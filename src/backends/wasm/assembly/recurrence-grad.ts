@@ -28,7 +28,7 @@ export function recurrenceGrad(args: usize, thread: i32, threads: i32): void {
     load<i32>(args, 88) == 1 &&
     load<i32>(args, 100) == 0 &&
     load<i32>(args, 116) == 0;
-  clearSums(args, thread, threads);
+  if (perChannel || load<i32>(args, 12) < H) clearSums(args, thread, threads);
   if (thread == 0) clearAbsent(args);
   const from = share(H, thread, threads);
   const to = share(H, thread + 1, threads);
@@ -50,7 +50,7 @@ export function recurrenceGrad(args: usize, thread: i32, threads: i32): void {
   }
 }
 
-/** Zeros what the heads of this thread add to: dr and dk, its own part of them where groups are shared. */
+/** Zeros what the heads of this thread add to: dr and dk, or its own part of them. Heads that share nothing put theirs there themselves. */
 function clearSums(args: usize, thread: i32, threads: i32): void {
   const tokens = load<i32>(<usize>load<u32>(args, 200));
   const G = load<i32>(args, 12);
