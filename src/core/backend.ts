@@ -1,3 +1,4 @@
+import type { Digest } from './digest.ts';
 import type { Numbers } from './op.ts';
 import type { Layout, Plan } from './plan.ts';
 import type { Counts } from './shape.ts';
@@ -20,18 +21,49 @@ export interface WeightDeclaration {
   readonly layout: WeightLayout;
 }
 
-/** Numbers of whole rows in blocks of 32, as ggml has them: a scale in f16, then 32 bytes (`q8_0`) or 16 (`q4_0`, numbers 0–15 in the low halves). */
-export interface Blocks {
-  readonly type: 'q8_0' | 'q4_0';
+/**
+ * How rows of numbers lie in a file: one after the other, or in groups of 32 with an f16 scale: ggml's blocks, the scale before 32
+ * bytes (`q8_0`) or 16 (`q4_0`, numbers 0–15 in the low halves); or integers alone, i8 (`q8`) or two to a byte (`q4`, the low half
+ * first, all plus 8), with the scales elsewhere.
+ */
+export type StoredRowsType = 'f32' | 'bf16' | 'f16' | 'q8_0' | 'q4_0' | 'q8' | 'q4';
+
+/** Whole rows of a parameter as a file holds them. */
+export interface StoredRows {
+  readonly type: StoredRowsType;
+  /** How many numbers they are. */
+  readonly count: number;
   readonly bytes: Uint8Array;
+  /** f16, of `q8` and `q4`. */
+  readonly scales?: Uint8Array | undefined;
 }
 
-/** The format that holds the numbers of blocks as they are. */
-export const formatOfBlocks = { q8_0: 'q8', q4_0: 'q4' } as const;
+/** The format that holds integers of these types as they are. */
+export const formatOfIntegers = { q8_0: 'q8', q4_0: 'q4', q8: 'q8', q4: 'q4' } as const;
 
-/** Whether a parameter takes blocks as they are: one in their format, whose rows are the file's. */
-export const takesBlocks = ({ format, layout }: WeightDeclaration, blocks: Blocks | undefined): blocks is Blocks =>
-  blocks !== undefined && layout === 'linear' && formatOfBlocks[blocks.type] === format;
+/** Whether a parameter holds the integers of a type as they are, for its rows are the file's. */
+export const holdsIntegers = ({ format, layout }: WeightDeclaration, type: StoredRowsType): boolean =>
+  layout === 'linear' && type in formatOfIntegers && formatOfIntegers[type as keyof typeof formatOfIntegers] === format;
+
+/** What stored rows turned out to hold. */
+export interface RowsFound {
+  /** The largest magnitude; Infinity where a number is not finite. */
+  readonly largest: number;
+  /** Whether all are numbers that the 16-bit format holds that they are held in. */
+  readonly fit16: boolean;
+}
+
+/** Where rows of files are read to, and stored from: without decoding them, and without a second copy of a parameter. */
+export interface Intake {
+  /** Memory for two pieces, so that one is read while the other is stored. Rows and scales to be stored must lie in one of them. */
+  readonly rooms: readonly [Uint8Array, Uint8Array];
+  /**
+   * Stores rows of a parameter from element `start` on, as `Weights.write` does with their numbers; `digest` goes on over these. Where
+   * one is not finite nothing is refused, and what is stored is of no use. `transposed` parameters in q8 and q4 are not taken.
+   */
+  store(name: string, rows: StoredRows, start: number, digest: Digest): RowsFound;
+  dispose(): void;
+}
 
 /** A model's parameters, resident on a backend. */
 export interface Weights {
@@ -42,11 +74,10 @@ export interface Weights {
   /**
    * Stores a parameter, or whole rows of its last axis from element `start` on, converting from row-major f32 to its
    * declared format.
-   *
-   * @param blocks the same numbers as a file has them, where it has whole blocks: a matrix that is held in these bits takes
-   *   them as they are
    */
-  write(name: string, values: Float32Array, start?: number, blocks?: Blocks): void;
+  write(name: string, values: Float32Array, start?: number): void;
+  /** A faster way in for rows of files, in pieces of at most so many bytes; absent where a backend has none. */
+  intake?(bytes: number): Intake;
   /** The parameter as row-major f32: exactly what the kernels compute with. */
   read(name: string): Float32Array;
   dispose(): void;

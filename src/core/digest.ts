@@ -54,6 +54,16 @@ export class Digest {
     return this.words(words);
   }
 
+  /** The four lanes, and how many words there were: all that a kernel needs to go on with. */
+  get state(): Int32Array {
+    return Int32Array.of(...this.#lanes, this.#count);
+  }
+
+  set state(words: Int32Array) {
+    this.#lanes.set(words.subarray(0, 4));
+    this.#count = words[4]! >>> 0;
+  }
+
   /** Another digest that has taken the same words. */
   copy(): Digest {
     const other = new Digest();

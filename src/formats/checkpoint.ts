@@ -1,3 +1,4 @@
+import type { StoredRows } from '../core/backend.ts';
 import type { ByteSource } from './byte-source.ts';
 
 /** How the numbers of a stored tensor are encoded. Names with an underscore are GGUF's block formats. */
@@ -30,6 +31,12 @@ export interface StoredTensor {
   readonly byteLength: number;
 }
 
+/** A matrix whose integers lie in one place and whose scales in another. */
+export interface SplitBlocks {
+  /** Reads `count` numbers, whole rows, from number `start` on into a room that has place for them in blocks. */
+  read(start: number, count: number, room: Uint8Array): Promise<StoredRows>;
+}
+
 /** Named tensors in one file or several, with whatever text the format carries beside them. */
 export interface Checkpoint {
   /** What to call it in messages: a path or URL. */
@@ -43,6 +50,8 @@ export interface Checkpoint {
    * tensor can be decoded piece by piece without a second copy of it.
    */
   read(name: string, into: Uint8Array, offset?: number): Promise<void>;
+  /** Of tensors that appear in blocks though their integers and scales lie apart: a way to read them as they lie. */
+  readonly splitBlocks?: ReadonlyMap<string, SplitBlocks> | undefined;
   close(): Promise<void>;
 }
 

@@ -1,8 +1,7 @@
-import type { Blocks } from '../core/backend.ts';
 import { FormatError } from '../core/errors.ts';
 import { float16Table } from '../core/float16.ts';
 import { QUANTISATION_GROUP as GROUP, type QuantisedMatrix, quantiseMatrix, readGroup } from '../core/quantise.ts';
-import type { Checkpoint, StoredTensor } from './checkpoint.ts';
+import type { Checkpoint, SplitBlocks, StoredTensor } from './checkpoint.ts';
 import { blockFormats } from './gguf-blocks.ts';
 import type { WrittenTensor } from './safetensors-writer.ts';
 
@@ -43,7 +42,7 @@ export async function quantisedTensors(
 export async function tensorsOfBlocks(
   name: string,
   [O, I]: readonly [number, number],
-  pieces: AsyncIterable<Blocks>,
+  pieces: AsyncIterable<Uint8Array>,
   format: QuantisedFormat,
 ): Promise<WrittenTensor[]> {
   const width = format === 'q8' ? I : I / 2;
@@ -52,7 +51,7 @@ export async function tensorsOfBlocks(
   const scales = new Uint16Array(O * groups);
   const { bytes: size } = blockFormats[format === 'q8' ? 'q8_0' : 'q4_0'];
   let n = 0;
-  for await (const { bytes } of pieces)
+  for await (const bytes of pieces)
     for (let at = 0; at < bytes.length; at += size, n++) {
       scales[n] = bytes[at]! | (bytes[at + 1]! << 8);
       if (format === 'q8') integers.set(bytes.subarray(at + 2, at + size), n * GROUP);
@@ -111,9 +110,11 @@ export function dequantised(checkpoint: Checkpoint): Checkpoint {
     const shape = [stored.shape[0]!, I];
     tensors.set(name, { name, type, shape, byteLength: shape[0]! * rowBytes(type, I) });
   }
+  const whole = [...matrices].filter(([, { type }]) => type !== 'f32');
   return {
     ...checkpoint,
     tensors,
+    splitBlocks: new Map(whole.map(([name, matrix]) => [name, splitBlocks(checkpoint, matrix)])),
     async read(name, into, offset = 0) {
       const matrix = matrices.get(name);
       if (matrix) await readQuantised(checkpoint, matrix, into, offset);
@@ -145,6 +146,21 @@ function quantisedMatrix(integers: StoredTensor, scales: StoredTensor, file: str
   return { integers, scales, format, type, I };
 }
 
+/** The integers of rows, then their scales. */
+function splitBlocks(checkpoint: Checkpoint, { integers, scales, format }: Quantised): SplitBlocks {
+  const bytesOf = (numbers: number) => (format === 'q8' ? numbers : numbers / 2);
+  return {
+    async read(start, count, room) {
+      const length = bytesOf(count);
+      const bytes = room.subarray(0, length);
+      const halves = room.subarray(length, length + (2 * count) / GROUP);
+      await checkpoint.read(integers.name, bytes, bytesOf(start));
+      await checkpoint.read(scales.name, halves, (2 * start) / GROUP);
+      return { type: format, count, bytes, scales: halves };
+    },
+  };
+}
+
 /** Fills `into` from byte `offset` of the matrix on, as it appears: whole rows. */
 async function readQuantised(
   checkpoint: Checkpoint,
@@ -168,7 +184,8 @@ async function readQuantised(
   else writeQ4Blocks(bytes, halves, into);
 }
 
-function dequantise(matrix: QuantisedMatrix, I: number, into: Float32Array): void {
+/** Fills `into` with the numbers of a matrix whose rows are `I` long. */
+export function dequantise(matrix: QuantisedMatrix, I: number, into: Float32Array): void {
   const integers = new Int8Array(GROUP);
   const groups = Math.ceil(I / GROUP);
   const numbers = float16Table();

@@ -1,4 +1,4 @@
-import { type Blocks, formatOfBlocks, type WeightLayout } from '../core/backend.ts';
+import { formatOfIntegers, type WeightLayout } from '../core/backend.ts';
 import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { StoredParameter } from '../models/architecture.ts';
@@ -19,8 +19,8 @@ export interface ConvertedParameter {
   pieces(): AsyncIterable<Float32Array>;
   /** The numbers of the stored tensor, whose shape and order may be others. */
   storedPieces(): AsyncIterable<Float32Array>;
-  /** The same in blocks, where the checkpoint has them in blocks of a format that our files can keep as they are. */
-  storedBlocks(format: 'q8' | 'q4'): AsyncIterable<Blocks> | undefined;
+  /** The same in ggml's blocks, where the checkpoint has them in blocks of a format that our files can keep as they are. */
+  storedBlocks(format: 'q8' | 'q4'): AsyncIterable<Uint8Array> | undefined;
 }
 
 /** A checkpoint matched with its architecture, ready to be written in another form. */
@@ -57,12 +57,12 @@ function blocksOf(
   checkpoint: Checkpoint,
   { name, type, byteLength }: StoredTensor,
   format: 'q8' | 'q4',
-): AsyncIterable<Blocks> | undefined {
-  if ((type !== 'q8_0' && type !== 'q4_0') || formatOfBlocks[type] !== format) return undefined;
+): AsyncIterable<Uint8Array> | undefined {
+  if ((type !== 'q8_0' && type !== 'q4_0') || formatOfIntegers[type] !== format) return undefined;
   return (async function* () {
     const bytes = new Uint8Array(byteLength);
     await checkpoint.read(name, bytes);
-    yield { type, bytes };
+    yield bytes;
   })();
 }
 

@@ -1,7 +1,16 @@
-import { type Blocks, takesBlocks, type WeightDeclaration, type WeightFormat, type Weights } from '../core/backend.ts';
+import {
+  holdsIntegers,
+  type RowsFound,
+  type StoredRows,
+  type WeightDeclaration,
+  type WeightFormat,
+} from '../core/backend.ts';
 import { Digest } from '../core/digest.ts';
 import { float16ToNumber } from '../core/float16.ts';
 import { QUANTISATION_GROUP, quantiseQ4, quantiseQ8 } from '../core/quantise.ts';
+import { decodeRows } from '../formats/stored-rows.ts';
+import type { DerivingWeights } from './fold.ts';
+import type { ParameterSink, RowIntake } from './load-parameters.ts';
 
 /** What tells one model from another, so that a state is only ever continued by the model that made it. */
 export interface Fingerprint {
@@ -19,26 +28,53 @@ export interface Fingerprint {
 const storageFields = ['dialect', 'bakedDecay'];
 
 /** Where parameters are written as they are loaded; takes their digest on the way. */
-export class FingerprintedWeights implements Pick<Weights, 'write'> {
-  readonly #weights: Pick<Weights, 'write'>;
+export class FingerprintedWeights implements ParameterSink {
+  readonly #weights: DerivingWeights;
   readonly #declarations: ReadonlyMap<string, WeightDeclaration>;
   readonly #digests = new Map<string, Digest>();
   #exact = true;
 
-  constructor(weights: Pick<Weights, 'write'>, declarations: readonly WeightDeclaration[]) {
+  constructor(weights: DerivingWeights, declarations: readonly WeightDeclaration[]) {
     this.#weights = weights;
     this.#declarations = new Map(declarations.map((declaration) => [declaration.name, declaration]));
   }
 
   /** Stores numbers of a parameter, which must come in order. */
-  write(name: string, values: Float32Array, start?: number, blocks?: Blocks): void {
-    let digest = this.#digests.get(name);
-    if (!digest) this.#digests.set(name, (digest = new Digest().text(name)));
+  write(name: string, values: Float32Array, start?: number): void {
     const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-    digest.words(words);
+    this.#digest(name).words(words);
     const declaration = this.#declarations.get(name);
-    if (declaration) this.#exact &&= takesBlocks(declaration, blocks) || holdsExactly(declaration, values, words);
-    this.#weights.write(name, values, start, blocks);
+    if (declaration) this.#exact &&= holdsExactly(declaration, values, words);
+    this.#weights.write(name, values, start);
+  }
+
+  /** Groups of a transposed matrix run across rows, of which pieces have a few: those are not taken. */
+  takes(name: string): boolean {
+    const { layout, format } = this.#declarations.get(name) ?? {};
+    const isAcross = layout === 'linearTransposed' && (format === 'q8' || format === 'q4');
+    return layout !== undefined && !isAcross && this.#weights.takes(name);
+  }
+
+  /** The same for rows as files have them, which must come in order, too. */
+  intake(bytes: number): RowIntake | undefined {
+    const intake = this.#weights.intake?.(bytes);
+    return (
+      intake && {
+        rooms: intake.rooms,
+        store: (name, rows, start) => {
+          const found = intake.store(name, rows, start, this.#digest(name));
+          this.#exact &&= holdsRowsExactly(this.#declarations.get(name)!, rows, found);
+          return found;
+        },
+        dispose: () => intake.dispose(),
+      }
+    );
+  }
+
+  #digest(name: string): Digest {
+    const digest = this.#digests.get(name) ?? new Digest().text(name);
+    this.#digests.set(name, digest);
+    return digest;
   }
 
   /** The fingerprint of the model whose parameters have all been written. */
@@ -52,6 +88,14 @@ export class FingerprintedWeights implements Pick<Weights, 'write'> {
       weights: this.#exact ? 'f32' : format,
     };
   }
+}
+
+/** Whether a parameter's format has the very numbers of rows. */
+function holdsRowsExactly(declaration: WeightDeclaration, rows: StoredRows, { largest, fit16 }: RowsFound): boolean {
+  const { format } = declaration;
+  if (format === 'f32' || largest === Infinity) return true;
+  if (format === 'bf16' || format === 'f16') return fit16;
+  return holdsIntegers(declaration, rows.type) || isQuantised(declaration, decodeRows(rows), format);
 }
 
 /** Whether a parameter's format has these very numbers. */

@@ -1,4 +1,4 @@
-import type { Weights } from '../core/backend.ts';
+import type { Intake, Weights } from '../core/backend.ts';
 import { reachable } from '../core/grad.ts';
 import type { View } from '../core/op.ts';
 import { elementCount } from '../core/shape.ts';
@@ -75,19 +75,28 @@ export function foldConstants(graph: ModelGraph): FoldedGraph {
   };
 }
 
+/** Weights that others are computed from on the way. */
+export interface DerivingWeights extends Pick<Weights, 'write' | 'intake'> {
+  /** Whether a parameter may be stored without its numbers being seen here. */
+  takes(name: string): boolean;
+}
+
 /**
  * Where a folded graph's parameters are written as they are loaded: those that others are computed from are kept until all of
  * them are there.
  */
-export function derivingWeights({ parameters, derived }: FoldedGraph, weights: Weights): Pick<Weights, 'write'> {
+export function derivingWeights({ parameters, derived }: FoldedGraph, weights: Weights): DerivingWeights {
   const waiting = new Set(derived);
   const values = new Map<string, Float32Array>();
   const complete = new Set<string>();
   const lengths = new Map<string, number>();
   for (const { sourceLengths } of derived) for (const [name, length] of sourceLengths) lengths.set(name, length);
+  const intake = weights.intake && ((bytes: number): Intake => weights.intake!(bytes));
   return {
-    write(name, piece, start = 0, blocks) {
-      if (parameters.has(name)) weights.write(name, piece, start, blocks);
+    takes: (name) => parameters.has(name) && !lengths.has(name),
+    ...(intake && { intake }),
+    write(name, piece, start = 0) {
+      if (parameters.has(name)) weights.write(name, piece, start);
       const length = lengths.get(name);
       if (length === undefined) return;
       const all = values.get(name) ?? new Float32Array(length);

@@ -70,6 +70,14 @@ export class Memory {
     this.#u8 = new Uint8Array(buffer);
   }
 
+  /** Grows once for blocks of so many bytes in all that are to come, in place of once for each of them. */
+  reserve(bytes: number): void {
+    const end = this.wasm.buffer.byteLength;
+    const last = this.#free.at(-1);
+    const missing = bytes - (last && last[1] === end ? end - last[0] : 0);
+    if (missing > 0 && end + missing <= MAXIMUM * PAGE) this.#grow(bytes);
+  }
+
   /** Address of `bytes` bytes: zeros, unless `isFilled` says that the caller fills them all. */
   allocate(bytes: number, isFilled = false): number {
     const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT) + (this.guarded ? ALIGNMENT : 0);

@@ -1,10 +1,11 @@
-import { type Blocks, takesBlocks, type WeightDeclaration, type Weights } from '../../core/backend.ts';
-import { UnsupportedError, WeightError } from '../../core/errors.ts';
+import type { Intake, WeightDeclaration, Weights } from '../../core/backend.ts';
+import { UnsupportedError } from '../../core/errors.ts';
 import { exceeds } from '../../core/magnitude.ts';
-import { packBlocks } from './block-packing.ts';
 import { kernelIds } from './generated/kernel-ids.ts';
+import { WasmIntake } from './intake.ts';
 import type { Memory } from './memory.ts';
 import { formatCodes, isQuantised, packingOf } from './packing.ts';
+import { limits, refuseBeyond } from './range.ts';
 import type { Threads } from './threads.ts';
 
 /** Where a parameter lies and how. */
@@ -14,8 +15,8 @@ export interface StoredWeight {
   readonly bytes: number;
 }
 
-/** The largest numbers that formats hold. */
-const limits = { f32: Infinity, bf16: Infinity, f16: 65504, q8: 127 * 65504, q4: 7 * 65504 };
+const bytesOf = (declaration: WeightDeclaration): number =>
+  declaration.layout === 'rows' ? 4 * declaration.shape.reduce((a, b) => a * b, 1) : packingOf(declaration).bytes;
 
 /** A model's parameters in Wasm memory. */
 export class WasmWeights implements Weights {
@@ -28,12 +29,14 @@ export class WasmWeights implements Weights {
   constructor(memory: Memory, threads: Threads, declarations: readonly WeightDeclaration[]) {
     this.#memory = memory;
     this.#threads = threads;
-    for (const declaration of declarations) {
-      const { name, shape, format, layout } = declaration;
+    const sizes = declarations.map(bytesOf);
+    memory.reserve(sizes.reduce((a, b) => a + b, 0));
+    for (const [n, declaration] of declarations.entries()) {
+      const { name, format, layout } = declaration;
       if (layout === 'rows' && format !== 'f32') {
         throw new UnsupportedError(`${name} is read element by element and must be kept in f32, not ${format}`);
       }
-      const bytes = layout === 'rows' ? 4 * shape.reduce((a, b) => a * b, 1) : packingOf(declaration).bytes;
+      const bytes = sizes[n]!;
       this.#stored.set(name, { declaration, address: memory.allocate(bytes), bytes });
     }
   }
@@ -60,7 +63,7 @@ export class WasmWeights implements Weights {
     return weight;
   }
 
-  write(name: string, values: Float32Array, start = 0, blocks?: Blocks): void {
+  write(name: string, values: Float32Array, start = 0): void {
     const { declaration, address } = this.find(name);
     const { layout, format, shape } = declaration;
     if (layout === 'rows') {
@@ -70,15 +73,17 @@ export class WasmWeights implements Weights {
     const columns = shape[1]!;
     if (start % columns !== 0 || values.length % columns !== 0)
       throw new UnsupportedError(`${name} [${shape.join(', ')}] is packed by whole rows, not from element ${start} on`);
-    if (takesBlocks(declaration, blocks)) {
-      packBlocks(blocks, columns, this.#memory.u8, address, start / columns);
-      return;
-    }
-    checkRange(values, limits[format], declaration);
+    const limit = limits[format];
+    if (limit !== Infinity && exceeds(values, limit))
+      refuseBeyond(Math.abs(values.find((x) => !(Math.abs(x) <= limit))!), declaration);
     // The groups of a quantised matrix run across the rows of a transposed one.
     if (layout === 'linearTransposed' && isQuantised(format) && values.length < shape[0]! * columns)
       this.#collect(declaration, address, values, start);
     else this.#pack(declaration, address, values, start / columns);
+  }
+
+  intake(bytes: number): Intake {
+    return new WasmIntake(this.#memory, this.#threads, bytes, (name) => this.find(name));
   }
 
   #collect(declaration: WeightDeclaration, address: number, values: Float32Array, start: number): void {
@@ -118,13 +123,4 @@ export class WasmWeights implements Weights {
     for (const { address } of this.#stored.values()) this.#memory.release(address);
     this.#stored.clear();
   }
-}
-
-/** WeightError for numbers that a format has no place for. */
-function checkRange(values: Float32Array, limit: number, { name, format }: WeightDeclaration): void {
-  if (limit === Infinity || !exceeds(values, limit)) return;
-  const value = values.find((x) => !(Math.abs(x) <= limit))!;
-  throw new WeightError(
-    `${name} holds a number of magnitude ${Math.abs(value)}; ${format} ends at ${limit}: hold it as f32 or bf16`,
-  );
 }

@@ -75,7 +75,7 @@ function largestMagnitude(x: usize): f32 {
   return f32x4.extract_lane(f32x4.pmax(pairs, v128.shuffle<f32>(pairs, pairs, 1, 0, 3, 2)), 0);
 }
 
-function packGroupQ8(x: usize, to: usize, lane: usize): void {
+export function packGroupQ8(x: usize, to: usize, lane: usize): void {
   const half = toHalf(largestMagnitude(x) / 127);
   store<u16>(to + (lane << 1), <u16>half);
   const inverse = f32x4.splat(reciprocal(half));
@@ -99,7 +99,7 @@ function toBytes(numbers: v128, limit: f32): v128 {
  * The number of largest magnitude takes the longer, negative side. Of some scales near that, the one whose integers fit best is
  * taken, and then fitted to them by least squares.
  */
-function packGroupQ4(x: usize, to: usize, lane: usize): void {
+export function packGroupQ4(x: usize, to: usize, lane: usize): void {
   const extreme = firstOf(x, largestMagnitude(x));
   const half = extreme == 0 ? 0 : toHalf(bestScale(x, extreme));
   store<u16>(to + (lane << 1), <u16>half);
@@ -164,12 +164,12 @@ function reciprocal(half: i32): f32 {
 }
 
 /** The nearest bf16, ties to even. */
-function toBf16(bits: u32): u32 {
+export function toBf16(bits: u32): u32 {
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 
 /** The nearest f16, ties to even; infinite from 65520 on. */
-function toHalf(value: f32): i32 {
+export function toHalf(value: f32): i32 {
   const bits = reinterpret<i32>(value);
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = abs(value);
