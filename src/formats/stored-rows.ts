@@ -14,5 +14,6 @@ export function decodeRows({ type, count, bytes, scales }: StoredRows): Float32A
   const halves = new Uint16Array(scales!.buffer, scales!.byteOffset, scales!.length / 2);
   // Rows are whole groups: where they end does not matter.
   dequantise({ format: type, integers, scales: halves }, count, values);
-  return values;
+  // The zeros of four bits have no sign, as in ggml's blocks, whatever sign their scale has.
+  return type === 'q4' ? values.map((x) => x + 0) : values;
 }

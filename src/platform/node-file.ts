@@ -1,3 +1,4 @@
+import { readSync } from 'node:fs';
 import { access, constants, type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FormatError, InputError } from '../core/errors.ts';
@@ -21,9 +22,16 @@ export async function openFile(path: string): Promise<ByteSource> {
   };
 }
 
+/** Bytes below which reading takes less time than handing it to another thread and being told of its end. */
+const SMALL = 1 << 16;
+
 async function readFully(handle: FileHandle, path: string, offset: number, into: Uint8Array): Promise<void> {
   for (let done = 0; done < into.length; ) {
-    const { bytesRead } = await handle.read(into, done, into.length - done, offset + done);
+    const length = into.length - done;
+    const bytesRead =
+      length < SMALL
+        ? readSync(handle.fd, into, done, length, offset + done)
+        : (await handle.read(into, done, length, offset + done)).bytesRead;
     if (bytesRead === 0)
       throw new FormatError(`${path}: it ends at byte ${offset + done}, before byte ${offset + into.length}`);
     done += bytesRead;

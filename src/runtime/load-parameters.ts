@@ -35,7 +35,7 @@ export interface RowIntake extends Pick<Intake, 'rooms' | 'dispose'> {
 }
 
 /** Bytes of a piece that goes through an intake: few system calls, and two of them in a second-level cache. */
-const ROOM = 1 << 20;
+const ROOM = 1 << 21;
 /** Numbers decoded at a time where there is none: few enough to stay in a core's cache from the first look to the last. */
 const DECODED = 1 << 17;
 /** Rows that lie in one panel: pieces end with a panel where they can. */

@@ -30,6 +30,8 @@ const layoutCodes = { rows: 0, linear: 1, linearTransposed: 2 };
 
 /** Words of the plan: one step, its arguments, and the survey's state (assembly/store-rows.ts, survey-rows.ts). */
 const [ARGUMENTS, STATE, WORDS] = [2, 17, 25];
+/** Numbers from which on all threads take part. */
+const SHARED = 1 << 15;
 /** The bits of Infinity: in f32 numbers that are not finite have these or more. */
 const ENDLESS = 0x7f800000;
 
@@ -77,7 +79,8 @@ export class WasmIntake implements Intake {
     const where = [layoutCodes[layout], formatCodes[format], address, width, first, count / width, shape[0] ?? 1];
     i32.set([kernelIds.storeRows, args, 0, state, ...what, ...where], this.#plan / 4);
     i32.set(digest.state, state / 4);
-    this.#threads.walk(this.#plan, 1);
+    if (count < SHARED) this.#threads.walkAlone(this.#plan, 1);
+    else this.#threads.walk(this.#plan, 1);
     digest.state = i32.slice(state / 4, state / 4 + 5);
     const [bits, ored, areHalves] = i32.subarray(state / 4 + 5, state / 4 + 8);
     const largest = this.#magnitude(bits!);

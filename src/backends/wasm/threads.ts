@@ -81,6 +81,11 @@ export class Threads {
     this.#kernels.walk(plan, steps, 0, this.count, this.#control, this.#mayWait);
   }
 
+  /** The same on this thread alone: for work that is done before another has woken. */
+  walkAlone(plan: number, steps: number): void {
+    this.#kernels.walk(plan, steps, 0, 1, this.#control, this.#mayWait);
+  }
+
   dispose(): void {
     for (const worker of this.#workers) worker.terminate();
     this.#workers.length = 0;
