@@ -41,21 +41,46 @@ export function expx4(x: v128): v128 {
 }
 
 /** 1.5 · 2²³, the limit, the polynomial of 2^f on [−½, ½]. */
-const EXP2 = memory.data<f32>([
+export const EXP2 = memory.data<f32>([
   12582912, -126, 1.32764715e-3, 9.67554133e-3, 5.55071327e-2, 2.40221197e-1, 6.93146967e-1, 1.00000007,
 ]);
 
 /** 2ˣ for x ≤ 126, relative error about 2e-7; below −126 as there. Half the steps of `expx4`: decays are most of Mamba's scan. */
 export function exp2x4(x: v128): v128 {
-  const clamped = f32x4.pmax(x, constant(EXP2, 1));
-  const shifted = f32x4.add(clamped, constant(EXP2, 0));
-  const f = f32x4.sub(clamped, f32x4.sub(shifted, constant(EXP2, 0)));
-  let p = constant(EXP2, 2);
-  p = madd(p, f, constant(EXP2, 3));
-  p = madd(p, f, constant(EXP2, 4));
-  p = madd(p, f, constant(EXP2, 5));
-  p = madd(p, f, constant(EXP2, 6));
-  p = madd(p, f, constant(EXP2, 7));
+  return exp2Ofx4(
+    x,
+    constant(EXP2, 0),
+    constant(EXP2, 1),
+    constant(EXP2, 2),
+    constant(EXP2, 3),
+    constant(EXP2, 4),
+    constant(EXP2, 5),
+    constant(EXP2, 6),
+    constant(EXP2, 7),
+  );
+}
+
+/** The same, for loops that have registers left for the table `EXP2`. */
+@inline
+export function exp2Ofx4(
+  x: v128,
+  integer: v128,
+  limit: v128,
+  c5: v128,
+  c4: v128,
+  c3: v128,
+  c2: v128,
+  c1: v128,
+  c0: v128,
+): v128 {
+  const clamped = f32x4.pmax(x, limit);
+  const shifted = f32x4.add(clamped, integer);
+  const f = f32x4.sub(clamped, f32x4.sub(shifted, integer));
+  let p = madd(c5, f, c4);
+  p = madd(p, f, c3);
+  p = madd(p, f, c2);
+  p = madd(p, f, c1);
+  p = madd(p, f, c0);
   return i32x4.add(p, i32x4.shl(shifted, 23));
 }
 

@@ -1,5 +1,5 @@
-import { exp2x4, madd } from './math';
-import { rowAt, strideOf, sumLanes } from './rows';
+import { EXP2, exp2Ofx4, exp2x4, madd } from './math';
+import { rowAt, storeLanes, strideOf, sumLanes, sumRows } from './rows';
 import { transpose4 } from './transpose';
 
 /** Channels of a tile: their numbers of one token share a cache line. */
@@ -24,6 +24,10 @@ export function channels16(
   next: usize,
   scratch: usize,
 ): void {
+  if (last - first == 1) {
+    oneToken(args, from, to, first, state, next, scratch);
+    return;
+  }
   const tile = <usize>(CHANNELS * TOKENS * 4);
   for (let h = from; h < to; h += CHANNELS) {
     const count = min(CHANNELS, to - h);
@@ -40,6 +44,90 @@ export function channels16(
       turnBack(scratch + 2 * tile, tokens, count, rowAt(args + 48, t) + at, strideOf(args + 48));
       S = next;
     }
+  }
+}
+
+/** log₂ e, loaded before loops: from Node 24 on V8 makes a constant anew wherever it is used. */
+const LOG2E = memory.data<f32>([1.4426950408889634]);
+
+/** All channels of one token: nothing to turn, and the sums of a tile of channels are made together. */
+function oneToken(args: usize, from: i32, to: i32, t: i32, state: usize, next: usize, scratch: usize): void {
+  const perGroup = load<i32>(args, 8) / load<i32>(args, 12);
+  for (let h = from; h < to; ) {
+    // The channels of a group read the same B and C.
+    const end = min(to, (h / perGroup + 1) * perGroup);
+    // Called from two places the loop stays a function: inside of this one V8 would spill.
+    for (; h + TOKENS <= end; h += TOKENS) step16(args, h, TOKENS, t, state, next, scratch);
+    if (h < end) step16(args, h, end - h, t, state, next, scratch);
+    h = end;
+  }
+}
+
+/** `count` channels of a group from channel `h` on. */
+function step16(args: usize, h: i32, count: i32, t: i32, state: usize, next: usize, scratch: usize): void {
+  const group = (<usize>((h * load<i32>(args, 12)) / load<i32>(args, 8))) << 6;
+  const at = (<usize>h) << 2;
+  const step = (<usize>load<i32>(args, 84)) << 2;
+  const A = <usize>load<u32>(args, 76) + <usize>h * step;
+  const dt = rowAt(args + 92, t) + at;
+  const v = rowAt(args + 40, t) + at;
+  const k = rowAt(args + 32, t) + group;
+  const r = rowAt(args + 24, t) + group;
+  products16(A, step, dt, v, k, r, state + (at << 4), next + (at << 4), scratch, scratch + ((<usize>count) << 4));
+  const y = rowAt(args + 48, t) + at;
+  for (let c = 0; c < count; c += 4) {
+    const from = scratch + ((<usize>c) << 4);
+    const sums = sumRows(v128.load(from), v128.load(from, 16), v128.load(from, 32), v128.load(from, 48));
+    storeLanes(y + ((<usize>c) << 2), count - c, sums);
+  }
+}
+
+/** The channels' states, and at `to` until `stop` the products with r that each one's y is the sum of. */
+function products16(
+  A: usize,
+  step: usize,
+  dt: usize,
+  v: usize,
+  k: usize,
+  r: usize,
+  state: usize,
+  next: usize,
+  to: usize,
+  stop: usize,
+): void {
+  // These stay in registers: read wherever they are used they would be most of what the loop loads.
+  const log2e = v128.load32_splat(LOG2E);
+  const integer = v128.load32_splat(EXP2);
+  const limit = v128.load32_splat(EXP2, 4);
+  const c5 = v128.load32_splat(EXP2, 8);
+  const c4 = v128.load32_splat(EXP2, 12);
+  const c3 = v128.load32_splat(EXP2, 16);
+  const c2 = v128.load32_splat(EXP2, 20);
+  const c1 = v128.load32_splat(EXP2, 24);
+  const c0 = v128.load32_splat(EXP2, 28);
+  for (; to < stop; to += 16) {
+    const Δ = v128.load32_splat(dt);
+    const x = v128.load32_splat(v);
+    let fade = exp2Ofx4(f32x4.mul(Δ, f32x4.mul(v128.load(A), log2e)), integer, limit, c5, c4, c3, c2, c1, c0);
+    const S0 = madd(x, v128.load(k), f32x4.mul(v128.load(state), fade));
+    v128.store(next, S0);
+    fade = exp2Ofx4(f32x4.mul(Δ, f32x4.mul(v128.load(A, 16), log2e)), integer, limit, c5, c4, c3, c2, c1, c0);
+    const S1 = madd(x, v128.load(k, 16), f32x4.mul(v128.load(state, 16), fade));
+    v128.store(next, S1, 16);
+    const sum = f32x4.mul(S0, v128.load(r));
+    const other = f32x4.mul(S1, v128.load(r, 16));
+    fade = exp2Ofx4(f32x4.mul(Δ, f32x4.mul(v128.load(A, 32), log2e)), integer, limit, c5, c4, c3, c2, c1, c0);
+    const S2 = madd(x, v128.load(k, 32), f32x4.mul(v128.load(state, 32), fade));
+    v128.store(next, S2, 32);
+    fade = exp2Ofx4(f32x4.mul(Δ, f32x4.mul(v128.load(A, 48), log2e)), integer, limit, c5, c4, c3, c2, c1, c0);
+    const S3 = madd(x, v128.load(k, 48), f32x4.mul(v128.load(state, 48), fade));
+    v128.store(next, S3, 48);
+    v128.store(to, f32x4.add(madd(S2, v128.load(r, 32), sum), madd(S3, v128.load(r, 48), other)));
+    A += step;
+    dt += 4;
+    v += 4;
+    state += 64;
+    next += 64;
   }
 }
 
