@@ -32,6 +32,13 @@ const cases: Case[] = [
     optional: { g: 'H K', dt: true },
     fill: { ...decay, dt: 'positive' },
   },
+  // One token of more channels than go together, in groups.
+  {
+    axes: { G: 2, K: 16, H: 150, V: 1 },
+    segments: [1, 1],
+    optional: { g: 'H K', dt: true },
+    fill: { ...decay, dt: 'positive' },
+  },
   {
     axes: { G: 2, K: 8, H: 6, V: 4 },
     segments: [5, 1],

@@ -1,10 +1,28 @@
+/** Where the fraction of an f16 number and its sign lie once it is shifted, and 2¹¹². Loops load them once, before: V8 makes constants anew. */
+const PLACES = memory.data<u32>([0x8fffffff]);
+const BIAS = memory.data<f32>([5.192296858534828e33]);
+
+/** What `fromHalfBy` wants, for loops to load before they begin. */
+export function halfPlaces(): v128 {
+  return v128.load32_splat(PLACES);
+}
+
+export function halfBias(): v128 {
+  return v128.load32_splat(BIAS);
+}
+
 /**
  * Four f16 numbers, each in the low half of a lane, to f32: moved into place as if the exponents had one bias, then
  * multiplied by 2¹¹² to mend it, which is exact for subnormals too. Infinities and NaN are not among weights.
  * The lanes must be sign-extended: then one shift puts the sign, too, where f32 has it.
  */
+export function fromHalfBy(bits: v128, places: v128, bias: v128): v128 {
+  return f32x4.mul(v128.and(i32x4.shl(bits, 13), places), bias);
+}
+
+/** The same, outside of loops. */
 export function fromHalf(bits: v128): v128 {
-  return f32x4.mul(v128.and(i32x4.shl(bits, 13), i32x4.splat(0x8fffffff)), f32x4.splat(5.192296858534828e33));
+  return fromHalfBy(bits, halfPlaces(), halfBias());
 }
 
 /** Four bf16 numbers, each in the low half of a lane, to f32. */

@@ -1,4 +1,4 @@
-import { fromHalf } from './half';
+import { fromHalfBy, halfBias, halfPlaces } from './half';
 import { partStart, partsOf, putTile, tileOf } from './product';
 import { EXPANDED_Q4, GROUP_Q4, groupsOf, heightOf, panelsTogether, rowBytesQ4, rowsInCache, TILE } from './quantised';
 import { share } from './rows';
@@ -53,9 +53,11 @@ const LOW_HALVES = memory.data<u32>([0x0f0f0f0f]);
 /** `groups` groups of panels with f32 scales and a byte for each number: [groups] of 8 scales and [8][8 outputs][4]. */
 function expand(panel: usize, to: usize, groups: i32): void {
   const mask = v128.load32_splat(LOW_HALVES);
+  const places = halfPlaces();
+  const bias = halfBias();
   for (let g = 0; g < groups; g++) {
-    v128.store(to, fromHalf(v128.load16x4_s(panel)));
-    v128.store(to, fromHalf(v128.load16x4_s(panel, 8)), 16);
+    v128.store(to, fromHalfBy(v128.load16x4_s(panel), places, bias));
+    v128.store(to, fromHalfBy(v128.load16x4_s(panel, 8), places, bias), 16);
     panel += 16;
     to += 32;
     for (let k = 0; k < 8; k += 2) {
@@ -165,6 +167,8 @@ function tile4(x: usize, w: usize, groups: i32, tile: usize): void {
 /** Two rows. */
 function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
   const mask = v128.load32_splat(LOW_HALVES);
+  const places = halfPlaces();
+  const bias = halfBias();
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   let b0 = f32x4.splat(0);
@@ -198,8 +202,8 @@ function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
       s11 = dot(y1, high1, s11);
       q += 16;
     }
-    const w0 = fromHalf(v128.load16x4_s(w));
-    const w1 = fromHalf(v128.load16x4_s(w, 8));
+    const w0 = fromHalfBy(v128.load16x4_s(w), places, bias);
+    const w1 = fromHalfBy(v128.load16x4_s(w, 8), places, bias);
     const t0 = v128.load32_splat(x);
     a0 = scaled(s00, f32x4.mul(t0, w0), a0);
     a1 = scaled(s01, f32x4.mul(t0, w1), a1);
@@ -218,6 +222,8 @@ function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
 /** One row, as fast as memory delivers the panel. */
 function tile1(x: usize, w: usize, groups: i32, tile: usize): void {
   const mask = v128.load32_splat(LOW_HALVES);
+  const places = halfPlaces();
+  const bias = halfBias();
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   for (let g = 0; g < groups; g++) {
@@ -241,8 +247,8 @@ function tile1(x: usize, w: usize, groups: i32, tile: usize): void {
       s01 = dot(y0, high1, s01);
       q += 8;
     }
-    const w0 = fromHalf(v128.load16x4_s(w));
-    const w1 = fromHalf(v128.load16x4_s(w, 8));
+    const w0 = fromHalfBy(v128.load16x4_s(w), places, bias);
+    const w1 = fromHalfBy(v128.load16x4_s(w, 8), places, bias);
     const t0 = v128.load32_splat(x);
     a0 = scaled(s00, f32x4.mul(t0, w0), a0);
     a1 = scaled(s01, f32x4.mul(t0, w1), a1);

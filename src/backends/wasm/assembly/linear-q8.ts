@@ -1,4 +1,4 @@
-import { fromHalf } from './half';
+import { fromHalfBy, halfBias, halfPlaces } from './half';
 import { partStart, partsOf, putTile, tileOf } from './product';
 import { EXPANDED_Q8, GROUP_Q8, groupsOf, heightOf, panelsTogether, rowBytesQ8, rowsInCache, TILE } from './quantised';
 import { share } from './rows';
@@ -49,9 +49,11 @@ function multiply(args: usize, first: i32, end: i32, I: i32, p: i32, count: i32,
 
 /** `groups` groups of panels with f32 scales and 16-bit integers: [groups] of 8 scales and [16][8 outputs][2]. */
 function expand(panel: usize, to: usize, groups: i32): void {
+  const places = halfPlaces();
+  const bias = halfBias();
   for (let g = 0; g < groups; g++) {
-    v128.store(to, fromHalf(v128.load16x4_s(panel)));
-    v128.store(to, fromHalf(v128.load16x4_s(panel, 8)), 16);
+    v128.store(to, fromHalfBy(v128.load16x4_s(panel), places, bias));
+    v128.store(to, fromHalfBy(v128.load16x4_s(panel, 8), places, bias), 16);
     panel += 16;
     to += 32;
     for (let k = 0; k < 16; k++) {
@@ -141,6 +143,8 @@ function tile4(x: usize, w: usize, groups: i32, tile: usize): void {
 
 /** Two rows. */
 function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
+  const places = halfPlaces();
+  const bias = halfBias();
   const scales = x;
   x += 8;
   let a0 = f32x4.splat(0);
@@ -165,8 +169,8 @@ function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
       s11 = dot(x1, w1, s11);
       x += 8;
     }
-    const w0 = fromHalf(v128.load16x4_s(w));
-    const w1 = fromHalf(v128.load16x4_s(w, 8));
+    const w0 = fromHalfBy(v128.load16x4_s(w), places, bias);
+    const w1 = fromHalfBy(v128.load16x4_s(w, 8), places, bias);
     a0 = scaled(s00, w0, a0);
     a1 = scaled(s01, w1, a1);
     b0 = scaled(s10, w0, b0);
@@ -183,6 +187,8 @@ function tile2(x: usize, w: usize, groups: i32, tile: usize): void {
 
 /** One row, as fast as memory delivers the panel. */
 function tile1(x: usize, w: usize, groups: i32, tile: usize): void {
+  const places = halfPlaces();
+  const bias = halfBias();
   const scales = x;
   x += 4;
   let a0 = f32x4.splat(0);
@@ -192,16 +198,17 @@ function tile1(x: usize, w: usize, groups: i32, tile: usize): void {
     let s01 = i32x4.splat(0);
     let p = w + 16;
     const end = p + 256;
-    for (; p < end; p += 16) {
-      const w0 = v128.load8x8_s(p);
-      const w1 = v128.load8x8_s(p, 8);
+    for (; p < end; p += 32) {
       const x0 = v128.load32_splat(x);
-      s00 = dot(x0, w0, s00);
-      s01 = dot(x0, w1, s01);
-      x += 4;
+      s00 = dot(x0, v128.load8x8_s(p), s00);
+      s01 = dot(x0, v128.load8x8_s(p, 8), s01);
+      const x1 = v128.load32_splat(x, 4);
+      s00 = dot(x1, v128.load8x8_s(p, 16), s00);
+      s01 = dot(x1, v128.load8x8_s(p, 24), s01);
+      x += 8;
     }
-    const w0 = fromHalf(v128.load16x4_s(w));
-    const w1 = fromHalf(v128.load16x4_s(w, 8));
+    const w0 = fromHalfBy(v128.load16x4_s(w), places, bias);
+    const w1 = fromHalfBy(v128.load16x4_s(w, 8), places, bias);
     a0 = scaled(s00, w0, a0);
     a1 = scaled(s01, w1, a1);
     w = end;

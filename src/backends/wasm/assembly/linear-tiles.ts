@@ -1,4 +1,4 @@
-import { fromHalf } from './half';
+import { fromHalfBy, halfBias, halfPlaces } from './half';
 import { madd } from './math';
 import { inputRow, plainRow, plainStep, putTile } from './product';
 
@@ -180,7 +180,8 @@ export function panelsTimesRow(
     const second = panel + (count > 1 ? bytes : 0);
     const third = count > 2 ? second + bytes : second;
     const fourth = count > 3 ? third + bytes : third;
-    if (isShort) store<i32>(tile, touch(panel + bytes * PANELS, panels + <usize>min(p + 2 * PANELS, stop) * bytes), 128);
+    if (isShort)
+      store<i32>(tile, touch(panel + bytes * PANELS, panels + <usize>min(p + 2 * PANELS, stop) * bytes), 128);
     if (format == 0) four(inputRow(args, r, I), panel, second, third, fourth, I, tile);
     else if (format == 1) fourBf16(inputRow(args, r, I), panel, second, third, fourth, I, tile);
     else fourHalf(inputRow(args, r, I), panel, second, third, fourth, I, tile);
@@ -197,15 +198,7 @@ function touch(from: usize, to: usize): i32 {
 }
 
 /** One row × four panels in f32. */
-function four(
-  x: usize,
-  p0: usize,
-  p1: usize,
-  p2: usize,
-  p3: usize,
-  I: i32,
-  tile: usize,
-): void {
+function four(x: usize, p0: usize, p1: usize, p2: usize, p3: usize, I: i32, tile: usize): void {
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   let b0 = f32x4.splat(0);
@@ -240,19 +233,11 @@ function four(
   v128.store(tile, d1, 112);
 }
 
-/** The bits of a bf16 number in the high half of a lane. Loaded before loops, as the constant in `linear-q4.ts`. */
+/** The bits of a bf16 number in the high half of a lane. Loaded before loops, as the mask in linear-q4.ts. */
 const HIGH_HALF = memory.data<u32>([0xffff0000]);
 
 /** One row × four panels in bf16, of which even and odd outputs are added up apart. */
-function fourBf16(
-  x: usize,
-  p0: usize,
-  p1: usize,
-  p2: usize,
-  p3: usize,
-  I: i32,
-  tile: usize,
-): void {
+function fourBf16(x: usize, p0: usize, p1: usize, p2: usize, p3: usize, I: i32, tile: usize): void {
   const odd = v128.load32_splat(HIGH_HALF);
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
@@ -296,6 +281,8 @@ function inTurns(to: usize, even: v128, odd: v128): void {
 
 /** One row × four panels in f16. */
 function fourHalf(x: usize, p0: usize, p1: usize, p2: usize, p3: usize, I: i32, tile: usize): void {
+  const places = halfPlaces();
+  const bias = halfBias();
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
   let b0 = f32x4.splat(0);
@@ -307,14 +294,14 @@ function fourHalf(x: usize, p0: usize, p1: usize, p2: usize, p3: usize, I: i32, 
   const stop = p0 + <usize>I * 16;
   for (; p0 < stop; p0 += 16) {
     const s = v128.load32_splat(x);
-    a0 = madd(s, fromHalf(v128.load16x4_s(p0)), a0);
-    a1 = madd(s, fromHalf(v128.load16x4_s(p0, 8)), a1);
-    b0 = madd(s, fromHalf(v128.load16x4_s(p1)), b0);
-    b1 = madd(s, fromHalf(v128.load16x4_s(p1, 8)), b1);
-    c0 = madd(s, fromHalf(v128.load16x4_s(p2)), c0);
-    c1 = madd(s, fromHalf(v128.load16x4_s(p2, 8)), c1);
-    d0 = madd(s, fromHalf(v128.load16x4_s(p3)), d0);
-    d1 = madd(s, fromHalf(v128.load16x4_s(p3, 8)), d1);
+    a0 = madd(s, fromHalfBy(v128.load16x4_s(p0), places, bias), a0);
+    a1 = madd(s, fromHalfBy(v128.load16x4_s(p0, 8), places, bias), a1);
+    b0 = madd(s, fromHalfBy(v128.load16x4_s(p1), places, bias), b0);
+    b1 = madd(s, fromHalfBy(v128.load16x4_s(p1, 8), places, bias), b1);
+    c0 = madd(s, fromHalfBy(v128.load16x4_s(p2), places, bias), c0);
+    c1 = madd(s, fromHalfBy(v128.load16x4_s(p2, 8), places, bias), c1);
+    d0 = madd(s, fromHalfBy(v128.load16x4_s(p3), places, bias), d0);
+    d1 = madd(s, fromHalfBy(v128.load16x4_s(p3, 8), places, bias), d1);
     p1 += 16;
     p2 += 16;
     p3 += 16;

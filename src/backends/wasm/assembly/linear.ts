@@ -1,4 +1,4 @@
-import { widened } from './half';
+import { fromBf16, fromHalfBy, halfBias, halfPlaces } from './half';
 import { panelsTimesRow, panelTimesRows, TILE } from './linear-tiles';
 import { partStart, partsOf, tileOf } from './product';
 import { share } from './rows';
@@ -43,10 +43,18 @@ export function linear(args: usize, thread: i32, threads: i32): void {
 
 /** A 16-bit panel in f32. */
 function expand(panel: usize, to: usize, I: i32, format: i32): void {
-  for (let i = 0; i < I; i++) {
-    v128.store(to, widened(v128.load16x4_s(panel), format));
-    v128.store(to, widened(v128.load16x4_s(panel, 8), format), 16);
-    panel += 16;
-    to += 32;
+  const end = panel + ((<usize>I) << 4);
+  if (format == 1) {
+    for (; panel < end; panel += 16, to += 32) {
+      v128.store(to, fromBf16(v128.load16x4_s(panel)));
+      v128.store(to, fromBf16(v128.load16x4_s(panel, 8)), 16);
+    }
+    return;
+  }
+  const places = halfPlaces();
+  const bias = halfBias();
+  for (; panel < end; panel += 16, to += 32) {
+    v128.store(to, fromHalfBy(v128.load16x4_s(panel), places, bias));
+    v128.store(to, fromHalfBy(v128.load16x4_s(panel, 8), places, bias), 16);
   }
 }

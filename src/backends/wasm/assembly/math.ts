@@ -61,7 +61,6 @@ export function exp2x4(x: v128): v128 {
 }
 
 /** The same, for loops that have registers left for the table `EXP2`. */
-@inline
 export function exp2Ofx4(
   x: v128,
   integer: v128,
