@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { convert, device, load } from '../dist/index.js';
 import { measureBandwidth, measureProducts } from '../dist/platform/machine-limits.js';
+import { distance } from './distance.mjs';
 import { openLlamaCpp } from './peers/llama-cpp.mjs';
 import { onnxTypes } from './peers/llama-onnx.mjs';
 import { pythonOption } from './peers/python.mjs';
@@ -184,16 +185,6 @@ async function logitsOf(folder, few, bits) {
   const logits = session.logits.slice();
   model.dispose();
   return logits;
-}
-
-/** √(Σ(a − b)² / Σb²) */
-function distance(a, b) {
-  let [apart, size] = [0, 0];
-  for (let i = 0; i < b.length; i++) {
-    apart += (a[i] - b[i]) ** 2;
-    size += b[i] ** 2;
-  }
-  return Math.sqrt(apart / size);
 }
 
 /**

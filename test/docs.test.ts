@@ -189,6 +189,23 @@ test('the table of speeds beside transformers.js is that of the results', () => 
   }
 });
 
+test('the table of speeds in a browser is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/browser.json'), 'utf8'));
+  expect(rows).toHaveLength(4);
+  for (const { bits, threads, speeds } of rows) {
+    const cells = ['read', 'generate'].map((kind) => {
+      const { ours, 'transformers.js': theirs } = speeds[kind];
+      return `${ours.best.toFixed(0)} : ${theirs.best.toFixed(1)} = ${(ours.best / theirs.best).toFixed(2)}×`;
+    });
+    expect(page).toContain(`| ${[bits, threads, ...cells].join(' | ')} |`);
+  }
+  // Its q4 in a browser is the one that multiplies f32.
+  const beside = compared().transformersJs.find(({ type }: BesideTransformersJs) => type === 'q4-f32');
+  for (const { type, difference } of rows)
+    if (type === 'q4') expect(difference['transformers.js']).toBeCloseTo(beside.difference['transformers.js'], 6);
+});
+
 interface BesideTransformersJs {
   readonly bits: string;
   readonly type: string;
