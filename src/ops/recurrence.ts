@@ -64,6 +64,12 @@ const cases: Case[] = [
   { axes: { G: 1, K: 8, H: 2, V: 7 }, segments: [67, 1, 3], optional: { g: 'T H 1' }, fill: decay },
   { axes: { G: 2, K: 12, H: 2, V: 5 }, segments: [2, 66], optional: { g: 'H K', u: true }, fill: decay },
   {
+    axes: { G: 1, K: 16, H: 2, V: 1 },
+    segments: [2, 259],
+    optional: { g: 'H K', dt: true },
+    fill: { ...decay, dt: 'positive' },
+  },
+  {
     axes: { G: 2, K: 8, H: 2, V: 3 },
     segments: [65, 3],
     optional: { g: 'T H K', a: true, b: true },

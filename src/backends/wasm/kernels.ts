@@ -60,7 +60,7 @@ const grouped = (columns: number, group: number, rows: number): number =>
   4 * Math.ceil((Math.ceil(columns / group) * group * rows) / 4);
 
 /** Tokens whose states the backward kernels of the recurrence keep at a time: of channels, and of a head's rows, so many at once. */
-const CHANNEL_BLOCK = 64;
+const CHANNEL_BLOCK = 256;
 const HEAD_BLOCK = 16;
 const HEAD_ROWS = 4;
 /** Channels that go together. */

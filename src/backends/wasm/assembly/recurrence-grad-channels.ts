@@ -2,10 +2,14 @@ import { exp2Finex4, madd } from './math';
 import { CHANNELS, TOKENS, turn, turnBack } from './recurrence-channels';
 import { rowAt, strideOf, sumLanes } from './rows';
 
+/** Tiles of a block, whose states are kept: the last block of a segment needs no states made twice, and most segments are no longer. */
+const TILES: i32 = 4;
+const BLOCK: i32 = TILES * TOKENS;
 /** Bytes of a state, of a channel's states before each token of a block and the last, and of a turned tile. */
 const STATE: usize = 64;
-const HISTORY: usize = 64 * 65;
+const HISTORY: usize = STATE * <usize>(BLOCK + 1);
 const TILE: usize = 16 * 64 * 4;
+const TILED: usize = <usize>TILES * TILE;
 
 /** Where things lie in scratch memory. */
 let history: usize = 0;
@@ -38,69 +42,85 @@ export function channelsBack(
   decays = history + HISTORY;
   gradients = decays + HISTORY;
   dtTile = gradients + <usize>CHANNELS * STATE;
-  xTile = dtTile + TILE;
-  dyTile = xTile + TILE;
-  dxTile = dyTile + TILE;
-  ddtTile = dxTile + TILE;
-  starts = ddtTile + TILE;
+  xTile = dtTile + TILED;
+  dyTile = xTile + TILED;
+  dxTile = dyTile + TILED;
+  ddtTile = dxTile + TILED;
+  starts = ddtTile + TILED;
   const at = (<usize>h) << 2;
-  const blocks = (last - first + TOKENS - 1) / TOKENS;
+  const blocks = (last - first + BLOCK - 1) / BLOCK;
   const bytes = <usize>count * STATE;
   memory.copy(starts, state, bytes);
   for (let n = 0; n + 1 < blocks; n++) {
-    const from = first + n * TOKENS;
-    turnInputs(args, from, TOKENS, count, at);
+    const from = first + n * BLOCK;
+    turnInputs(args, from, BLOCK, count, at);
     const start = starts + <usize>(n * CHANNELS) * STATE;
     for (let c = 0; c < count; c++) {
-      forward(args, h + c, c, from, TOKENS, start + <usize>c * STATE);
-      memory.copy(start + <usize>(CHANNELS + c) * STATE, history + <usize>TOKENS * STATE, STATE);
+      memory.copy(history, start + <usize>c * STATE, STATE);
+      for (let i = 0; i < BLOCK; i += TOKENS) forward(args, h + c, c, from, i, TOKENS);
+      memory.copy(start + <usize>(CHANNELS + c) * STATE, history + <usize>BLOCK * STATE, STATE);
     }
   }
   if (dnext) memory.copy(gradients, dnext, bytes);
   else memory.fill(gradients, 0, bytes);
   for (let n = blocks - 1; n >= 0; n--) {
-    const from = first + n * TOKENS;
-    const tokens = min(TOKENS, last - from);
+    const from = first + n * BLOCK;
+    const tokens = min(BLOCK, last - from);
     turnInputs(args, from, tokens, count, at);
-    if (load<u32>(args, 48)) turn(rowAt(args + 48, from) + at, strideOf(args + 48), tokens, count, dyTile);
-    else memory.fill(dyTile, 0, TILE);
+    if (load<u32>(args, 48)) turnAll(args + 48, from, tokens, count, at, dyTile);
+    else memory.fill(dyTile, 0, TILED);
     for (let c = 0; c < count; c++) {
-      forward(args, h + c, c, from, tokens, starts + <usize>(n * CHANNELS + c) * STATE);
-      backward(args, h + c, c, thread, from, tokens);
+      memory.copy(history, starts + <usize>(n * CHANNELS + c) * STATE, STATE);
+      for (let i = 0; i < tokens; i += TOKENS) forward(args, h + c, c, from, i, min(TOKENS, tokens - i));
+      for (let i = ((tokens - 1) / TOKENS) * TOKENS; i >= 0; i -= TOKENS)
+        backward(args, h + c, c, thread, from, i, min(TOKENS, tokens - i));
     }
-    turnBack(dxTile, tokens, count, rowAt(args + 136, from) + at, strideOf(args + 136));
-    turnBack(ddtTile, tokens, count, rowAt(args + 152, from) + at, strideOf(args + 152));
+    for (let i = 0; i < tokens; i += TOKENS) {
+      const within = min(TOKENS, tokens - i);
+      turnBack(dxTile + tileOf(i), within, count, rowAt(args + 136, from + i) + at, strideOf(args + 136));
+      turnBack(ddtTile + tileOf(i), within, count, rowAt(args + 152, from + i) + at, strideOf(args + 152));
+    }
   }
   memory.copy(dstate, gradients, bytes);
 }
 
-function turnInputs(args: usize, from: i32, tokens: i32, count: i32, at: usize): void {
-  turn(rowAt(args + 92, from) + at, strideOf(args + 92), tokens, count, dtTile);
-  turn(rowAt(args + 40, from) + at, strideOf(args + 40), tokens, count, xTile);
+/** Bytes from a block's first tile to that of its token i. */
+function tileOf(i: i32): usize {
+  return <usize>(i / TOKENS) * TILE;
 }
 
-/** The states before each token of a block and after its last, and the decays, of channel h, which is c of the tile. */
-function forward(args: usize, h: i32, c: i32, from: i32, tokens: i32, start: usize): void {
+function turnInputs(args: usize, from: i32, tokens: i32, count: i32, at: usize): void {
+  turnAll(args + 92, from, tokens, count, at, dtTile);
+  turnAll(args + 40, from, tokens, count, at, xTile);
+}
+
+/** The numbers of `tokens` tokens, of operand words at `args`, to tiles. */
+function turnAll(args: usize, from: i32, tokens: i32, count: i32, at: usize, to: usize): void {
+  for (let i = 0; i < tokens; i += TOKENS)
+    turn(rowAt(args, from + i) + at, strideOf(args), min(TOKENS, tokens - i), count, to + tileOf(i));
+}
+
+/**
+ * The states after each of `tokens` tokens from `first` of a block on, whose states before them are there, and the decays, of channel h,
+ * which is c of the tile. The block begins at token `from`.
+ */
+function forward(args: usize, h: i32, c: i32, from: i32, first: i32, tokens: i32): void {
   const A = <usize>load<u32>(args, 76) + ((<usize>(h * 16)) << 2);
-  const row = <usize>(c * TOKENS * 4);
+  const row = tileOf(first) + <usize>(c * TOKENS * 4);
   const log2e = f32x4.splat(1.4426950408889634);
   const a0 = f32x4.mul(v128.load(A), log2e);
   const a1 = f32x4.mul(v128.load(A, 16), log2e);
   const a2 = f32x4.mul(v128.load(A, 32), log2e);
   const a3 = f32x4.mul(v128.load(A, 48), log2e);
-  let s0 = v128.load(start);
-  let s1 = v128.load(start, 16);
-  let s2 = v128.load(start, 32);
-  let s3 = v128.load(start, 48);
-  let k = rowAt(args + 32, from) + groupOf(args, h);
+  let S = history + <usize>first * STATE;
+  let w = decays + <usize>first * STATE;
+  let s0 = v128.load(S);
+  let s1 = v128.load(S, 16);
+  let s2 = v128.load(S, 32);
+  let s3 = v128.load(S, 48);
+  let k = rowAt(args + 32, from + first) + groupOf(args, h);
   const kStep = strideOf(args + 32);
-  let S = history;
-  let w = decays;
   for (let i: usize = 0; i < (<usize>tokens) << 2; i += 4) {
-    v128.store(S, s0);
-    v128.store(S, s1, 16);
-    v128.store(S, s2, 32);
-    v128.store(S, s3, 48);
     const x = v128.load32_splat(xTile + row + i);
     const dt = v128.load32_splat(dtTile + row + i);
     const w0 = exp2Finex4(f32x4.mul(dt, a0));
@@ -118,11 +138,11 @@ function forward(args: usize, h: i32, c: i32, from: i32, tokens: i32, start: usi
     k += kStep;
     S += STATE;
     w += STATE;
+    v128.store(S, s0);
+    v128.store(S, s1, 16);
+    v128.store(S, s2, 32);
+    v128.store(S, s3, 48);
   }
-  v128.store(S, s0);
-  v128.store(S, s1, 16);
-  v128.store(S, s2, 32);
-  v128.store(S, s3, 48);
 }
 
 /** Bytes from the beginning of a token's r or k to those of head h. */
@@ -130,8 +150,8 @@ function groupOf(args: usize, h: i32): usize {
   return (<usize>(((h * load<i32>(args, 12)) / load<i32>(args, 8)) * 16)) << 2;
 }
 
-/** One channel along a block: ∂/∂S and the sums of dA stay in registers. */
-function backward(args: usize, h: i32, c: i32, thread: i32, from: i32, tokens: i32): void {
+/** One channel back along `tokens` tokens from `first` of a block on: ∂/∂S and the sums of dA stay in registers. */
+function backward(args: usize, h: i32, c: i32, thread: i32, from: i32, first: i32, tokens: i32): void {
   const group = groupOf(args, h);
   const A = <usize>load<u32>(args, 76) + ((<usize>(h * 16)) << 2);
   const dA = <usize>load<u32>(args, 144) + ((<usize>(h * 16)) << 2);
@@ -141,14 +161,14 @@ function backward(args: usize, h: i32, c: i32, thread: i32, from: i32, tokens: i
   const most = <usize>load<i32>(args, 192) * row;
   const drStep = parts ? row : strideOf(args + 120);
   const dkStep = parts ? row : strideOf(args + 128);
-  const end = from + tokens - 1;
+  const end = from + first + tokens - 1;
   let dr = (parts ? parts + <usize>(thread * 2) * most : <usize>load<u32>(args, 120)) + group + <usize>end * drStep;
   let dk = (parts ? parts + <usize>(thread * 2 + 1) * most : <usize>load<u32>(args, 128)) + group + <usize>end * dkStep;
   let r = rowAt(args + 24, end) + group;
   let k = rowAt(args + 32, end) + group;
   const rStep = strideOf(args + 24);
   const kStep = strideOf(args + 32);
-  const inTile = <usize>(c * TOKENS * 4);
+  const inTile = tileOf(first) + <usize>(c * TOKENS * 4);
   const D = gradients + <usize>c * STATE;
   const a0 = v128.load(A);
   const a1 = v128.load(A, 16);
@@ -164,8 +184,8 @@ function backward(args: usize, h: i32, c: i32, thread: i32, from: i32, tokens: i
   let g3 = v128.load(dA, 48);
   for (let i = tokens - 1; i >= 0; i--) {
     const lane = inTile + ((<usize>i) << 2);
-    const P = history + <usize>i * STATE;
-    const w = decays + <usize>i * STATE;
+    const P = history + <usize>(first + i) * STATE;
+    const w = decays + <usize>(first + i) * STATE;
     const x = v128.load32_splat(xTile + lane);
     const dt = v128.load32_splat(dtTile + lane);
     const dy = v128.load32_splat(dyTile + lane);
