@@ -89,7 +89,7 @@ const [CHUNK, CHUNKS] = [48, 3];
 function chunkScratch(K: number, V: number): number {
   const row = 4 * Math.ceil((6 * Math.ceil(K / 6)) / 4);
   const shared = CHUNKS * CHUNK * (K + row + CHUNK);
-  return shared + CHUNK * K + 2 * CHUNK * CHUNK + 4 * CHUNK + 64 + 8 * Math.ceil(V / 8) * (CHUNK + row);
+  return shared + CHUNK * K + 2 * CHUNK * CHUNK + 4 * CHUNK + 56 + 8 * Math.ceil(V / 8) * (CHUNK + row);
 }
 
 /** Floats that each thread wants for itself, and for its part of the sums over the heads of a group. */

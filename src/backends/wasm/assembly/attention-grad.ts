@@ -1,5 +1,5 @@
-import { expx4, madd } from './math';
-import { productTile } from './product-tile';
+import { exp2x4, madd } from './math';
+import { productRows, productTile } from './product-tile';
 import { loadLanes, rowAt, share, storeLanes, sumLanes } from './rows';
 import { largest } from './vectors';
 
@@ -140,6 +140,7 @@ function block(args: usize, h: i32, first: i32, last: i32, t: i32): void {
   columns(args + 32, ofDy, t, count, V, tiles * TILE, dys);
   // The first key that any of the queries sees.
   const base = window ? (max(0, t + 1 - window - first) / ALIGNED) * ALIGNED : 0;
+  const apart = (<usize>stride) << 2;
   for (let i = 0; i < tiles; i++) {
     const query = t + i * TILE;
     const stop = min(last, query + TILE) - first;
@@ -147,42 +148,22 @@ function block(args: usize, h: i32, first: i32, last: i32, t: i32): void {
     const row = (<usize>(i * TILE * stride)) << 2;
     for (let key = from; key < stop; key += COLUMNS) {
       const at = row + ((<usize>key) << 2);
-      scores(turnedQueries + ((<usize>(i * TILE * K)) << 2), turnedKeys + ((<usize>(key * K)) << 2), K, weights + at);
-      scores(turnedDy + ((<usize>(i * TILE * V)) << 2), turnedValues + ((<usize>(key * V)) << 2), V, slopes + at);
+      const q = turnedQueries + ((<usize>(i * TILE * K)) << 2);
+      productRows(weights + at, apart, q, 24, turnedKeys + ((<usize>(key * K)) << 2), K);
+      const dy = turnedDy + ((<usize>(i * TILE * V)) << 2);
+      productRows(slopes + at, apart, dy, 24, turnedValues + ((<usize>(key * V)) << 2), V);
     }
     for (let r = 0; r < TILE; r++) weigh(args, first, last, query + r, i * TILE + r, base, stop);
     turnSlopes(slopes + row, base, stop);
     for (let j = 0; j < K; j += COLUMNS) {
-      clearTile();
       const panel = keys + ((<usize>(j * rows + base * COLUMNS)) << 2);
-      productTile(tile, KEPT, turnedSlopes, 24, panel, stop - base);
+      productRows(tile, 32, turnedSlopes, 24, panel, stop - base);
       for (let r = 0; r < min(TILE, last - query); r++)
         putRow(rowAt(args + 40, query + r) + ofQuery + ((<usize>j) << 2), K - j, tile + ((<usize>r) << 5));
     }
   }
   gather(t - first, base, min(last, t + BLOCK) - first, tiles, slopes, queries, wide(K), dKeys);
   gather(t - first, base, min(last, t + BLOCK) - first, tiles, weights, dys, wide(V), dValues);
-}
-
-/** Zeros the tile: twelve stores, where `memory.fill` is a call out of the module. */
-function clearTile(): void {
-  for (let at = tile; at < tile + 192; at += 64) {
-    v128.store(at, f32x4.splat(0));
-    v128.store(at, f32x4.splat(0), 16);
-    v128.store(at, f32x4.splat(0), 32);
-    v128.store(at, f32x4.splat(0), 48);
-  }
-}
-
-/** Six queries' products with eight keys, over `width` numbers, into rows of weights. */
-function scores(q: usize, panel: usize, width: i32, to: usize): void {
-  clearTile();
-  productTile(tile, KEPT, q, 24, panel, width);
-  for (let r: usize = 0; r < 192; r += 32) {
-    v128.store(to, v128.load(tile + r));
-    v128.store(to, v128.load(tile + r, 16), 16);
-    to += (<usize>stride) << 2;
-  }
 }
 
 /**
@@ -200,11 +181,12 @@ function weigh(args: usize, first: i32, last: i32, t: i32, row: i32, base: i32, 
     const scale = load<f32>(args, 80);
     const top = f32x4.splat(largest(p, count));
     const factor = f32x4.splat(scale);
+    const inTwos = f32x4.splat(scale * 1.4426950408889634);
     let total = f32x4.splat(0);
     let mean = total;
     for (let s = 0; s < count; s += 4) {
       const at = (<usize>s) << 2;
-      let weight = expx4(f32x4.mul(factor, f32x4.sub(loadLanes(p + at, count - s), top)));
+      let weight = exp2x4(f32x4.mul(inTwos, f32x4.sub(loadLanes(p + at, count - s), top)));
       if (count - s < 4) weight = v128.and(weight, firstLanes(count - s));
       total = f32x4.add(total, weight);
       mean = madd(weight, loadLanes(dp + at, count - s), mean);

@@ -63,3 +63,61 @@ export function productTile(tile: usize, fade: usize, q: usize, step: usize, pan
   v128.store(tile, f0, 160);
   v128.store(tile, f1, 176);
 }
+
+/**
+ * Six rows of eight numbers, `apart` bytes from one to the next: Σ_n q_n ⊗ panel_n, q and panel as above. It must have several callers, too.
+ */
+export function productRows(to: usize, apart: usize, q: usize, step: usize, panel: usize, count: i32): void {
+  let a0 = f32x4.splat(0);
+  let a1 = f32x4.splat(0);
+  let b0 = f32x4.splat(0);
+  let b1 = f32x4.splat(0);
+  let c0 = f32x4.splat(0);
+  let c1 = f32x4.splat(0);
+  let d0 = f32x4.splat(0);
+  let d1 = f32x4.splat(0);
+  let e0 = f32x4.splat(0);
+  let e1 = f32x4.splat(0);
+  let f0 = f32x4.splat(0);
+  let f1 = f32x4.splat(0);
+  for (const end = panel + ((<usize>count) << 5); panel < end; panel += 32) {
+    const p0 = v128.load(panel);
+    const p1 = v128.load(panel, 16);
+    let x = v128.load32_splat(q);
+    a0 = madd(x, p0, a0);
+    a1 = madd(x, p1, a1);
+    x = v128.load32_splat(q, 4);
+    b0 = madd(x, p0, b0);
+    b1 = madd(x, p1, b1);
+    x = v128.load32_splat(q, 8);
+    c0 = madd(x, p0, c0);
+    c1 = madd(x, p1, c1);
+    x = v128.load32_splat(q, 12);
+    d0 = madd(x, p0, d0);
+    d1 = madd(x, p1, d1);
+    x = v128.load32_splat(q, 16);
+    e0 = madd(x, p0, e0);
+    e1 = madd(x, p1, e1);
+    x = v128.load32_splat(q, 20);
+    f0 = madd(x, p0, f0);
+    f1 = madd(x, p1, f1);
+    q += step;
+  }
+  v128.store(to, a0);
+  v128.store(to, a1, 16);
+  to += apart;
+  v128.store(to, b0);
+  v128.store(to, b1, 16);
+  to += apart;
+  v128.store(to, c0);
+  v128.store(to, c1, 16);
+  to += apart;
+  v128.store(to, d0);
+  v128.store(to, d1, 16);
+  to += apart;
+  v128.store(to, e0);
+  v128.store(to, e1, 16);
+  to += apart;
+  v128.store(to, f0);
+  v128.store(to, f1, 16);
+}

@@ -1,5 +1,5 @@
 import { exp2x4 } from './math';
-import { productTile, TILE } from './product-tile';
+import { productRows, productTile, TILE } from './product-tile';
 import { loadLanes, rowAt, storeLanes, strideOf } from './rows';
 import { transpose4 } from './transpose';
 
@@ -10,7 +10,7 @@ const CHUNKS: i32 = 3;
 
 /** Floats of scratch memory that a thread wants for keys of K numbers and values of V. */
 export function chunkScratch(K: i32, V: i32): i32 {
-  return CHUNKS * chunkFloats(K) + CHUNK * K + 2 * CHUNK * CHUNK + 4 * CHUNK + 64 + padded(V) * (CHUNK + rowOf(K));
+  return CHUNKS * chunkFloats(K) + CHUNK * K + 2 * CHUNK * CHUNK + 4 * CHUNK + 56 + padded(V) * (CHUNK + rowOf(K));
 }
 
 /** Of a chunk and group: r in tiles, k in rows, and their products. */
@@ -44,8 +44,7 @@ let weights: usize = 0;
 /** log₂ of what remains of the state before the chunk, token by token (f64), and what remains of it. */
 let logs: usize = 0;
 let remains: usize = 0;
-/** Six ones, six times what remains after the chunk, and a tile. */
-let ones: usize = 0;
+/** Six times what remains after the chunk, and a tile. */
 let whole: usize = 0;
 let tile: usize = 0;
 /** Values of a chunk and the state, in panels of eight: [V / 8][CHUNK][8] and [V / 8][row][8]. */
@@ -80,12 +79,10 @@ export function chunks(
   weights = turned + ((<usize>(CHUNK * K)) << 2);
   logs = weights + ((<usize>(CHUNK * CHUNK)) << 2);
   remains = logs + ((<usize>CHUNK) << 3);
-  ones = remains + ((<usize>CHUNK) << 2);
-  whole = ones + 32;
+  whole = remains + ((<usize>CHUNK) << 2);
   tile = whole + 32;
   values = tile + 192;
   states = values + ((<usize>(padded(V) * CHUNK)) << 2);
-  for (let i = 0; i < TILE; i++) store<f32>(ones + ((<usize>i) << 2), 1);
   const panels = (V + 7) >> 3;
   const heads = load<i32>(args, 8) / load<i32>(args, 12);
   for (let t = first; t < last; t += CHUNKS * CHUNK) {
@@ -130,13 +127,9 @@ function share(args: usize, group: i32, t: i32, count: i32, at: usize): void {
   for (let s = 0; s < count; s += 8) turn(keys + ((<usize>(s * row)) << 2), turned + ((<usize>(s * K)) << 2));
   for (let i = 0; i < count; i += TILE) {
     for (let s = 0; s < min(count, i + TILE); s += 8) {
-      memory.fill(tile, 0, 192);
-      productTile(tile, ones, at + ((<usize>(i * K)) << 2), TILE * 4, turned + ((<usize>(s * K)) << 2), K);
-      for (let n = 0; n < TILE; n++) {
-        const to = products + ((<usize>((i + n) * CHUNK + s)) << 2);
-        v128.store(to, v128.load(tile + ((<usize>n) << 5)));
-        v128.store(to, v128.load(tile + ((<usize>n) << 5), 16), 16);
-      }
+      const to = products + ((<usize>(i * CHUNK + s)) << 2);
+      const key = turned + ((<usize>(s * K)) << 2);
+      productRows(to, CHUNK * 4, at + ((<usize>(i * K)) << 2), TILE * 4, key, K);
     }
   }
 }
@@ -222,8 +215,7 @@ function chunk(args: usize, h: i32, from: i32, to: i32, t: i32, count: i32, at: 
     const within = (<usize>(h * V + 8 * p)) << 2;
     loadValues(rowAt(args + 40, t) + within, strideOf(args + 40), width, count, chosen);
     for (let i = 0; i < count; i += TILE) {
-      memory.fill(tile, 0, 192);
-      productTile(tile, ones, at + ((<usize>(i * K)) << 2), TILE * 4, panel, K);
+      productRows(tile, 32, at + ((<usize>(i * K)) << 2), TILE * 4, panel, K);
       const w = weights + ((<usize>(i * CHUNK)) << 2);
       productTile(tile, remains + ((<usize>i) << 2), w, TILE * 4, chosen, min(count, i + TILE));
       putTile(rowAt(args + 48, t + i) + within, yStep, width, min(TILE, count - i));
