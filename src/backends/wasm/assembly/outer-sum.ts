@@ -4,6 +4,8 @@ import { rowAt, share, storeLanes } from './rows';
 
 /** Rows of the result in a tile: with eight columns, twelve sums. */
 const TILE: i32 = 6;
+/** Rows that all groups take before the next ones. */
+const PASSING: i32 = 32;
 
 /**
  * Groups columns [T, C] by `group`: [⌈C / group⌉][T][group], zeros where there are no more columns, so that what a tile reads of
@@ -14,34 +16,41 @@ export function groupColumns(args: usize, thread: i32, threads: i32): void {
   const C = load<i32>(args, 12);
   const group = load<i32>(args, 16);
   const groups = (C + group - 1) / group;
-  const bytes = (<usize>group) << 2;
-  const step = (<usize>load<i32>(args, 8)) << 2;
   const last = share(groups, thread + 1, threads);
-  for (let n = share(groups, thread, threads); n < last; n++) {
-    const width = (<usize>min(group, C - n * group)) << 2;
-    let x = rowAt(args + 4, 0) + <usize>n * bytes;
-    let y = <usize>load<u32>(args, 20) + <usize>n * bytes * <usize>rows;
-    if (width == 32) {
-      for (let t = 0; t < rows; t++) {
-        v128.store(y, v128.load(x));
-        v128.store(y, v128.load(x, 16), 16);
-        x += step;
-        y += 32;
-      }
-    } else if (width == 24 && bytes == 24) {
-      for (let t = 0; t < rows; t++) {
-        v128.store(y, v128.load(x));
-        store<u64>(y, load<u64>(x, 16), 16);
-        x += step;
-        y += 24;
-      }
-    } else {
-      for (let t = 0; t < rows; t++) {
-        memory.fill(y, 0, bytes);
-        memory.copy(y, x, width);
-        x += step;
-        y += bytes;
-      }
+  // Groups share cache lines of x, which stay in the cache for a few rows.
+  for (let t = 0; t < rows; t += PASSING) {
+    const count = min(PASSING, rows - t);
+    for (let n = share(groups, thread, threads); n < last; n++) {
+      const x = rowAt(args + 4, t) + ((<usize>(n * group)) << 2);
+      const y = <usize>load<u32>(args, 20) + ((<usize>((n * rows + t) * group)) << 2);
+      copyGroup(
+        x,
+        (<usize>load<i32>(args, 8)) << 2,
+        y,
+        (<usize>group) << 2,
+        count,
+        (<usize>min(group, C - n * group)) << 2,
+      );
+    }
+  }
+}
+
+/** `width` bytes of each of `count` rows, `step` bytes apart, to rows of `bytes`, zeros behind them. */
+function copyGroup(x: usize, step: usize, y: usize, bytes: usize, count: i32, width: usize): void {
+  if (width == 32) {
+    for (; count > 0; count--, x += step, y += 32) {
+      v128.store(y, v128.load(x));
+      v128.store(y, v128.load(x, 16), 16);
+    }
+  } else if (width == 24 && bytes == 24) {
+    for (; count > 0; count--, x += step, y += 24) {
+      v128.store(y, v128.load(x));
+      store<u64>(y, load<u64>(x, 16), 16);
+    }
+  } else {
+    for (; count > 0; count--, x += step, y += bytes) {
+      memory.fill(y, 0, bytes);
+      memory.copy(y, x, width);
     }
   }
 }
