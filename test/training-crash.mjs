@@ -47,9 +47,9 @@ function found(folder) {
 /**
  * Kills at most `kills` trainings of `steps` steps, spread over them. Returns whether losses, model and last checkpoint are, to the
  * last bit, those of a training that was never interrupted, the steps that each killed training left in its checkpoint, and files that
- * were left behind.
+ * were left behind. `options` are more options of the training.
  */
-export async function crash(kills, steps, random = Math.random) {
+export async function crash(kills, steps, options = [], random = Math.random) {
   const folder = mkdtempSync(join(tmpdir(), 'riverrun-training-crash-'));
   try {
     const text = join(folder, 'text.txt');
@@ -59,7 +59,7 @@ export async function crash(kills, steps, random = Math.random) {
     writeFileSync(text, content);
     const sizes = '--arch gated_deltanet --width 32 --head-width 16 --layers 2 --tokenizer bytes --threads 1';
     const settings = `--steps ${steps} --batch 4 --length 64 --checkpoint-every 5 --evaluate-every 10 --evaluation-windows 4`;
-    const args = [...sizes.split(' '), ...settings.split(' '), '--data', text, '--validation', text];
+    const args = [...sizes.split(' '), ...settings.split(' '), ...options, '--data', text, '--validation', text];
     const env = { XDG_CACHE_HOME: join(folder, 'cache') };
     const [wholeFolder, killedFolder] = [join(folder, 'whole'), join(folder, 'killed')];
     const whole = await train([...args, '--out', wholeFolder], env);

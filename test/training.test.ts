@@ -324,19 +324,29 @@ describe('finetune', () => {
     await expect(run(finetune(taught('none', { together: 0 })))).rejects.toThrow(/together is 0/);
   });
 
-  test('answers beyond the length are left out and told of', async () => {
+  test('answers beyond the length, and empty ones, are left out and told of', async () => {
     const long = { prompt: 'river '.repeat(60), completion: 'stone' };
-    const data = [file('long.jsonl', [long, ...answers].map((row) => JSON.stringify(row)).join('\n'))];
+    const empty = { prompt: 'a stone', completion: '' };
+    const data = [file('long.jsonl', [long, empty, ...answers].map((row) => JSON.stringify(row)).join('\n'))];
     const notices: string[] = [];
     const options = { model: base, data, validation: [file('short.jsonl', JSON.stringify(answers[0]))] };
     const settings = { steps: 1, length: 40, threads: 1, onNotice: (what: string) => notices.push(what) };
     await run(finetune({ ...options, ...settings, output: at('left-out') }));
     expect(notices).toEqual([
-      `1 of 7 examples have no answer within their first 40 tokens (${data[0]}: line 1): they are left out`,
+      `1 of 8 examples have an empty answer (${data[0]}: line 2): they are left out`,
+      `1 of 8 examples have no answer within their first 40 tokens (${data[0]}: line 1): they are left out`,
     ]);
     const useless = { ...options, ...settings, data: [file('useless.jsonl', JSON.stringify(long))] };
     await expect(run(finetune({ ...useless, output: at('left-all') }))).rejects.toThrow(
       /1 of 1 examples have no answer .*: raise the length/,
+    );
+    const silent = { messages: [{ role: 'user', content: 'a stone' }] };
+    const nothing = {
+      ...useless,
+      data: [file('nothing.jsonl', [empty, silent].map((row) => JSON.stringify(row)).join('\n'))],
+    };
+    await expect(run(finetune({ ...nothing, output: at('left-nothing') }))).rejects.toThrow(
+      /^2 of 2 examples have an empty answer \(.*line 1\): there is nothing to learn$/,
     );
   });
 

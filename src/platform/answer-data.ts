@@ -42,16 +42,26 @@ export async function answerData(
   const { seed = 0, batch = 16, length = 256, together: most } = options;
   const read = async (paths: readonly string[]) => {
     const found: Example[] = [];
-    const beyond: string[] = [];
+    const left: Record<'empty' | 'beyond', string[]> = { empty: [], beyond: [] };
     for await (const record of readRecords(dataFiles(paths))) {
       const example = exampleOf(record, tokenizer, length);
-      if (example) found.push(example);
-      else beyond.push(record.where);
+      if (typeof example === 'string') left[example].push(record.where);
+      else found.push(example);
     }
-    if (found.length + beyond.length === 0) throw new InputError(`${paths.join(', ')}: there are no examples`);
-    const left = `${beyond.length} of ${found.length + beyond.length} examples have no answer within their first ${length} tokens (${beyond[0]})`;
-    if (found.length === 0) throw new InputError(`${left}: raise the length`);
-    if (beyond.length > 0) options.onNotice?.(`${left}: they are left out`);
+    const count = found.length + left.empty.length + left.beyond.length;
+    if (count === 0) throw new InputError(`${paths.join(', ')}: there are no examples`);
+    const told = [
+      [left.empty, 'have an empty answer'],
+      [left.beyond, `have no answer within their first ${length} tokens`],
+    ] as const;
+    const notices = told.flatMap(([{ length: many, 0: where }, what]) =>
+      many > 0 ? [`${many} of ${count} examples ${what} (${where})`] : [],
+    );
+    if (found.length === 0)
+      throw new InputError(
+        `${notices.join('; ')}: ${left.beyond.length > 0 ? 'raise the length' : 'there is nothing to learn'}`,
+      );
+    for (const notice of notices) options.onNotice?.(`${notice}: they are left out`);
     return found;
   };
   let taught = await read(options.data);
@@ -61,13 +71,15 @@ export async function answerData(
   return { batches, evaluate: measuring(held, batches, vocabulary) };
 }
 
-/** What is to be learned of a record; nothing where no answer begins within the first `length` tokens. */
-function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Example | undefined {
+/** What is to be learned of a record, or why there is nothing: answers are empty, or none begins within the first `length` tokens. */
+function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Example | 'empty' | 'beyond' {
   const start = tokenizer.beginOfText ?? tokenizer.endOfText;
   const tokens = start === undefined ? [] : [start];
   const [rows, targets]: [number[], number[]] = [[], []];
+  let isEmpty = true;
   for (const { text, learned } of passages(record)) {
     for (const token of tokenizer.encode(text, { addSpecialTokens: false })) {
+      if (learned) isEmpty = false;
       if (learned && tokens.length > 0 && tokens.length < length) {
         rows.push(tokens.length - 1);
         targets.push(token);
@@ -75,7 +87,7 @@ function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Ex
       tokens.push(token);
     }
   }
-  if (rows.length === 0) return undefined;
+  if (rows.length === 0) return isEmpty ? 'empty' : 'beyond';
   return { tokens: tokens.slice(0, length), rows, targets };
 }
 

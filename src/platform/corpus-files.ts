@@ -4,6 +4,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../core/errors.ts';
+import { Pace } from '../runtime/pause.ts';
 import { encodePieces } from '../tokenizers/encode-stream.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import type { Corpus } from '../train/corpus.ts';
@@ -65,10 +66,13 @@ async function tokenise(files: readonly string[], tokenizer: Tokenizer, options:
     tokens.set(ids, length);
     length += ids.length;
   };
+  const pace = new Pace();
   for await (const text of readTexts(files, field)) {
     starts.push(length);
     append([separator]);
     for await (const { tokens: ids } of encodePieces(tokenizer, [text], { addSpecialTokens: false })) {
+      // A file may be one long text, within which nothing is waited for.
+      await pace.breathe();
       signal?.throwIfAborted();
       append(ids);
       onProgress?.(length);

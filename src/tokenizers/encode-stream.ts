@@ -3,8 +3,11 @@ import type { EncodeOptions, Tokenizer } from './tokenizer.ts';
 
 /** Text is encoded in pieces of about this many characters. */
 const PIECE = 1 << 14;
-/** A stretch without a place to cut is cut after this many characters, or memory would have no bound. */
-const LONGEST = 1 << 20;
+/**
+ * A stretch without a place to cut is cut after this many characters, or memory would have no bound. One without spaces takes the library ten
+ * times as long as words do, and nothing else has its turn meanwhile; of tokenizers that have no places to cut all texts are such stretches.
+ */
+const LONGEST = { 'before-spaces': 1 << 16, never: 1 << 20 };
 
 /** A stretch of text and its ids. */
 export interface EncodedPiece {
@@ -14,7 +17,7 @@ export interface EncodedPiece {
 
 /**
  * Encodes text that comes in chunks of any size, in bounded memory, to the ids that encoding the whole at once gives:
- * the text is cut only where no token can span the cut. Only a megabyte without such a place is cut all the same.
+ * the text is cut only where no token can span the cut. Only a long stretch without such a place is cut all the same.
  */
 export async function* encodeStream(
   tokenizer: Tokenizer,
@@ -59,7 +62,7 @@ function cutBefore({ cuts }: Tokenizer, text: string): number {
       if (/\S/.test(text[i - 1]!) && /\S/.test(text[i + 1]!)) return i;
     }
   }
-  return text.length > LONGEST ? wholeCharacters(text, LONGEST) : 0;
+  return text.length > LONGEST[cuts] ? wholeCharacters(text, LONGEST[cuts]) : 0;
 }
 
 /** `at`, or one less where it would cut a surrogate pair. */

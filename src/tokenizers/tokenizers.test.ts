@@ -122,14 +122,15 @@ describe('encodeStream', () => {
     expect(ids).toEqual(books.encode(text));
   });
 
-  test('text without a place to cut is held back, and cut after a megabyte', async () => {
-    const pieces: number[][] = [];
-    for await (const piece of encodeStream(
-      { ...books, encode: (text) => [text.length], cuts: 'before-spaces' } as Tokenizer,
-      ['x'.repeat(1_500_000)],
-    ))
-      pieces.push(piece);
-    expect(pieces).toEqual([[1 << 20], [1_500_000 - (1 << 20)]]);
+  test.each([
+    ['before-spaces', 'x', 1 << 16],
+    ['never', 'x y', 1 << 20],
+  ] as const)('text without a place to cut (%s) is held back, and then cut', async (cuts, text, longest) => {
+    const pieces: number[] = [];
+    const tokenizer = { ...books, encode: (piece: string) => [piece.length], cuts } as Tokenizer;
+    const length = 1.5 * longest;
+    for await (const [count] of encodeStream(tokenizer, [text.repeat(length).slice(0, length)])) pieces.push(count!);
+    expect(pieces).toEqual([longest, length - longest]);
   });
 
   test('chunks that are no text are refused', async () => {
