@@ -2,15 +2,15 @@
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import v8 from 'node:v8';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Compiles kernels given as { file: [names] } with or without relaxed SIMD. */
-export function compileKernels(kernels, relaxed) {
+/** Compiles kernels given as { file: [names] } with or without relaxed SIMD, of this checkout or another. */
+export function compileKernels(kernels, relaxed, checkout = root) {
   if (relaxed) {
     // On by default since Node 22, and unknown to some newer ones.
     if (process.versions.v8.split('.')[0] < 12) v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
@@ -18,7 +18,7 @@ export function compileKernels(kernels, relaxed) {
   const folder = mkdtempSync(join(tmpdir(), 'kernels-'));
   try {
     const entry = join(folder, 'entry.ts');
-    const assembly = relative(folder, join(root, 'src/backends/wasm/assembly'));
+    const assembly = relative(folder, resolve(checkout, 'src/backends/wasm/assembly'));
     const lines = Object.entries(kernels).map(
       ([file, names]) => `export { ${names.join(', ')} } from '${join(assembly, file.replace(/\.ts$/, ''))}';`,
     );

@@ -11,7 +11,7 @@ import { openModelFiles } from '../dist/platform/model-files.js';
 import { makeBackend } from '../dist/platform/node-load.js';
 import { traceModel } from '../dist/runtime/graph.js';
 import { matchModel } from '../dist/runtime/matched.js';
-import { loadParameters } from '../dist/runtime/parameters.js';
+import { loadParameters } from '../dist/runtime/load-parameters.js';
 import { Learner } from '../dist/train/learner.js';
 import { learnedBy } from '../dist/train/method.js';
 import { prediction } from '../dist/train/objective.js';

@@ -7,7 +7,8 @@ import { apply } from './trace.ts';
  * Reverse-mode differentiation, graph → graph: the gradients of `output` with respect to each of `wanted`, given the
  * gradient `seed` of `output` itself. Where `output` does not depend on a tensor its gradient is `undefined`.
  *
- * @param add the sum of two tensors of one shape, as graph (it comes from the op vocabulary above this layer)
+ * @param add the sum of two tensors of one shape, as graph (it comes from the op vocabulary above this layer); `isOwn` tells whether a tensor
+ *   may be read by nothing else, so that it can be computed within the sum
  * @param blockOf names the block that a node is part of, if what it computes is to be computed once more for the derivatives
  *   instead of being kept until then (Chen et al. 2016): only what comes into a block, and what others read of it, is kept
  */
@@ -15,12 +16,14 @@ export function gradients(
   output: Tensor,
   seed: Tensor,
   wanted: readonly Tensor[],
-  add: (a: Tensor, b: Tensor) => Tensor,
+  add: (a: Tensor, b: Tensor, isOwn: (tensor: Tensor) => boolean) => Tensor,
   blockOf: (node: Node) => string | undefined = () => undefined,
 ): (Tensor | undefined)[] {
   const remade = recomputation(reachable([output.node]), blockOf);
   const nodes = dependants(output.node, wanted);
   const accumulated = new Map<Tensor, Tensor>([[output, seed]]);
+  /** Gradients that an op's derivative has read. */
+  const read = new Set<Tensor>();
   const accumulate = (tensor: Tensor, gradient: Tensor) => {
     if (!sameShape(tensor.shape, gradient.shape)) {
       throw new Error(
@@ -28,7 +31,7 @@ export function gradients(
       );
     }
     const before = accumulated.get(tensor);
-    accumulated.set(tensor, before ? add(before, gradient) : gradient);
+    accumulated.set(tensor, before ? add(before, gradient, (one) => !read.has(one)) : gradient);
   };
   for (const node of [...nodes].sort((a, b) => b.id - a.id)) {
     if (!node.op) continue;
@@ -36,7 +39,9 @@ export function gradients(
     const arriving: Record<string, Tensor> = {};
     for (const tensor of node.outputs) {
       const gradient = accumulated.get(tensor);
-      if (gradient) arriving[names[tensor.index]!] = gradient;
+      if (!gradient) continue;
+      arriving[names[tensor.index]!] = gradient;
+      read.add(gradient);
     }
     if (Object.keys(arriving).length === 0) continue;
     if (!node.op.grad) throw new UnsupportedError(`${node.op.name} has no derivative (at ${node.path})`);

@@ -56,7 +56,8 @@ export const exprOp: Op = {
       const name = operandNames[i]!;
       if (!wants(name)) continue;
       const local = call('mul', operand(tensors.length), derivative(formula, i));
-      result[name] = sumTo(exprOf(local, [...tensors, dy], dy.shape), tensor.shape);
+      const isPassed = local.kind === 'operand' && local.index === tensors.length;
+      result[name] = sumTo(isPassed ? dy : exprOf(local, [...tensors, dy], dy.shape), tensor.shape);
     }
     return result;
   },
@@ -155,6 +156,44 @@ function exprOf(formula: Expression, tensors: readonly Tensor[], shape?: Shape):
 /** `x` repeated along the axes that `shape` has and it lacks. */
 export const broadcastTo = (x: Tensor, shape: Shape): Tensor =>
   sameShape(x.shape, shape) ? x : exprOf(operand(0), [x], shape);
+
+/** The most instructions of a formula that goes into the sum its value is added to: more are too much to do twice, where others read it, too. */
+const SHORT = 3;
+
+/**
+ * a + b, of one shape. The formulas of those of them that are `own`, read by nothing else, are computed within the sum where they are short or
+ * sums themselves: their values are neither written nor read.
+ */
+export function addWithin(a: Tensor, b: Tensor, isOwn: (tensor: Tensor) => boolean): Tensor {
+  const tensors: Tensor[] = [];
+  const place = (tensor: Tensor): Expression => {
+    if (!tensors.includes(tensor)) tensors.push(tensor);
+    return operand(tensors.indexOf(tensor));
+  };
+  const terms = [a, b].map((tensor): Expression => {
+    const { op, attributes, inputs } = tensor.node;
+    const formula = attributes['formula'] as Expression;
+    if (op !== exprOp || !isOwn(tensor) || !isShort(formula)) return place(tensor);
+    const operandTensors = operandNames.flatMap((name) => inputs[name] ?? []);
+    return substitute(formula, operandTensors.map(place));
+  });
+  return tensors.length > operandNames.length
+    ? expr`${a} + ${b}`
+    : exprOf(call('add', terms[0]!, terms[1]!), tensors, a.shape);
+}
+
+/** Whether a formula is a sum of short ones, of additions and products alone. */
+function isShort(formula: Expression): boolean {
+  if (formula.kind === 'call' && formula.name === 'add') return formula.args.every(isShort);
+  return instructions(formula) <= SHORT;
+}
+
+/** How many instructions a formula of plain arithmetic is; infinitely many of another. */
+function instructions(formula: Expression): number {
+  if (formula.kind !== 'call') return formula.kind === 'number' ? 1 : 0;
+  const isPlain = ['add', 'sub', 'mul', 'neg'].includes(formula.name);
+  return formula.args.reduce((sum, arg) => sum + instructions(arg), isPlain ? 1 : Number.POSITIVE_INFINITY);
+}
 
 /** a + b, of one shape or broadcast. */
 export const add = (a: Tensor, b: Tensor): Tensor => expr`${a} + ${b}`;
