@@ -28,15 +28,18 @@ export function expr(args: usize, thread: i32, threads: i32): void {
   for (let i = 0; i < REGISTERS; i++)
     store<u32>(addresses + ((<usize>i) << 2), <u32>(registers + <usize>(i * TILE * 4)));
 
-  // Work is cut into pieces of a row, dealt out in contiguous runs.
-  const perRow = (width + TILE - 1) / TILE;
+  // Work is cut into pieces of a row, dealt out in contiguous runs. Of a few rows each thread gets as many.
+  let perRow = (width + TILE - 1) / TILE;
+  if (rows * perRow < 8 * threads) perRow = ((perRow + threads - 1) / threads) * threads;
+  const piece = min(TILE, ((width + perRow - 1) / perRow + 3) & ~3);
+  perRow = (width + piece - 1) / piece;
   const pieces = rows * perRow;
   const from = <i32>((<i64>pieces * thread) / threads);
   const to = <i32>((<i64>pieces * (thread + 1)) / threads);
-  for (let piece = from; piece < to; piece++) {
-    const row = piece / perRow;
-    const start = (piece - row * perRow) * TILE;
-    const count = min(TILE, width - start);
+  for (let n = from; n < to; n++) {
+    const row = n / perRow;
+    const start = (n - row * perRow) * piece;
+    const count = min(piece, width - start);
     const result = y + ((<usize>(row * yStride + start)) << 2);
     // The result is in register 0; vectors that would reach past it are made beside it.
     const direct = (count & 3) == 0;
