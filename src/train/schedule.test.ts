@@ -19,7 +19,13 @@ test('cosine and linear go down to the final rate', () => {
 
 test('wsd is constant, then goes down over its last steps', () => {
   const found = rates({ learningRate: 1, warmup: 0, finalRate: 0, schedule: 'wsd', decaySteps: 4 }, 10);
-  expect(found).toEqual([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]);
+  expect(found).toEqual([1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]);
+});
+
+test.each([1, 2, 4, 10])('the last of 10 steps has the final rate: wsd with a decay of %i', (decaySteps) => {
+  const found = rates({ learningRate: 2, warmup: 0, finalRate: 0.1, schedule: 'wsd', decaySteps }, 10);
+  expect(found[9]).toBeCloseTo(0.2, 12);
+  expect(found[9 - decaySteps] ?? 2).toBe(2);
 });
 
 test.each([

@@ -34,7 +34,8 @@ export function makeSchedule(options: ScheduleOptions, steps: number): Schedule 
     constant: () => 1,
     cosine: (progress) => finalRate + (1 - finalRate) * 0.5 * (1 + Math.cos(Math.PI * progress)),
     linear: (progress) => 1 - (1 - finalRate) * progress,
-    wsd: (_, step) => 1 - (1 - finalRate) * clamp((step - (steps - decaySteps)) / decaySteps),
+    // The last step has the final rate, as that of the others.
+    wsd: (_, step) => 1 - (1 - finalRate) * clamp((step - (steps - 1 - decaySteps)) / decaySteps),
   };
   const shape = shapes[schedule];
   if (!shape) throw new InputError(`schedule is ${schedule}: it must be one of ${Object.keys(shapes).join(', ')}`);
