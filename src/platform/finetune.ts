@@ -9,7 +9,7 @@ import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { spanHead } from '../runtime/span-head.ts';
 import { State } from '../runtime/state.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
-import { type Batches, evaluationParts, windows } from '../train/corpus.ts';
+import { type Batches, evaluationParts, windows, withRoomFor } from '../train/corpus.ts';
 import { savedConfig } from '../train/export.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, type MethodOptions } from '../train/method.ts';
@@ -181,12 +181,12 @@ async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise
   const { field, signal, length = 256, batch = 16, together, seed = 0 } = options;
   const corpus = await readCorpus(options.data, tokenizer, { field, signal });
   const held = options.validation && (await readCorpus(options.validation, tokenizer, { field, signal }));
-  const batches = windows(corpus, { length, batch, together, seed });
-  const most = Math.max(1, Math.floor(batches.capacity.tokens / length));
+  const learned = windows(corpus, { length, batch, together, seed });
+  const batches = held ? withRoomFor(learned, held, length) : learned;
   const evaluate =
     held &&
     (async (learner: Learner, pause?: Pause) => ({
-      loss: await learner.evaluate(evaluationParts(held, length, most, 64), undefined, pause),
+      loss: await learner.evaluate(evaluationParts(held, length, batches.capacity, 64), undefined, pause),
     }));
   return { batches, evaluate };
 }

@@ -14,10 +14,10 @@ import { byteTokenizer } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type ModelDimensions, newModel } from '../train/configurations.ts';
-import { type Batches, type Corpus, evaluationParts, streams, windows } from '../train/corpus.ts';
+import { evaluationParts, streams, windows, withRoomFor } from '../train/corpus.ts';
 import { modelTensors, savedConfig } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
-import { Learner, type Part, type Pause } from '../train/learner.ts';
+import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
 import type { TrainRecord } from '../train/trainer.ts';
@@ -124,7 +124,9 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
     });
   const corpus = await readAll(options.data);
   const validation = options.validation && (await readAll(options.validation));
-  const batches = (options.carryState ? streams : windows)(corpus, { length, batch, together, seed });
+  const { evaluationLength = length } = options;
+  const learned = (options.carryState ? streams : windows)(corpus, { length, batch, together, seed });
+  const batches = validation ? withRoomFor(learned, validation, evaluationLength) : learned;
   const steps = options.steps ?? batches.stepsPerEpoch;
   const { graph, config, parsed } = modelOf(options, made.tokenizer.vocabularySize);
   const growing = graph.carries.find((carry) => carry.growing);
@@ -135,9 +137,8 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
   try {
     const { weightDecay, undecayed, rates } = options;
-    const learned = learnedBy(graph, { weightDecay, undecayed, rates });
-    const capacity = capacityOf(batches, options);
-    const learner = new Learner(backend, prediction(graph, learned), capacity, {
+    const objective = prediction(graph, learnedBy(graph, { weightDecay, undecayed, rates }));
+    const learner = new Learner(backend, objective, batches.capacity, {
       clip: options.clip ?? 1,
       recompute: options.recompute ?? false,
     });
@@ -145,7 +146,11 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
       const evaluate =
         validation &&
         (async (pause: Pause) => ({
-          loss: await learner.evaluate(evaluated(validation, options, capacity.tokens), undefined, pause),
+          loss: await learner.evaluate(
+            evaluationParts(validation, evaluationLength, batches.capacity, options.evaluationWindows ?? 64),
+            undefined,
+            pause,
+          ),
         }));
       const files = { config: savedConfig(config, parsed), tokenizer: made.json };
       const settings = { ...settingsOf(options), data: corpus.tokens.length };
@@ -191,18 +196,6 @@ function modelOf(options: TrainOptions, vocabulary: number): { graph: ModelGraph
   const architecture = architectureOf(config, tensors);
   const parsed = architecture.config(config, tensors);
   return { graph: traceModel(architecture, parsed), config, parsed };
-}
-
-/** Room for the steps' parts and for those of evaluations. */
-function capacityOf({ capacity }: Batches, { evaluationLength = 0 }: TrainOptions): Batches['capacity'] {
-  const tokens = Math.max(capacity.tokens, evaluationLength);
-  return { ...capacity, tokens, outputs: tokens };
-}
-
-function evaluated(corpus: Corpus, options: TrainOptions, tokens: number): Iterable<Part> {
-  const length = options.evaluationLength ?? options.length ?? 256;
-  const together = Math.max(1, Math.floor(tokens / length));
-  return evaluationParts(corpus, length, together, options.evaluationWindows ?? 64);
 }
 
 /** Gives the parameters that are no one else's the values that the architecture begins with. */

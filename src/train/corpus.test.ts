@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { type Corpus, evaluationParts, streams, windows } from './corpus.ts';
+import { Random } from '../core/random.ts';
+import { type Corpus, evaluationParts, streams, windows, withRoomFor } from './corpus.ts';
 
 /** Texts of the given lengths; every token is its own position. */
 const corpusOf = (lengths: readonly number[]): Corpus => {
@@ -36,10 +37,44 @@ describe('windows', () => {
   });
 
   test('a text is a segment of its own, and what follows a window is predicted', () => {
-    const [part] = evaluationParts(corpusOf([4, 3, 9]), 8, 2);
+    const [part] = evaluationParts(corpusOf([4, 3, 9]), 8, { tokens: 16, segments: 8, outputs: 16 });
     expect(part!.ends).toEqual([4, 7, 8, 16]);
     expect(Array.from(part!.inputs['targets']!)).toEqual(Array.from({ length: 16 }, (_, i) => i + 1));
     expect(part!.inputs['weights']![0]).toBeCloseTo(1 / 16);
+  });
+
+  test('every text is a segment of its own, however short texts are, and there is room for them', () => {
+    const random = new Random(4);
+    const lengths = Array.from({ length: 2000 }, () => 3 + random.integer(3));
+    const begins = new Set(corpusOf(lengths).starts);
+    const most = [windows, streams].map((cut) => {
+      const { capacity, parts } = cut(corpusOf(lengths), { length: 512, batch: 2, together: 2, seed: 2 });
+      let most = 0;
+      for (let step = 0; step < 20; step++)
+        for (const { tokens, ends } of parts(step)) {
+          most = Math.max(most, ends.length);
+          expect(ends.length).toBeLessThanOrEqual(capacity.segments);
+          const found = new Set([0, 512, ...ends.slice(0, -1)]);
+          expect(Array.from(tokens).filter((token, t) => begins.has(token) && !found.has(t))).toEqual([]);
+        }
+      expect(most).toBeGreaterThan(0.8 * capacity.segments);
+      return most;
+    });
+    expect(Math.min(...most)).toBeGreaterThan(200);
+  });
+
+  test('an evaluation has room, whatever its length and its texts', () => {
+    const batches = windows(corpusOf([1000]), { length: 32, batch: 1, seed: 1 });
+    for (const length of [8, 32, 64])
+      for (const lengths of [[400], Array<number>(200).fill(2), [1, 1, 1, 100, 1, 1]]) {
+        const corpus = corpusOf(lengths);
+        const { capacity } = withRoomFor(batches, corpus, length);
+        for (const { tokens, ends, rows } of evaluationParts(corpus, length, capacity)) {
+          expect(tokens.length).toBeLessThanOrEqual(capacity.tokens);
+          expect(rows.length).toBeLessThanOrEqual(capacity.outputs);
+          expect(ends.length).toBeLessThanOrEqual(capacity.segments);
+        }
+      }
   });
 
   test('a window that no data fills is refused', () => {

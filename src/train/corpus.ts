@@ -30,9 +30,6 @@ export interface Batches {
   parts(step: number): Iterable<Part>;
 }
 
-/** The most texts that a window may touch: more begin no segment of their own. */
-const SEGMENTS = 64;
-
 /** Windows that run together. InputError for numbers that are no counts. */
 function togetherOf({ length, batch, ...options }: Omit<WindowOptions, 'seed'>): number {
   const together = options.together ?? Math.max(1, Math.min(batch, Math.floor(2048 / length)));
@@ -42,11 +39,33 @@ function togetherOf({ length, batch, ...options }: Omit<WindowOptions, 'seed'>):
   return together;
 }
 
-const capacityOf = (together: number, length: number): Batches['capacity'] => ({
+const capacityOf = (corpus: Corpus, together: number, length: number): Batches['capacity'] => ({
   tokens: together * length,
-  segments: together * Math.min(SEGMENTS, length),
+  segments: together * mostSegments(corpus, length),
   outputs: together * length,
 });
+
+/** The most texts that a window of `length` tokens of a corpus may touch, wherever it begins. */
+function mostSegments({ starts }: Corpus, length: number): number {
+  let most = 0;
+  // Those that begin within a window, after the text in which it begins.
+  for (let first = 0, last = 0; last < starts.length; last++) {
+    while (starts[last]! - starts[first]! > length - 2 && first < last) first++;
+    most = Math.max(most, last - first + 1);
+  }
+  return Math.min(length, 1 + most);
+}
+
+/** The same steps, in whose room windows of `length` tokens of a held-out corpus can be evaluated too. */
+export function withRoomFor(batches: Batches, corpus: Corpus, length: number): Batches {
+  const { tokens, segments, outputs } = batches.capacity;
+  const capacity = {
+    tokens: Math.max(tokens, length),
+    segments: Math.max(segments, mostSegments(corpus, length)),
+    outputs: Math.max(outputs, length),
+  };
+  return { ...batches, capacity };
+}
 
 /**
  * Windows of a corpus in random order, another in every epoch, and shifted by a random number of tokens. Within a window each
@@ -67,7 +86,7 @@ export function windows(corpus: Corpus, { length, batch, seed, ...options }: Win
     return { start, stop: start + length };
   };
   return {
-    capacity: capacityOf(together, length),
+    capacity: capacityOf(corpus, together, length),
     tokensPerStep: batch * length,
     stepsPerEpoch: Math.ceil(count / batch),
     *parts(step) {
@@ -96,7 +115,7 @@ export function streams(corpus: Corpus, { length, batch, seed, ...options }: Win
       `the data has ${corpus.tokens.length} tokens: ${batch} streams with windows of ${length} need at least ${batch * length + 1}`,
     );
   return {
-    capacity: capacityOf(together, length),
+    capacity: capacityOf(corpus, together, length),
     tokensPerStep: batch * length,
     stepsPerEpoch: count,
     *parts(step) {
@@ -152,8 +171,21 @@ function epochs(count: number, seed: number) {
   };
 }
 
-/** All of a corpus in order, in windows of `length` tokens, each predicted from its own beginning: for a held-out loss. */
-export function* evaluationParts(corpus: Corpus, length: number, together: number, most = Infinity): Generator<Part> {
+/**
+ * All of a corpus in order, in windows of `length` tokens, each predicted from its own beginning: for a held-out loss. As many run together
+ * as have room.
+ */
+export function* evaluationParts(
+  corpus: Corpus,
+  length: number,
+  { tokens, segments, outputs }: Batches['capacity'],
+  most = Infinity,
+): Generator<Part> {
+  const room = Math.min(
+    Math.floor(Math.min(tokens, outputs) / length),
+    Math.floor(segments / mostSegments(corpus, length)),
+  );
+  const together = Math.max(1, room);
   const count = Math.min(most, Math.max(1, Math.floor((corpus.tokens.length - 1) / length)));
   const size = Math.min(length, corpus.tokens.length - 1);
   if (size < 1) throw new InputError('the evaluation data has no two tokens');
@@ -175,11 +207,8 @@ function pack({ tokens, starts }: Corpus, chosen: readonly { start: number; stop
   for (const { start, stop } of chosen) {
     ids.set(tokens.subarray(start, stop), at);
     targets.set(tokens.subarray(start + 1, stop + 1), at);
-    let segments = 1;
-    for (let n = firstAbove(starts, start); n < starts.length && starts[n]! < stop; n++) {
-      if (segments++ === SEGMENTS) break;
+    for (let n = firstAbove(starts, start); n < starts.length && starts[n]! < stop; n++)
       ends.push(at + starts[n]! - start);
-    }
     at += stop - start;
     ends.push(at);
   }
