@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -132,6 +132,14 @@ describe('train', () => {
     expect(result.best).toEqual(whole.result.best);
   });
 
+  test('evaluations have windows and texts of their own size', async () => {
+    const short = file('short.jsonl', texts.map((text) => JSON.stringify({ text: text.slice(0, 3) })).join('\n'));
+    const settings = { batch: 1, length: 256, validation: [short], steps: 2 };
+    const { result } = await run(trainModel(small('short-windows', { ...settings, evaluationLength: 16 })));
+    const long = await run(trainModel(small('long-windows', { ...settings, evaluationLength: 64 })));
+    expect(result.best!.loss).toBeCloseTo(long.result.best!.loss, 2);
+  });
+
   test('no steps at all write the model as it begins, with its tokenizer', async () => {
     const options = { ...small('untaught', { vocabulary: 280, steps: 0, validation: [text] }), tokenizer: undefined };
     const { records, result } = await run(trainModel(options));
@@ -216,7 +224,7 @@ describe('train', () => {
       whole.records.slice(6).map((record) => record.learningRate),
     );
     await expect(run(trainModel({ ...resumed, steps: 14 }))).rejects.toThrow(
-      /made 12 steps, and step 10 would have had another learning rate .*steps was 12, is 14/,
+      /made 12 steps, and step 9 would have had another learning rate .*steps was 12, is 14/,
     );
     await run(trainModel(small('constant', { schedule: 'constant', warmup: 0, steps: 3 })));
     const fewer = small('constant', { schedule: 'constant', warmup: 0, steps: 2, resume: true });
@@ -225,8 +233,13 @@ describe('train', () => {
 
   test('a learning rate that is too high ends the training, and the last checkpoint is left', async () => {
     const options = small('diverging', { learningRate: 1e30, clip: 1e30, steps: 50, checkpointEvery: 1, warmup: 0 });
-    await expect(run(trainModel(options))).rejects.toThrow(/is not finite/);
+    await expect(run(trainModel(options))).rejects.toThrow(
+      /is not finite: .* at a learning rate of 9\.99e\+29\. Begin anew in another folder, .*diverging\/training.safetensors is the checkpoint of step \d+, from/,
+    );
     expect(readFileSync(at('diverging/training.safetensors')).length).toBeGreaterThan(1000);
+    const none = run(trainModel({ ...options, output: at('diverging-at-once'), checkpointEvery: 100 }));
+    await expect(none).rejects.toThrow(/longer warm-up\. There is no checkpoint$/);
+    expect(existsSync(at('diverging-at-once/training.safetensors'))).toBe(false);
   });
 });
 

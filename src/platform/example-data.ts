@@ -22,7 +22,7 @@ export function measuring(
   size: number,
 ): (learner: Learner, pause?: Pause) => Promise<Evaluation> {
   // Parts that have room in the plans which the batches made.
-  const told = Math.max(...examples.map(({ rows }) => rows.length));
+  const told = examples.reduce((most, { rows }) => Math.max(most, rows.length), 0);
   capacityOf(examples, capacity.tokens, 1);
   const most = Math.max(1, Math.min(capacity.segments, Math.floor(capacity.outputs / told)));
   if (told > capacity.outputs)

@@ -1,7 +1,7 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { InputError } from '../core/errors.ts';
+import { InputError, TrainingError } from '../core/errors.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import { type Progress, restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
 import type { Batches } from '../train/corpus.ts';
@@ -92,10 +92,13 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   let progress: Progress = { step: 0 };
   if (resume && canResume(output)) progress = await restored(learner, file, settings);
   else await run.begin();
-  const checkpoint = () =>
-    writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]).catch((cause) => {
+  let kept = canResume(output) ? progress.step : undefined;
+  const checkpoint = async () => {
+    await writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]).catch((cause) => {
       throw unwritten(cause, 'checkpoint', progress.step, output);
     });
+    kept = progress.step;
+  };
   const save = () =>
     run.save().catch((cause) => {
       throw unwritten(cause, 'model', progress.step, output);
@@ -110,8 +113,12 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     ...rates,
     ...{ learningRate, steps, done, best, unevaluated, evaluate: evaluated, evaluateEvery, patience, signal },
   });
-  let next = await training.next();
-  for (; !next.done; next = await training.next()) {
+  const following = () =>
+    training.next().catch((cause) => {
+      throw diverged(cause, { file, step: kept, best: progress.best });
+    });
+  let next = await following();
+  for (; !next.done; next = await following()) {
     const record = next.value;
     progress = { step: record.step, best: record.best };
     loss = record.loss;
@@ -128,9 +135,9 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     progress = { step, best: progress.best, unevaluated: result };
   }
   await checkpoint();
-  await writeCurves(output);
   const interrupted = signal?.aborted === true && (progress.step < steps || progress.unevaluated !== undefined);
   if ((!evaluate || steps === 0) && !interrupted) await save();
+  await writeCurves(output);
   const { step } = progress;
   return {
     output,
@@ -151,6 +158,27 @@ function unwritten(cause: unknown, what: string, step: number, output: string): 
     ? 'the checkpoint before it is as it was, and a resumed training goes on from it'
     : 'there is no checkpoint before it';
   return new InputError(`${cause.message}. The ${what} of step ${step} is not written; ${left}`, { cause });
+}
+
+/** The error of a training that diverged: what can be done, and what there is. */
+function diverged(
+  cause: unknown,
+  {
+    file,
+    step,
+    best,
+  }: { readonly file: string; readonly step: number | undefined; readonly best: TrainRecord['best'] },
+): unknown {
+  if (!(cause instanceof TrainingError)) return cause;
+  const model = best ? `The folder has the model of step ${best.step}, the best evaluation. ` : '';
+  const left =
+    step === undefined
+      ? 'There is no checkpoint'
+      : `${file} is the checkpoint of step ${step}, from which the same settings come to the same end`;
+  return new TrainingError(
+    `${cause.message}. Begin anew in another folder, with a lower learning rate or a longer warm-up. ${model}${left}`,
+    { cause },
+  );
 }
 
 /** Lets signals and timers through; throws when the signal is raised. */

@@ -114,8 +114,8 @@ function packed(examples: readonly Example[], weight: number): Part {
   const [tokens, ends, rows, targets]: number[][] = [[], [], [], []];
   for (const example of examples) {
     for (const row of example.rows) rows!.push(tokens!.length + row);
-    targets!.push(...example.targets);
-    tokens!.push(...example.tokens);
+    for (const target of example.targets) targets!.push(target);
+    for (const token of example.tokens) tokens!.push(token);
     ends!.push(tokens!.length);
   }
   return {

@@ -31,3 +31,19 @@ test('the picture goes down from the first loss to the last, and has a dot for a
   expect(svg.match(/<circle/g)).toHaveLength(1);
   expect(svg).not.toContain('NaN');
 });
+
+test('the picture of a very long training has its extremes and a thousand stretches, and no more', () => {
+  const many = Array.from({ length: 150_000 }, (_, i): LoggedStep => {
+    const loss = i === 123_457 ? 9 : 2 + Math.sin(i) / 10;
+    return { ...steps[0]!, step: i + 1, loss, evaluation: { loss: i === 77 ? 1 : 3 } };
+  });
+  const svg = lossChart(many);
+  const ys = /class="steps" points="([^"]+)"/
+    .exec(svg)![1]!
+    .split(' ')
+    .map((pair) => Number(pair.split(',')[1]));
+  expect(ys).toHaveLength(2000);
+  expect(Math.min(...ys)).toBe(28);
+  expect(svg.match(/<circle/g)).toHaveLength(1000);
+  expect(svg).toContain('step 78: validation 1.0000');
+});

@@ -32,7 +32,7 @@ export function spanBatches(examples: readonly SpanExample[], options: ExampleOp
   const { batch, together, seed } = options;
   const most = mostOf(options);
   const chosen = inRandomOrder(examples, batch, seed);
-  const longest = Math.max(...examples.map(({ tokens }) => tokens.length));
+  const longest = examples.reduce((most, { tokens }) => Math.max(most, tokens.length), 0);
   if (longest > together)
     throw new InputError(`an example has ${longest} tokens, but only ${together} run together: cut the contexts`);
   return {

@@ -84,8 +84,7 @@ export async function* train(
     const { loss, gradientNorm } = made ?? (await learner.step(batches.parts(step), rate(step), step + 1));
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
       throw new TrainingError(
-        `the ${Number.isFinite(loss) ? 'gradient' : 'loss'} of step ${step + 1} is not finite: the training diverged. ` +
-          'Resume from the last checkpoint with a lower learning rate.',
+        `the ${Number.isFinite(loss) ? 'gradient' : 'loss'} of step ${step + 1} is not finite: the training diverged at a learning rate of ${Number(rate(step).toPrecision(3))}`,
       );
     const seconds = (performance.now() - start) / 1000;
     if (!made)
