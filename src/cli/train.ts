@@ -50,7 +50,7 @@ export function trainCommand(): Command {
     .option('--clip <x>', 'the most that a gradient may be long', number, 1)
     .option('--seed <n>', 'seed of initial values and of the order of data', integer, 0)
     .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth)', integer)
-    .option('--evaluation-windows <n>', 'the most windows of an evaluation', integer, 64)
+    .option('--evaluation-windows <n>', 'the most windows of an evaluation (default: 64)', integer)
     .option('--evaluation-length <n>', 'tokens of its windows (default: --length)', integer)
     .option('--patience <n>', 'end after this many evaluations without a better loss', integer)
     .option('--checkpoint-every <n>', 'steps between checkpoints', integer, 100)

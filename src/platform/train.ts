@@ -20,6 +20,7 @@ import { initialise } from '../train/initialise.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
+import { refuseIdle, refuseSenselessNumbers } from '../train/option-limits.ts';
 import type { TrainRecord } from '../train/trainer.ts';
 import { readCorpus } from './corpus-files.ts';
 import { dataFiles, readTexts } from './data-files.ts';
@@ -112,6 +113,7 @@ const optionNames: readonly (keyof TrainOptions)[] = [
  */
 export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRecord, Trained> {
   refuseUnknownOptions(options, optionNames);
+  refuseSenseless(options);
   const { output, seed = 0, signal, onProgress, length = 256, batch = 8, together } = options;
   refuseFilledFolder(output, options.resume);
   const made = await tokenizerOf(options);
@@ -163,6 +165,18 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   } finally {
     backend.dispose();
   }
+}
+
+function refuseSenseless(options: TrainOptions): void {
+  refuseSenselessNumbers(options);
+  const { schedule = 'cosine', validation } = options;
+  if (schedule !== 'wsd') refuseIdle(options, ['decaySteps'], `the schedule is ${schedule}`);
+  if (!validation)
+    refuseIdle(
+      options,
+      ['patience', 'evaluateEvery', 'evaluationWindows', 'evaluationLength'],
+      'there is no validation data',
+    );
 }
 
 /** InputError for a folder that has something in it, but for a training that is to go on, or ended before its first checkpoint. */

@@ -173,20 +173,26 @@ const multiple = (n: number, of: number): number => of * Math.ceil(n / of);
 /** The architectures that can be trained from scratch, by `model_type`. */
 export const newArchitectures: readonly string[] = Object.keys(makers);
 
+/** Those whose eigenvalues may be negative. */
+const deltaRules: readonly string[] = ['delta_net', 'gated_deltanet'];
+
 /** The configuration of a new model. InputError for an unknown architecture, or sizes that do not go together. */
 export function newModel(type: string, dimensions: ModelDimensions): NewModel {
   const make = makers[type];
   if (!make)
     throw new InputError(`no new model of architecture ${type} can be made; there are ${newArchitectures.join(', ')}`);
-  const { width, layers, vocabulary, inner } = dimensions;
+  const { width, layers, vocabulary, inner, state, negativeEigenvalues = false } = dimensions;
   const headWidth = dimensions.headWidth ?? Math.min(64, width);
-  for (const [name, value] of Object.entries({ width, layers, vocabulary, headWidth, inner: inner ?? 1 }))
+  const sizes = { width, layers, vocabulary, headWidth, inner: inner ?? 1, state: state ?? 1 };
+  if (negativeEigenvalues && !deltaRules.includes(type))
+    throw new InputError(`negativeEigenvalues are for ${deltaRules.join(' and ')}: ${type} has no such eigenvalues`);
+  for (const [name, value] of Object.entries(sizes))
     if (!Number.isSafeInteger(value) || value < 1)
       throw new InputError(`${name} is ${value}: it must be a whole number above 0`);
   if (type !== 'mamba' && width % headWidth !== 0)
     throw new InputError(`the width ${width} is not a multiple of the heads' ${headWidth} channels`);
   const config = {
-    ...make({ ...dimensions, headWidth, negativeEigenvalues: dimensions.negativeEigenvalues ?? false }),
+    ...make({ ...dimensions, headWidth, negativeEigenvalues }),
     ...common,
   };
   return { config, tensors: type === 'rwkv7' ? rwkv7Tensors({ ...dimensions, headWidth }) : new Map() };

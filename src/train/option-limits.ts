@@ -1,0 +1,47 @@
+import { InputError } from '../core/errors.ts';
+
+const limits = {
+  'a whole number above 0': (value: number) => Number.isSafeInteger(value) && value > 0,
+  'a whole number, 0 or above': (value: number) => Number.isSafeInteger(value) && value >= 0,
+  'a whole number': (value: number) => Number.isSafeInteger(value),
+  'a number above 0': (value: number) => Number.isFinite(value) && value > 0,
+  'a number, 0 or above': (value: number) => Number.isFinite(value) && value >= 0,
+} as const;
+
+/** What the numbers among the options of trainings must be. */
+const optionLimits: Readonly<Record<string, keyof typeof limits>> = {
+  batch: 'a whole number above 0',
+  together: 'a whole number above 0',
+  length: 'a whole number above 0',
+  vocabulary: 'a whole number above 0',
+  evaluateEvery: 'a whole number above 0',
+  evaluationWindows: 'a whole number above 0',
+  evaluationLength: 'a whole number above 0',
+  patience: 'a whole number above 0',
+  checkpointEvery: 'a whole number above 0',
+  rank: 'a whole number above 0',
+  decaySteps: 'a whole number above 0',
+  steps: 'a whole number, 0 or above',
+  epochs: 'a whole number, 0 or above',
+  warmup: 'a whole number, 0 or above',
+  seed: 'a whole number',
+  learningRate: 'a number above 0',
+  clip: 'a number above 0',
+  alpha: 'a number above 0',
+  weightDecay: 'a number, 0 or above',
+};
+
+/** InputError for a number that makes no training, by its option's name. */
+export function refuseSenselessNumbers(options: object): void {
+  for (const [name, value] of Object.entries(options)) {
+    const limit = optionLimits[name];
+    if (limit !== undefined && value !== undefined && !(typeof value === 'number' && limits[limit](value)))
+      throw new InputError(`${name} is ${String(value)}: it must be ${limit}`);
+  }
+}
+
+/** InputError for options that say nothing where `reason` holds. */
+export function refuseIdle<T extends object>(options: T, names: readonly (keyof T & string)[], reason: string): void {
+  const idle = names.find((name) => options[name] !== undefined);
+  if (idle !== undefined) throw new InputError(`${idle} is given, but ${reason}: leave it out`);
+}
