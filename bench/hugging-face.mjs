@@ -38,7 +38,8 @@ const spans = jsonl(
 );
 
 const train = (arch) => {
-  const sizes = { arch, width: 64, layers: 2, vocabulary: 400, 'head-width': 16 };
+  const heads = arch === 'mamba' ? {} : { 'head-width': 16 };
+  const sizes = { arch, width: 64, layers: 2, vocabulary: 400, ...heads };
   const settings = { steps: 20, batch: 4, length: 64, threads: 1 };
   riverrun('train', ...flags({ ...sizes, ...settings, data: 'docs/training.md', out: at(arch) }));
 };
@@ -58,9 +59,9 @@ async function compared({ name, folder, task, adapter, labels }) {
   } else ours = await session.logitsOf(ids);
   ours = Array.from(ours);
   model.dispose();
-  const base = adapter === undefined ? folder : task === 'spans' ? 'spans-base' : 'llama';
+  const base = adapter?.base ?? folder;
   const question = { folder: at(base), task, ids, text: TEXT, labels };
-  const theirs = await ask({ ...question, ...(adapter && { adapter: at(adapter) }) });
+  const theirs = await ask({ ...question, ...(adapter && { adapter: join(at(folder), 'adapter') }) });
   if (theirs.error) return { name, error: theirs.error };
   const size = Math.sqrt(theirs.logits.reduce((sum, x) => sum + x * x, 0) / theirs.logits.length);
   const worst = theirs.logits.reduce((most, x, i) => Math.max(most, Math.abs(x - ours[i])), 0) / size;
@@ -80,8 +81,11 @@ teach('spans', 'llama', span);
 // Transformers names the body of a model of spans otherwise, and finds none of it in a model of tokens.
 teach('spans-base', 'llama', { ...span, steps: 0 });
 teach('lora-tokens', 'llama', { data: 'README.md', ...lora });
+teach('lora-layer', 'llama', { data: 'README.md', ...lora, targets: 'layers\\.1\\..*(q_proj|down_proj)' });
 teach('lora-labels', 'llama', { ...label, ...lora });
 teach('lora-spans', 'spans-base', { ...span, ...lora });
+teach('lora-mamba', 'mamba', { data: 'README.md', ...lora });
+teach('lora-mamba2', 'mamba2', { data: 'README.md', ...lora });
 
 const rows = [];
 for (const question of [
@@ -90,9 +94,15 @@ for (const question of [
   { name: 'llama', folder: 'llama', task: 'tokens' },
   { name: 'llama, labels', folder: 'labels', task: 'labels' },
   { name: 'llama, spans', folder: 'spans', task: 'spans' },
-  { name: 'llama, LoRA', folder: 'lora-tokens', task: 'tokens', adapter: 'lora-tokens' },
-  { name: 'llama, LoRA, labels', folder: 'lora-labels', task: 'labels', adapter: 'lora-labels', labels: 4 },
-  { name: 'llama, LoRA, spans', folder: 'lora-spans', task: 'spans', adapter: 'lora-spans' },
+  { name: 'llama, LoRA', folder: 'lora-tokens', task: 'tokens', adapter: { base: 'llama' } },
+  { name: 'llama, LoRA of one layer', folder: 'lora-layer', task: 'tokens', adapter: { base: 'llama' } },
+  { name: 'llama, LoRA, labels', folder: 'lora-labels', task: 'labels', adapter: { base: 'llama' }, labels: 4 },
+  { name: 'llama, LoRA, spans', folder: 'lora-spans', task: 'spans', adapter: { base: 'spans-base' } },
+  { name: 'mamba, LoRA', folder: 'lora-mamba', task: 'tokens', adapter: { base: 'mamba' } },
+  { name: 'mamba2, LoRA', folder: 'lora-mamba2', task: 'tokens', adapter: { base: 'mamba2' } },
+  // The folder of a model that was taught with additions is a plain model, in which they are once.
+  { name: 'llama, LoRA, merged', folder: 'lora-tokens', task: 'tokens' },
+  { name: 'mamba, LoRA, merged', folder: 'lora-mamba', task: 'tokens' },
 ]) {
   const row = await compared(question);
   console.log(JSON.stringify(row));

@@ -123,13 +123,13 @@ describe('a head of spans is learned', () => {
     const data = [write('few.jsonl', rows)];
     const settings = { method: 'lora', steps: 1, threads: 1 } as const;
     await finished(finetune({ model: at('llama'), data, validation: data, ...settings, output }));
-    const file = readFileSync(join(output, 'adapter_model.safetensors'));
+    const file = readFileSync(join(output, 'adapter/adapter_model.safetensors'));
     const names = Object.keys(JSON.parse(file.toString('utf8', 8, 8 + Number(file.readBigUInt64LE()))));
     const expected =
       /^(__metadata__|base_model\.model\.(transformer\.layers\..*\.lora_[AB]\.weight|qa_outputs\.(weight|bias)))$/;
     expect(names.filter((name) => !expected.test(name))).toEqual([]);
     expect(names).toContain('base_model.model.qa_outputs.bias');
-    const config = JSON.parse(readFileSync(join(output, 'adapter_config.json'), 'utf8'));
+    const config = JSON.parse(readFileSync(join(output, 'adapter/adapter_config.json'), 'utf8'));
     expect(config).toMatchObject({ task_type: 'QUESTION_ANS', modules_to_save: ['qa_outputs'] });
   });
 

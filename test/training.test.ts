@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -138,6 +138,26 @@ describe('train', () => {
     const { result } = await run(trainModel(small('short-windows', { ...settings, evaluationLength: 16 })));
     const long = await run(trainModel(small('long-windows', { ...settings, evaluationLength: 64 })));
     expect(result.best!.loss).toBeCloseTo(long.result.best!.loss, 2);
+  });
+
+  test.each([
+    [{ batch: 0 }, /batch is 0/],
+    [{ length: -8 }, /length is -8/],
+    [{ together: 0 }, /together is 0/],
+    [{ clip: 0 }, /clip is 0: it must be a number above 0/],
+    [{ weightDecay: -0.1 }, /weightDecay is -0.1/],
+    [{ checkpointEvery: 0 }, /checkpointEvery is 0/],
+    [{ evaluateEvery: 0 }, /evaluateEvery is 0/],
+    [{ evaluationWindows: 0 }, /evaluationWindows is 0/],
+    [{ patience: 0 }, /patience is 0/],
+    [{ patience: 3 }, /patience is given, but there is no validation data/],
+    [{ evaluationLength: 8 }, /evaluationLength is given, but there is no validation data/],
+    [{ decaySteps: 3 }, /decaySteps is given, but the schedule is cosine/],
+    [{ negativeEigenvalues: true }, /negativeEigenvalues are for delta_net and gated_deltanet: mamba/],
+    [{ state: 0 }, /state is 0/],
+  ])('%j is refused, and nothing is written', async (options, message) => {
+    await expect(run(trainModel(small('senseless', options)))).rejects.toThrow(message);
+    expect(existsSync(at('senseless'))).toBe(false);
   });
 
   test('no steps at all write the model as it begins, with its tokenizer', async () => {
@@ -367,20 +387,22 @@ describe('finetune', () => {
     const { records, result } = await run(
       finetune(taught('lora', { method: 'lora', label: undefined, data: [text], validation: [text], length: 32 })),
     );
-    const config = JSON.parse(readFileSync(at('lora/adapter_config.json'), 'utf8'));
+    const config = JSON.parse(readFileSync(at('lora/adapter/adapter_config.json'), 'utf8'));
     expect(config).toMatchObject({
       peft_type: 'LORA',
       r: 8,
       lora_alpha: 16,
-      target_modules: ['dt_proj', 'in_proj', 'out_proj', 'x_proj'],
+      target_modules: ['dt_proj', 'in_proj', 'x_proj'],
     });
-    const header = readFileSync(at('lora/adapter_model.safetensors')).toString('latin1');
+    const header = readFileSync(at('lora/adapter/adapter_model.safetensors')).toString('latin1');
     expect(header).toContain('base_model.model.backbone.layers.0.mixer.in_proj.lora_A.weight');
     // The base with the additions merged at load is the model that was written.
     const [written, loaded] = [
       await load(at('lora'), { threads: 1 }),
-      await load(base, { threads: 1, adapter: at('lora') }),
+      await load(base, { threads: 1, adapter: at('lora/adapter') }),
     ];
+    // Where transformers finds an adapter beside a model, it adds it to the model.
+    expect(readdirSync(at('lora')).filter((name) => /^adapter_/.test(name))).toEqual([]);
     const read = written.tokenizer.encode(texts[1]!);
     const [a, b] = [await written.session().logitsOf(read), await loaded.session().logitsOf(read)];
     expect(errorRatio(b, a)).toBeLessThan(1e-5);
@@ -408,11 +430,32 @@ describe('finetune', () => {
     expect(result.best!.loss).toBeLessThan(records[0]!.loss);
   });
 
+  test('lora: modules are named in full where others of their names have no additions', async () => {
+    const text = { label: undefined, data: [file('layer.txt', texts.join(' '))], validation: undefined, length: 32 };
+    const settings = { ...text, method: 'lora', steps: 1, epochs: undefined } as const;
+    const modules = async (output: string, targets: string) => {
+      await run(finetune(taught(output, { ...settings, targets })));
+      return JSON.parse(readFileSync(at(`${output}/adapter/adapter_config.json`), 'utf8')).target_modules;
+    };
+    expect(await modules('one-layer', 'layers\\.1\\..*(in|x)_proj')).toEqual([
+      'backbone.layers.1.mixer.in_proj',
+      'backbone.layers.1.mixer.x_proj',
+    ]);
+    expect(await modules('all-layers', 'in_proj|1.*out_proj')).toEqual(['backbone.layers.1.mixer.out_proj', 'in_proj']);
+    // The folder of the merged model stands for the adapter in it.
+    const [whole, within] = ['one-layer', 'one-layer/adapter'].map((adapter) =>
+      load(base, { threads: 1, adapter: at(adapter) }),
+    );
+    const logits = async (model: Awaited<NonNullable<typeof whole>>) => await model.session().logitsOf([1, 2, 3]);
+    expect(await logits(await whole!)).toEqual(await logits(await within!));
+    for (const model of [whole, within]) (await model!).dispose();
+  });
+
   test('lora: a head of labels is learned whole, and saved with the additions as PEFT has it', async () => {
     await run(finetune(taught('lora-head', { method: 'lora', steps: 2 })));
-    const config = JSON.parse(readFileSync(at('lora-head/adapter_config.json'), 'utf8'));
+    const config = JSON.parse(readFileSync(at('lora-head/adapter/adapter_config.json'), 'utf8'));
     expect(config).toMatchObject({ task_type: 'SEQ_CLS', modules_to_save: ['score'] });
-    const adapter = await openSafetensors(await openFile(at('lora-head/adapter_model.safetensors')));
+    const adapter = await openSafetensors(await openFile(at('lora-head/adapter/adapter_model.safetensors')));
     const saved = [...adapter.tensors.keys()].filter((name) => name.includes('score'));
     expect(saved).toEqual(['base_model.model.score.weight']);
     expect(await readF32(adapter, adapter.tensors.get(saved[0]!)!)).toEqual(
@@ -471,6 +514,17 @@ describe('finetune', () => {
       /needs a task with a head/,
     ],
     ['targets that fit nothing', { method: 'lora', targets: 'nothing' }, /fits no matrix/],
+    ['a rank without additions', { rank: 4 }, /rank is given, but the method is full/],
+    ['targets without additions', { method: 'head', targets: 'in_proj' }, /targets is given, but the method is head/],
+    ['additions that do not count', { method: 'lora', alpha: 0 }, /alpha is 0/],
+    ['no clipping at all', { clip: -1 }, /clip is -1/],
+    ['a length of nothing', { length: 0 }, /length is 0/],
+    ['half an epoch', { epochs: 0.5 }, /epochs is 0.5/],
+    [
+      'patience where nothing is measured',
+      { label: undefined, data: [text], validation: undefined, patience: 2 },
+      /patience is given, but there is no validation data/,
+    ],
     ['targets that are no pattern', { method: 'lora', targets: '(' }, /targets/],
   ] as const)('%s is refused', async (_, more, message) => {
     await expect(run(finetune(taught('refused-tuning', more as object)))).rejects.toThrow(message);

@@ -30,9 +30,12 @@ export function finetuneCommand(): Command {
     .option('--columns <names>', 'names of the columns of CSV and TSV files without a header, as a,b,c', list)
     .requiredOption('-o, --out <folder>', 'where the result goes')
     .addOption(new Option('--method <name>', 'what is learned').choices([...methods]).default('full'))
-    .option('--rank <n>', 'lora: rank of the additions', integer, 8)
-    .option('--alpha <x>', 'lora: the additions are scaled by alpha / rank', number, 16)
-    .option('--targets <pattern>', 'lora: regular expression of the matrices (default: all but embeddings and head)')
+    .option('--rank <n>', 'lora: rank of the additions (default: 8)', integer)
+    .option('--alpha <x>', 'lora: the additions are scaled by alpha / rank (default: 16)', number)
+    .option(
+      '--targets <pattern>',
+      'lora: regular expression of matrices (default: all but embeddings, head, and what PEFT refuses)',
+    )
     .option('-e, --epochs <n>', 'passes over the data', integer, 3)
     .option('-n, --steps <n>', 'steps, in the place of epochs', integer)
     .option('-b, --batch <n>', 'examples, or windows of text, of a step', integer, 16)
@@ -75,6 +78,7 @@ Examples:
   riverrun finetune --data questions.jsonl --out my-answers     # {"prompt": "…", "completion": "…"}, or {"messages": [ … ]}
   riverrun finetune --data squad.jsonl --out my-reader         # {"question": …, "context": …, "answers": {"text": [ … ], "answer_start": [ … ]}}
   riverrun finetune --method lora --data letters.txt --out my-letters
+  riverrun generate --adapter my-letters/adapter "Dear"
   riverrun finetune --method state --data poems.txt --out my-poems
   riverrun generate --load my-poems/initial.state "The river"
 

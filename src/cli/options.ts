@@ -60,7 +60,10 @@ export const withModel = (command: Command): Command =>
       '--tokenizer <name>',
       "in the place of the model's own: bytes, a tokenizer.json, an rwkv_vocab.txt, or a folder",
     )
-    .option('--adapter <folder>', 'a low-rank adapter (PEFT) to merge into the model')
+    .option(
+      '--adapter <folder>',
+      'a low-rank adapter (PEFT), or a folder with one in adapter/, to merge into the model',
+    )
     .option('--revision <name>', 'branch, tag or commit on the hub')
     .option('--offline', 'use only what is downloaded already')
     .option('-q, --quiet', 'no progress on standard error');

@@ -1,9 +1,10 @@
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
 import { tensor } from '../train/checkpoint.ts';
 import type { Learner } from '../train/learner.ts';
-import { adaptedMatrices, loraNames, loraOf, type MethodOptions } from '../train/method.ts';
-import { writeFileAtomically } from './node-file.ts';
+import { adaptedMatrices, lastModule, loraNames, loraOf, type MethodOptions } from '../train/method.ts';
+import { removeLeftovers, writeFileAtomically } from './node-file.ts';
 
 export interface AdapterOptions extends MethodOptions {
   readonly output: string;
@@ -20,11 +21,17 @@ export interface AdapterModel {
   readonly nameOf?: ((name: string) => string) | undefined;
 }
 
+/**
+ * The folder of a taught model that its adapter is in: beside the merged model, where transformers would take it for one that is still to be
+ * added, and add it again.
+ */
+export const ADAPTER = 'adapter';
+
 /** What PEFT calls what a model predicts. */
 const taskTypes = { tokens: 'CAUSAL_LM', labels: 'SEQ_CLS', spans: 'QUESTION_ANS' } as const;
 
 /**
- * The additions, and a new head whole, as the PEFT library has them: `adapter_model.safetensors` and `adapter_config.json`. Names are
+ * The additions, and a new head whole, as the PEFT library has them: `adapter/adapter_model.safetensors` and `adapter_config.json`. Names are
  * those of Hugging Face's class for the task, behind `base_model.model.`.
  */
 export async function writeAdapter(
@@ -39,17 +46,6 @@ export async function writeAdapter(
     (part): WrittenTensor =>
       tensor(`base_model.model.${nameOf(part)}`, learner.parameters.get(part)!.shape, learner.read(part)),
   );
-  const modules = [
-    ...new Set(
-      targets.map(
-        (name) =>
-          name
-            .replace(/\.weight$/, '')
-            .split('.')
-            .at(-1)!,
-      ),
-    ),
-  ].sort();
   const config = {
     peft_type: 'LORA',
     task_type: taskTypes[predicts],
@@ -60,12 +56,25 @@ export async function writeAdapter(
     bias: 'none',
     fan_in_fan_out: false,
     inference_mode: true,
-    target_modules: modules,
+    target_modules: targetModules(targets, [...learner.parameters.keys()], nameOf),
     ...(head.length > 0 && { modules_to_save: [...new Set(head.map((name) => name.replace(/\.\w+$/, '')))] }),
   };
-  await writeFileAtomically(
-    join(options.output, 'adapter_model.safetensors'),
-    encodeSafetensors(tensors, { format: 'pt' }),
-  );
-  await writeFileAtomically(join(options.output, 'adapter_config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
+  const folder = join(options.output, ADAPTER);
+  mkdirSync(folder, { recursive: true });
+  await removeLeftovers(folder);
+  await writeFileAtomically(join(folder, 'adapter_model.safetensors'), encodeSafetensors(tensors, { format: 'pt' }));
+  await writeFileAtomically(join(folder, 'adapter_config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
+}
+
+/**
+ * The modules that have additions. PEFT takes the end of a name for all modules whose names end with it: where some of these have no
+ * additions, every one that has is named in full.
+ */
+function targetModules(targets: readonly string[], all: readonly string[], nameOf: (name: string) => string): string[] {
+  const modules = targets.map((name) => {
+    const last = lastModule(name);
+    const isWhole = all.every((other) => !other.endsWith(`.${last}.weight`) || targets.includes(other));
+    return isWhole ? last : nameOf(name).replace(/\.weight$/, '');
+  });
+  return [...new Set(modules)].sort();
 }

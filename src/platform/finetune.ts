@@ -12,8 +12,9 @@ import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Batches, evaluationParts, windows, withRoomFor } from '../train/corpus.ts';
 import { savedConfig } from '../train/export.ts';
 import { Learner, type Pause } from '../train/learner.ts';
-import { learnedBy, loraAdaptation, loraOf, type MethodOptions } from '../train/method.ts';
+import { learnedBy, loraAdaptation, loraOf, loraTargets, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
+import { refuseIdle, refuseSenselessNumbers } from '../train/option-limits.ts';
 import { spanPrediction } from '../train/spans.ts';
 import type { Evaluation, TrainRecord } from '../train/trainer.ts';
 import { writeAdapter } from './adapter-files.ts';
@@ -91,12 +92,15 @@ const defaultRates = { full: 1e-3, lora: 3e-3, head: 1e-2, state: 3e-2 } as cons
 
 /**
  * Teaches a model: to go on as other texts do, or to tell labels. What is written depends on the method: a whole model (`full`,
- * `head`), a model with the additions merged into it and the additions alone as PEFT has them (`lora`), or a state that sessions
+ * `head`), a model with the additions merged into it and, in its folder `adapter`, the additions alone as PEFT has them (`lora`), or a state that sessions
  * restore (`state`; with labels the model too).
  */
 export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainRecord, Trained> {
   refuseUnknownOptions(options, optionNames);
-  const { output, method = 'full', seed = 0 } = options;
+  refuseSenselessNumbers(options);
+  const { output, method = 'full', schedule = 'cosine', seed = 0 } = options;
+  if (schedule !== 'wsd') refuseIdle(options, ['decaySteps'], `the schedule is ${schedule}`);
+  if (method !== 'lora') refuseIdle(options, ['rank', 'alpha', 'targets'], `the method is ${method}`);
   refuseFilledFolder(output, options.resume);
   const files = await openModelFiles(await locate(options.model, options));
   try {
@@ -104,6 +108,7 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
     if (!tokenizer) throw new InputError(`${options.model} has no tokenizer: text can not be given to it`);
     const matched = matchModel(files.config, files.checkpoint);
     const data = await dataOf(options, tokenizer, matched);
+    if (!data.evaluate) refuseIdle(options, ['patience', 'evaluateEvery'], 'there is no validation data');
     const { labels, spans } = data;
     if (!labels && matched.head) throw new InputError(`${options.model} is a classifier: name the field of the labels`);
     if (!spans && matched.hasSpans)
@@ -112,8 +117,10 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
       );
     const head: Head | undefined = spans ? spanHead : labels && { name: SCORE, size: labels.length };
     const headNames = head ? [head.name, ...(head.bias === undefined ? [] : [head.bias])] : [];
-    const adapt = method === 'lora' ? loraAdaptation(options, headNames) : undefined;
-    const graph = traceModel(matched.architecture, matched.config, { head, adapt });
+    const { architecture, config } = matched;
+    const plain = traceModel(architecture, config, { head });
+    const adapted = () => loraAdaptation(options, loraTargets(options, plain, architecture.type, headNames));
+    const graph = method === 'lora' ? traceModel(architecture, config, { head, adapt: adapted() }) : plain;
     const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
     try {
       const learned = learnedBy(graph, options, headNames);

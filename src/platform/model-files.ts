@@ -217,8 +217,11 @@ async function openTokenizer(
   return { tokenizer: worldTokenizerOf(world, vocabulary), tokenizerFiles: { world, settings } };
 }
 
-/** A checkpoint with the adapter of a folder merged into it. */
-async function adapted(checkpoint: Checkpoint, folder: string): Promise<Checkpoint> {
+/** A checkpoint with the adapter of a folder merged into it: one of an adapter, or that of a model which `finetune` taught with one. */
+async function adapted(checkpoint: Checkpoint, given: string): Promise<Checkpoint> {
+  const within = join(given, 'adapter');
+  const isWithin = !existsSync(join(given, 'adapter_config.json')) && existsSync(join(within, 'adapter_config.json'));
+  const folder = isWithin ? within : given;
   const config = await readJson(join(folder, 'adapter_config.json'), ConfigError);
   if (!config) throw new InputError(`${folder} has no adapter_config.json: it is no adapter`);
   const adapter = await openWeights(join(folder, 'adapter_model.safetensors'));

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { architectureOf } from '../models/index.ts';
 import { traceModel } from '../runtime/graph.ts';
 import { newModel } from './configurations.ts';
-import { learnedBy } from './method.ts';
+import { learnedBy, loraTargets } from './method.ts';
 
 const { config, tensors } = newModel('mamba', { width: 16, layers: 2, vocabulary: 20 });
 const architecture = architectureOf(config, tensors);
@@ -42,5 +42,31 @@ describe('groups of parameters', () => {
     [{ rates: { in_proj: -1 } }, /rates: the factor of in_proj is -1: it must be 0 or above/],
   ])('%j is refused', (options, message) => {
     expect(() => learnedBy(graph, options)).toThrow(message);
+  });
+});
+
+describe('matrices that LoRA adds to', () => {
+  const modulesOf = (targets?: string) =>
+    [...loraTargets({ targets }, graph, 'mamba')].map((name) => name.replace('backbone.layers.', ''));
+
+  test('are maps between hidden states, but those that PEFT refuses', () => {
+    const modules = ['in_proj', 'x_proj', 'dt_proj'];
+    const expected = ['0', '1'].flatMap((layer) => modules.map((name) => `${layer}.mixer.${name}.weight`));
+    expect(modulesOf().sort()).toEqual(expected.sort());
+    for (const type of ['mamba2', 'falcon_mamba'])
+      expect([...loraTargets({}, graph, type)].filter((name) => /out_proj/.test(name))).toEqual([]);
+    expect([...loraTargets({}, graph, 'llama')].filter((name) => /out_proj/.test(name))).toHaveLength(2);
+  });
+
+  test('are those of linear products whose names fit a pattern, out_proj where it is asked for', () => {
+    expect(modulesOf('layers\\.1\\.').sort()).toEqual(
+      ['dt_proj', 'in_proj', 'out_proj', 'x_proj'].map((name) => `1.mixer.${name}.weight`),
+    );
+  });
+
+  test.each(['A_log', 'embeddings', 'conv1d', 'norm', 'nothing'])('%s is refused with what fits', (targets) => {
+    expect(() => modulesOf(targets)).toThrow(
+      `targets: ${targets} fits no matrix of a linear product. Additions can be made to dt_proj, in_proj, out_proj, x_proj:`,
+    );
   });
 });

@@ -1,4 +1,5 @@
 import { InputError } from '../core/errors.ts';
+import { reachable } from '../core/grad.ts';
 import type { Adaptation, Parameter } from '../core/trace.ts';
 import { expr } from '../ops/expr.ts';
 import { linearTransposed } from '../ops/linear.ts';
@@ -16,7 +17,10 @@ export interface MethodOptions {
   readonly rank?: number | undefined;
   /** LoRA: the additions are scaled by alpha / rank. Default 16. */
   readonly alpha?: number | undefined;
-  /** LoRA: a regular expression of the matrices' names. Default: all but embeddings and head. */
+  /**
+   * LoRA: a regular expression of the names of matrices of linear products. Default: all but embeddings and head, and but those that the PEFT
+   * library refuses (`out_proj` of Mamba's family).
+   */
   readonly targets?: string | undefined;
   /** Decoupled weight decay of matrices. Default 0.1. */
   readonly weightDecay?: number | undefined;
@@ -29,8 +33,24 @@ export interface MethodOptions {
 export const methods = ['full', 'lora', 'head', 'state'] as const;
 
 /** Matrices of maps between hidden states. */
-const isMap = ({ name, shape }: Parameter): boolean =>
-  shape.length === 2 && name.endsWith('.weight') && !/emb|head|wte|wpe|norm|ln_/.test(name);
+const isMap = (name: string): boolean => !/emb|head|wte|wpe|norm|ln_/.test(name);
+
+/** What PEFT 0.21 makes no additions to, as Mamba's kernels read it without calling its module, by `model_type`. */
+const refusedByPeft: Readonly<Record<string, RegExp>> = Object.fromEntries(
+  ['mamba', 'mamba2', 'falcon_mamba'].map((type) => [type, /\.out_proj\.weight$/]),
+);
+
+/** The matrices that linear products read and nothing else does, by name: those of modules to which additions can be made. */
+function linearMatrices({ logits, carries }: Pick<ModelGraph, 'logits' | 'carries'>): string[] {
+  const reads = new Map<string, boolean>();
+  for (const node of reachable([logits, ...carries.map(({ next }) => next)].map((root) => root.node)))
+    for (const [operand, { node: source }] of Object.entries(node.inputs)) {
+      if (source.leaf?.kind !== 'parameter') continue;
+      const isProduct = operand === 'w' && /^linear(Transposed)?$/.test(node.op!.name);
+      reads.set(source.leaf.name, isProduct && (reads.get(source.leaf.name) ?? true));
+    }
+  return [...reads].flatMap(([name, isProduct]) => (isProduct && name.endsWith('.weight') ? [name] : []));
+}
 
 /** The parameters of the addition to a matrix. */
 export const loraNames = (name: string): { A: string; B: string } => {
@@ -42,19 +62,34 @@ export const loraNames = (name: string): { A: string; B: string } => {
 export const adaptedMatrices = (names: Iterable<string>): string[] =>
   [...names].filter((name) => name.endsWith('.lora_A.weight')).map((name) => name.replace('.lora_A.', '.'));
 
-/** Which matrices LoRA adds to, and how much of the addition counts. InputError for a pattern that fits none, or no rank. */
-export function loraOf({ rank = 8, alpha = 16, targets }: MethodOptions): {
-  readonly rank: number;
-  readonly scale: number;
-  readonly isTarget: (parameter: Parameter) => boolean;
-} {
+/** The additions' rank, and how much of them counts. InputError for what is none. */
+export function loraOf({ rank = 8, alpha = 16 }: MethodOptions): { readonly rank: number; readonly scale: number } {
   if (!Number.isSafeInteger(rank) || rank < 1)
     throw new InputError(`rank is ${rank}: it must be a whole number above 0`);
-  const pattern = targets === undefined ? undefined : regularExpression(targets, 'targets');
-  const isTarget = (parameter: Parameter) =>
-    pattern ? parameter.shape.length === 2 && pattern.test(parameter.name) : isMap(parameter);
-  return { rank, scale: alpha / rank, isTarget };
+  return { rank, scale: alpha / rank };
 }
+
+/** Which matrices of a model LoRA adds to; a new head, whose parameters `head` names, is none. InputError for a pattern that fits none. */
+export function loraTargets(
+  { targets }: MethodOptions,
+  graph: Pick<ModelGraph, 'logits' | 'carries'>,
+  type: string,
+  head: readonly string[] = [],
+): ReadonlySet<string> {
+  const all = linearMatrices(graph).filter((name) => !head.includes(name));
+  const pattern = targets === undefined ? undefined : regularExpression(targets, 'targets');
+  const chosen = all.filter((name) =>
+    pattern ? pattern.test(name) : isMap(name) && refusedByPeft[type]?.test(name) !== true,
+  );
+  if (chosen.length > 0) return new Set(chosen);
+  const modules = [...new Set(all.map(lastModule))].sort().join(', ');
+  throw new InputError(
+    `targets${pattern ? `: ${targets}` : ''} fits no matrix of a linear product. Additions can be made to ${modules}: see \`riverrun inspect --tensors\` for their full names`,
+  );
+}
+
+/** The last part of the name of a parameter's module, such as `in_proj`. */
+export const lastModule = (name: string): string => name.split('.').at(-2)!;
 
 function regularExpression(text: string, option: string): RegExp {
   try {
@@ -64,14 +99,11 @@ function regularExpression(text: string, option: string): RegExp {
   }
 }
 
-/**
- * W + (alpha / rank) · B A in the place of every matrix W [O, I] that is adapted, with B [O, rank] and A [rank, I]; a new head, whose
- * parameters `head` names, is learned whole.
- */
-export function loraAdaptation(options: MethodOptions, head: readonly string[] = []): Adaptation {
-  const { rank, scale, isTarget } = loraOf(options);
+/** W + (alpha / rank) · B A in the place of every matrix W [O, I] that `targets` names, with B [O, rank] and A [rank, I]. */
+export function loraAdaptation(options: MethodOptions, targets: ReadonlySet<string>): Adaptation {
+  const { rank, scale } = loraOf(options);
   return (parameter, declare) => {
-    if (head.includes(parameter.name) || !isTarget(parameter)) return parameter.tensor;
+    if (!targets.has(parameter.name)) return parameter.tensor;
     const [O, I] = parameter.shape as [number, number];
     const names = loraNames(parameter.name);
     const A = declare(names.A, [rank, I], { kind: 'uniform', low: -(I ** -0.5), high: I ** -0.5 });
@@ -99,12 +131,8 @@ export function learnedBy(
   switch (method) {
     case 'full':
       return { trained: learn(all) };
-    case 'lora': {
-      const added = all.filter((parameter) => isHead(parameter) || /\.lora_[AB]\.weight$/.test(parameter.name));
-      if (added.every(isHead))
-        throw new InputError('targets fits no matrix of the model: see `riverrun inspect` for their names');
-      return { trained: learn(added) };
-    }
+    case 'lora':
+      return { trained: learn(all.filter((one) => isHead(one) || /\.lora_[AB]\.weight$/.test(one.name))) };
     case 'head':
       if (head.length === 0)
         throw new InputError(
