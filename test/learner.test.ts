@@ -7,6 +7,7 @@ import { Random } from '../src/core/random.ts';
 import { architectureOf } from '../src/models/index.ts';
 import { spawnThread } from '../src/platform/node.ts';
 import { traceModel } from '../src/runtime/graph.ts';
+import { newModel } from '../src/train/configurations.ts';
 import { streams } from '../src/train/corpus.ts';
 import { initialise } from '../src/train/initialise.ts';
 import { Learner, type Part } from '../src/train/learner.ts';
@@ -60,6 +61,79 @@ describe('a seeded training', () => {
     };
     const [truth, found] = [await losses(referenceBackend('f64')), await losses(wasm)];
     for (const [i, loss] of truth.entries()) expect(Math.abs(found[i]! - loss) / loss, `loss ${i}`).toBeLessThan(1e-4);
+  });
+});
+
+describe('the update', () => {
+  const { config, tensors } = newModel('mamba', { width: 16, layers: 2, vocabulary: 40 });
+  const architecture = architectureOf(config, tensors);
+  const graph = traceModel(architecture, architecture.config(config, tensors));
+  const [beta1, beta2, epsilon] = [0.9, 0.95, 1e-8];
+  const groups = { weightDecay: 0.3, undecayed: ['x_proj'], rates: { 'layers\\.1': 0.5 } };
+
+  test.each([
+    ['shortens every gradient', 0.02, 8],
+    ['shortens some gradients', undefined, 4],
+    ['shortens none', 1e6, 0],
+  ] as const)('is AdamW, written out in float64, where the clip %s', async (_, given, expected) => {
+    const steps = 8;
+    const parts = Array.from({ length: steps }, (_, n) => part(n, 15));
+    const build = (clip: number) => {
+      const objective = prediction(graph, learnedBy(graph, groups));
+      const learner = new Learner(wasm, objective, { tokens: 15, segments: 2, outputs: 15 }, { clip });
+      const random = new Random(11);
+      for (const { name, initial, shape } of graph.parameters.values())
+        learner.write(name, initialise(initial, shape, random));
+      return { learner, trained: objective.trained };
+    };
+    // In the middle of what the norms are, some are longer.
+    let clip: number = given ?? 0;
+    if (given === undefined) {
+      const { learner } = build(1e6);
+      const norms: number[] = [];
+      for (const [n, one] of parts.entries()) norms.push((await learner.step([one], 1e-6, n + 1)).gradientNorm);
+      learner.dispose();
+      norms.sort((a, b) => a - b);
+      clip = (norms[3]! + norms[4]!) / 2;
+    }
+    const { learner, trained } = build(clip);
+    const state = new Map(
+      learner.trained.map((name) => {
+        const p = Float64Array.from(learner.read(name));
+        return [name, { p, m: new Float64Array(p.length), v: new Float64Array(p.length) }] as const;
+      }),
+    );
+    let shortened = 0;
+    for (const [n, one] of parts.entries()) {
+      const t = n + 1;
+      const rate = given === undefined ? 1e-6 : 1e-2 / t;
+      const gradients = await learner.gradients(one);
+      const { gradientNorm } = await learner.step([one], rate, t);
+      let squares = 0;
+      for (const g of gradients.values()) for (const x of g) squares += x * x;
+      const norm = Math.sqrt(squares);
+      expect(Math.abs(gradientNorm / norm - 1)).toBeLessThan(1e-5);
+      const scale = Math.min(1, clip / (norm + 1e-6));
+      if (scale < 1) shortened++;
+      for (const [name, { p, m, v }] of state) {
+        const { decay, rate: factor } = trained.get(name)!;
+        for (const [i, x] of gradients.get(name)!.entries()) {
+          const g = x * scale;
+          m[i] = beta1 * m[i]! + (1 - beta1) * g;
+          v[i] = beta2 * v[i]! + (1 - beta2) * g * g;
+          const direction = m[i]! / (1 - beta1 ** t) / (Math.sqrt(v[i]! / (1 - beta2 ** t)) + epsilon);
+          p[i] = p[i]! - rate * factor * (decay * p[i]! + direction);
+        }
+        for (const [key, truth] of [['', p] as const, ['mean:', m] as const, ['square:', v] as const])
+          expect(errorRatio(learner.read(`${key}${name}`), Float32Array.from(truth)), `${key}${name}`).toBeLessThan(
+            1e-5,
+          );
+      }
+    }
+    expect(shortened).toBe(expected);
+    const decays = new Set([...trained.values()].map(({ decay }) => decay));
+    expect([...decays].sort()).toEqual([0, 0.3]);
+    learner.dispose();
   });
 });
 

@@ -231,6 +231,40 @@ describe('train', () => {
     await expect(run(trainModel(small('settings')))).rejects.toThrow(/not empty/);
   });
 
+  test('other contents of data, validation data and tokenizer than a training began with are refused by name', async () => {
+    const [data, validation, tokenizer] = ['resumed.txt', 'held.txt', 'tokenizer.json'].map(at) as [
+      string,
+      string,
+      string,
+    ];
+    const write = (learned: string, held: string, token: string) => {
+      writeFileSync(data, learned);
+      writeFileSync(validation, held);
+      const vocab = Object.fromEntries([...new Set(`${texts.join('')}${token}`)].map((letter, id) => [letter, id]));
+      writeFileSync(
+        tokenizer,
+        JSON.stringify({ added_tokens: [], model: { type: 'BPE', vocab, merges: [], unk_token: null } }),
+      );
+    };
+    const [learned, held] = [texts.join(' '), texts.slice(0, 9).join(' ')];
+    // As many tokens of other letters.
+    const turned = (text: string) => [...text].reverse().join('');
+    write(learned, held, 'x');
+    const options = small('contents', { data: [data], validation: [validation], tokenizer, steps: 2 });
+    await run(trainModel(options));
+    const resumed = () => run(trainModel({ ...options, resume: true }));
+    write(turned(learned), held, 'x');
+    await expect(resumed()).rejects.toThrow(
+      /other settings \(data was "\d+ tokens \(\w+\)", is "\d+ tokens \(\w+\)"\)/,
+    );
+    write(learned, turned(held), 'x');
+    await expect(resumed()).rejects.toThrow(/other settings \(validation was "\d+ tokens/);
+    write(learned, held, 'y');
+    await expect(resumed()).rejects.toThrow(/other settings \(tokenizer was "\w+", is "\w+"\)/);
+    write(learned, held, 'x');
+    expect((await resumed()).result.step).toBe(2);
+  });
+
   test('a training goes on for longer, and decays, where the steps made keep their learning rates', async () => {
     const stable = { schedule: 'wsd', warmup: 2, decaySteps: 4 } as const;
     const whole = await run(trainModel(small('decayed', { ...stable, steps: 12 })));
@@ -342,6 +376,41 @@ describe('finetune', () => {
     expect(session.logits[0]).toBeGreaterThan(session.logits[1]!);
     expect(() => session.generate('a')).toThrow(/classifier/);
     model.dispose();
+  });
+
+  test('other examples, labels and base models than a training began with are refused by name', async () => {
+    const rows = Array.from({ length: 30 }, (_, i) => ({ text: sentence(), kind: i % 2 ? 'bird' : 'river' }));
+    const write = (name: string, change: (row: (typeof rows)[0], i: number) => object) =>
+      file(name, rows.map((row, i) => JSON.stringify(change(row, i))).join('\n'));
+    const same = (row: (typeof rows)[0]) => row;
+    const reset = () => [write('again.jsonl', same), write('measure.jsonl', same)];
+    const [data, validation] = reset() as [string, string];
+    const options = taught('contents-labels', { data: [data], validation: [validation], epochs: 1 });
+    await run(finetune(options));
+    const resumed = (more: Partial<FinetuneOptions> = {}) => run(finetune({ ...options, ...more, resume: true }));
+    const changes = [
+      ['data', 'again.jsonl', (row: (typeof rows)[0], i: number) => (i === 7 ? { ...row, kind: 'river' } : row)],
+      ['data', 'again.jsonl', (row: (typeof rows)[0], i: number) => (i === 3 ? { ...row, text: sentence() } : row)],
+      [
+        'validation',
+        'measure.jsonl',
+        (row: (typeof rows)[0], i: number) => (i === 7 ? { ...row, kind: 'river' } : row),
+      ],
+    ] as const;
+    for (const [name, changed, change] of changes) {
+      write(changed, change);
+      await expect(resumed()).rejects.toThrow(
+        new RegExp(`other settings \\(${name} was "30 examples \\(\\w+\\)", is "30 ex`),
+      );
+      reset();
+    }
+    const all = write('again.jsonl', ({ text, kind }) => ({ text, kind: kind.toUpperCase() }));
+    await expect(resumed({ validation: [all] })).rejects.toThrow(/data was .*validation was/);
+    reset();
+    const other = { ...small('other-base', { vocabulary: 280, steps: 1, seed: 5 }), tokenizer: undefined };
+    await run(trainModel(other));
+    await expect(resumed({ model: at('other-base') })).rejects.toThrow(/other settings \(model was "\w+", is "\w+"\)/);
+    expect((await resumed()).result.interrupted).toBe(false);
   });
 
   test('examples run one after the other, and layers once more, in less memory with the same losses', async () => {

@@ -1,6 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
+import { exampleContents } from './contents-digest.ts';
 import { type DataRecord, dataFiles, firstFields, readRecords } from './data-files.ts';
 import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
 
@@ -68,7 +69,8 @@ export async function answerData(
   let held = options.validation && (await read(options.validation));
   if (!held) [taught, held] = parted(taught, seed);
   const batches = exampleBatches(taught, { batch, together: Math.max(TOGETHER, length), most, seed });
-  return { batches, evaluate: measuring(held, batches, vocabulary) };
+  const contents = { data: exampleContents(taught), validation: exampleContents(held) };
+  return { batches, contents, evaluate: measuring(held, batches, vocabulary) };
 }
 
 /** What is to be learned of a record, or why there is nothing: answers are empty, or none begins within the first `length` tokens. */

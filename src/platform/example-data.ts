@@ -4,10 +4,12 @@ import type { Batches } from '../train/corpus.ts';
 import { capacityOf, type Example, exampleParts } from '../train/examples.ts';
 import type { Learner, Part, Pause } from '../train/learner.ts';
 import type { Evaluation } from '../train/trainer.ts';
+import type { Contents } from './contents-digest.ts';
 
 /** Examples to learn from, and how well others are told. */
 export interface ExampleData {
   readonly batches: Batches;
+  readonly contents: Contents;
   /** Loss, and how much of what is to be told is the likeliest, on what is not learned from. */
   evaluate(learner: Learner, pause?: Pause): Promise<Evaluation>;
 }

@@ -19,6 +19,7 @@ import { spanPrediction } from '../train/spans.ts';
 import type { Evaluation, TrainRecord } from '../train/trainer.ts';
 import { writeAdapter } from './adapter-files.ts';
 import { answerData, hasAnswers } from './answer-data.ts';
+import { type Contents, corpusContents, parameterContents, tokenizerContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
 import { labelledData } from './labelled-data.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
@@ -26,7 +27,7 @@ import { writeFileAtomically } from './node-file.ts';
 import { type LocateOptions, load, locate, makeBackend } from './node-load.ts';
 import { hasSpans, spanData } from './span-data.ts';
 import { drawInitial, refuseFilledFolder, writeModel } from './train.ts';
-import { canResume, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
+import { type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
 
 export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateOptions, 'signal'> {
   /** The model that is taught: a folder, a checkpoint file, a hub id, or an embedded model. */
@@ -130,15 +131,17 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
         recompute: options.recompute ?? false,
       });
       try {
-        const begin = async () => {
-          const origins = new Map([...matched.origins].filter(([name]) => graph.parameters.has(name)));
-          // The head of other labels is drawn anew.
-          if (labels && matched.head && matched.head.labels.join('\n') !== labels.join('\n')) origins.delete(SCORE);
-          await loadParameters(origins, files.checkpoint, learner, { signal: options.signal });
-          drawInitial(learner, seed, (name) => origins.has(name));
-        };
+        const origins = new Map([...matched.origins].filter(([name]) => graph.parameters.has(name)));
+        // The head of other labels is drawn anew.
+        if (labels && matched.head && matched.head.labels.join('\n') !== labels.join('\n')) origins.delete(SCORE);
         // A resumed training has what is learned in its checkpoint, and all else in the model.
-        if (options.resume && canResume(output)) await begin();
+        await loadParameters(origins, files.checkpoint, learner, { signal: options.signal });
+        drawInitial(learner, seed, (name) => origins.has(name));
+        const made = {
+          ...data.contents,
+          model: parameterContents(learner, origins.keys()),
+          tokenizer: tokenizerContents(files.tokenizerFiles),
+        };
         const save = () => saveTaught(options, files, matched, learner, { ...data, headNames });
         const steps = options.steps ?? data.batches.stepsPerEpoch * (options.epochs ?? 3);
         const evaluate = data.evaluate && ((pause: Pause) => data.evaluate!(learner, pause));
@@ -153,9 +156,10 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
           checkpointEvery: _______,
           recompute: _________,
           token: ________,
-          ...settings
+          ...others
         } = options;
-        const run = { learner, batches: data.batches, steps, evaluate, output, settings, begin, save };
+        const settings = { ...others, ...made };
+        const run = { learner, batches: data.batches, steps, evaluate, output, settings, save };
         return yield* runTraining(run, { ...options, learningRate: options.learningRate ?? defaultRates[method] });
       } finally {
         learner.dispose();
@@ -171,6 +175,7 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
 /** What is learned from, and how it is measured. */
 interface Data {
   readonly batches: Batches;
+  readonly contents: Contents;
   readonly labels?: readonly string[];
   /** Whether answers are to be found in a context. */
   readonly spans?: boolean;
@@ -195,7 +200,8 @@ async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise
     (async (learner: Learner, pause?: Pause) => ({
       loss: await learner.evaluate(evaluationParts(held, length, batches.capacity, 64), undefined, pause),
     }));
-  return { batches, evaluate };
+  const contents = { data: corpusContents(corpus), validation: held && corpusContents(held) };
+  return { batches, contents, evaluate };
 }
 
 async function saveTaught(

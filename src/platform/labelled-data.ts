@@ -1,6 +1,7 @@
 import { InputError, TrainingError } from '../core/errors.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
+import { exampleContents } from './contents-digest.ts';
 import { dataFiles, readRecords } from './data-files.ts';
 import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
 
@@ -57,8 +58,10 @@ export async function labelledData(options: LabelledDataOptions, tokenizer: Toke
       const tokens = classifierTokens(tokenizer, text, length);
       return { tokens, rows: [tokens.length - 1], targets: [index] };
     });
-  const batches = exampleBatches(examples(taught), { batch, together: Math.max(TOGETHER, length), most, seed });
-  return { batches, labels, evaluate: measuring(examples(held), batches, labels.length) };
+  const [learned, measured] = [examples(taught), examples(held)];
+  const contents = { data: exampleContents(learned, labels), validation: exampleContents(measured, labels) };
+  const batches = exampleBatches(learned, { batch, together: Math.max(TOGETHER, length), most, seed });
+  return { batches, contents, labels, evaluate: measuring(measured, batches, labels.length) };
 }
 
 /** A text as a classifier sees it: as any text, cut where it is too long; the label is told at its last token. */

@@ -5,6 +5,7 @@ import type { Learner, Part, Pause } from '../train/learner.ts';
 import { type SpanExample, spanBatches, spanParts } from '../train/spans.ts';
 import type { Evaluation } from '../train/trainer.ts';
 import type { AnswerDataOptions } from './answer-data.ts';
+import { exampleContents } from './contents-digest.ts';
 import { type DataRecord, dataFiles, firstFields, readRecords } from './data-files.ts';
 import { type ExampleData, parted, TOGETHER } from './example-data.ts';
 
@@ -42,7 +43,8 @@ export async function spanData(options: AnswerDataOptions, tokenizer: Tokenizer)
   if (left > 0)
     onNotice?.(`${left} of ${taught.length} questions are left out: no answer within the first ${length} tokens`);
   const batches = spanBatches(examples!, { batch, together: Math.max(TOGETHER, length), most, seed });
-  return { batches, evaluate: telling(measured!, held.length, batches.capacity) };
+  const contents = { data: exampleContents(examples!), validation: exampleContents(measured!) };
+  return { batches, contents, evaluate: telling(measured!, held.length, batches.capacity) };
 }
 
 /** How many spans are the likeliest, first token and last, of `count` questions. */

@@ -22,6 +22,7 @@ import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
 import { refuseIdle, refuseSenselessNumbers } from '../train/option-limits.ts';
 import type { TrainRecord } from '../train/trainer.ts';
+import { corpusContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
 import { dataFiles, readTexts } from './data-files.ts';
 import { writeFileAtomically } from './node-file.ts';
@@ -155,7 +156,12 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
           ),
         }));
       const files = { config: savedConfig(config, parsed), tokenizer: made.json };
-      const settings = { ...settingsOf(options), data: corpus.tokens.length };
+      const settings = {
+        ...settingsOf(options),
+        tokenizer: made.key.slice(0, 16),
+        data: corpusContents(corpus),
+        validation: validation && corpusContents(validation),
+      };
       const begin = () => drawInitial(learner, seed);
       const save = () => writeModel(output, learner, files);
       return yield* runTraining({ learner, batches, steps, evaluate, output, settings, begin, save }, options);

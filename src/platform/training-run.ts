@@ -45,8 +45,8 @@ export interface Run {
   readonly output: string;
   /** All that makes this training what it is: one with other settings is another. */
   readonly settings: object;
-  /** Gives the learner its first values. */
-  begin(): void | Promise<void>;
+  /** Gives the learner its first values, where it has none. */
+  begin?(): void | Promise<void>;
   /** Writes what was learned so far. */
   save(): Promise<void>;
 }
@@ -91,7 +91,7 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   await removeLeftovers(output);
   let progress: Progress = { step: 0 };
   if (resume && canResume(output)) progress = await restored(learner, file, settings);
-  else await run.begin();
+  else await run.begin?.();
   let kept = canResume(output) ? progress.step : undefined;
   const checkpoint = async () => {
     await writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]).catch((cause) => {
