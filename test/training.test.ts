@@ -461,7 +461,7 @@ describe('finetune', () => {
       peft_type: 'LORA',
       r: 8,
       lora_alpha: 16,
-      target_modules: ['dt_proj', 'in_proj', 'x_proj'],
+      target_modules: ['in_proj', 'x_proj'],
     });
     const header = readFileSync(at('lora/adapter/adapter_model.safetensors')).toString('latin1');
     expect(header).toContain('base_model.model.backbone.layers.0.mixer.in_proj.lora_A.weight');

@@ -34,7 +34,7 @@ export function finetuneCommand(): Command {
     .option('--alpha <x>', 'lora: the additions are scaled by alpha / rank (default: 16)', number)
     .option(
       '--targets <pattern>',
-      'lora: regular expression of matrices (default: all but embeddings, head, and what PEFT refuses)',
+      'lora: regular expression of matrices (default: all but embeddings, head, and what PEFT can not add to)',
     )
     .option('-e, --epochs <n>', 'passes over the data', integer, 3)
     .option('-n, --steps <n>', 'steps, in the place of epochs', integer)

@@ -18,8 +18,8 @@ export interface MethodOptions {
   /** LoRA: the additions are scaled by alpha / rank. Default 16. */
   readonly alpha?: number | undefined;
   /**
-   * LoRA: a regular expression of the names of matrices of linear products. Default: all but embeddings and head, and but those that the PEFT
-   * library refuses (`out_proj` of Mamba's family).
+   * LoRA: a regular expression of the names of matrices of linear products. Default: all but embeddings and head, and but `out_proj` and `dt_proj`
+   * of Mamba's family, to which the PEFT library can not add.
    */
   readonly targets?: string | undefined;
   /** Decoupled weight decay of matrices. Default 0.1. */
@@ -35,10 +35,15 @@ export const methods = ['full', 'lora', 'head', 'state'] as const;
 /** Matrices of maps between hidden states. */
 const isMap = (name: string): boolean => !/emb|head|wte|wpe|norm|ln_/.test(name);
 
-/** What PEFT 0.21 makes no additions to, as Mamba's kernels read it without calling its module, by `model_type`. */
-const refusedByPeft: Readonly<Record<string, RegExp>> = Object.fromEntries(
-  ['mamba', 'mamba2', 'falcon_mamba'].map((type) => [type, /\.out_proj\.weight$/]),
-);
+/**
+ * Matrices of Mamba's family that transformers reads past their modules, where additions of PEFT's would not be seen, by `model_type`: PEFT 0.21
+ * refuses `out_proj`, and says nothing of `dt_proj`.
+ */
+const readPastModule: Readonly<Record<string, RegExp>> = {
+  mamba: /\.(out|dt)_proj\.weight$/,
+  mamba2: /\.out_proj\.weight$/,
+  falcon_mamba: /\.(out|dt)_proj\.weight$/,
+};
 
 /** The matrices that linear products read and nothing else does, by name: those of modules to which additions can be made. */
 function linearMatrices({ logits, carries }: Pick<ModelGraph, 'logits' | 'carries'>): string[] {
@@ -79,7 +84,7 @@ export function loraTargets(
   const all = linearMatrices(graph).filter((name) => !head.includes(name));
   const pattern = targets === undefined ? undefined : regularExpression(targets, 'targets');
   const chosen = all.filter((name) =>
-    pattern ? pattern.test(name) : isMap(name) && refusedByPeft[type]?.test(name) !== true,
+    pattern ? pattern.test(name) : isMap(name) && readPastModule[type]?.test(name) !== true,
   );
   if (chosen.length > 0) return new Set(chosen);
   const modules = [...new Set(all.map(lastModule))].sort().join(', ');
