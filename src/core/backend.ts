@@ -47,7 +47,7 @@ export const holdsIntegers = ({ format, layout }: WeightDeclaration, type: Store
 
 /** What stored rows turned out to hold. */
 export interface RowsFound {
-  /** The largest magnitude; Infinity where a number is not finite. */
+  /** The largest magnitude, or 0 of integers that are kept without a digest; Infinity where a number is not finite. */
   readonly largest: number;
   /** Whether all are numbers that the 16-bit format holds that they are held in. */
   readonly fit16: boolean;
@@ -58,10 +58,10 @@ export interface Intake {
   /** Memory for two pieces, so that one is read while the other is stored. Rows and scales to be stored must lie in one of them. */
   readonly rooms: readonly [Uint8Array, Uint8Array];
   /**
-   * Stores rows of a parameter from element `start` on, as `Weights.write` does with their numbers; `digest` goes on over these. Where
-   * one is not finite nothing is refused, and what is stored is of no use. `transposed` parameters in q8 and q4 are not taken.
+   * Stores rows of a parameter from element `start` on, as `Weights.write` does with their numbers; `digest`, if there is one, goes
+   * on over these. Where one is not finite nothing is refused, and what is stored is of no use. `transposed` parameters in q8 and q4 are not taken.
    */
-  store(name: string, rows: StoredRows, start: number, digest: Digest): RowsFound;
+  store(name: string, rows: StoredRows, start: number, digest?: Digest): RowsFound;
   dispose(): void;
 }
 
@@ -80,6 +80,8 @@ export interface Weights {
   intake?(bytes: number): Intake;
   /** The parameter as row-major f32: exactly what the kernels compute with. */
   read(name: string): Float32Array;
+  /** Goes on with digests, by the parameters' names, over the numbers of `read`; faster, where a backend has it. */
+  digest?(digests: ReadonlyMap<string, Digest>): void;
   dispose(): void;
 }
 

@@ -257,8 +257,9 @@ async function readJson(path: string, Failure: typeof FormatError | typeof Confi
   const text = await readFile(path, 'utf8');
   let json: unknown;
   try {
-    // Some versions of transformers write Infinity, which is not JSON, as a bare word.
-    json = JSON.parse(text.replace(/(?<=[[,:]\s*)(-?Infinity)(?=\s*[\],}])/g, '"$1"'));
+    // Some versions of transformers write Infinity, which is not JSON, as a bare word. Vocabularies are long, and seldom have it.
+    const endless = /(?<=[[,:]\s*)(-?Infinity)(?=\s*[\],}])/g;
+    json = JSON.parse(text.includes('Infinity') ? text.replace(endless, '"$1"') : text);
   } catch (cause) {
     throw new Failure(`${path} is not valid JSON: ${(cause as Error).message}`, { cause });
   }

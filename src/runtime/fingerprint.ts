@@ -2,6 +2,7 @@ import {
   holdsIntegers,
   type RowsFound,
   type StoredRows,
+  type StoredRowsType,
   type WeightDeclaration,
   type WeightFormat,
 } from '../core/backend.ts';
@@ -27,11 +28,16 @@ export interface Fingerprint {
 /** Fields that say how a file stores the model, and change nothing of it. */
 const storageFields = ['dialect', 'bakedDecay'];
 
-/** Where parameters are written as they are loaded; takes their digest on the way. */
+/**
+ * Where parameters are written as they are loaded. Of parameters whose numbers are held exactly the digest is taken from memory when it
+ * is first asked for, of others on the way.
+ */
 export class FingerprintedWeights implements ParameterSink {
   readonly #weights: DerivingWeights;
   readonly #declarations: ReadonlyMap<string, WeightDeclaration>;
   readonly #digests = new Map<string, Digest>();
+  /** Parameters of which no digest was taken yet. */
+  readonly #later = new Set<string>();
   #exact = true;
 
   constructor(weights: DerivingWeights, declarations: readonly WeightDeclaration[]) {
@@ -62,8 +68,13 @@ export class FingerprintedWeights implements ParameterSink {
       intake && {
         rooms: intake.rooms,
         store: (name, rows, start) => {
+          const declaration = this.#declarations.get(name)!;
+          if (holdsType(declaration, rows.type)) {
+            this.#later.add(name);
+            return intake.store(name, rows, start);
+          }
           const found = intake.store(name, rows, start, this.#digest(name));
-          this.#exact &&= holdsRowsExactly(this.#declarations.get(name)!, rows, found);
+          this.#exact &&= holdsRowsExactly(declaration, rows, found);
           return found;
         },
         dispose: () => intake.dispose(),
@@ -77,8 +88,9 @@ export class FingerprintedWeights implements ParameterSink {
     return digest;
   }
 
-  /** The fingerprint of the model whose parameters have all been written. */
+  /** The fingerprint of the model whose parameters have all been written, and are still held. */
   fingerprint(type: string, config: unknown, format: WeightFormat): Fingerprint {
+    this.#takeLater();
     const parameters = new Digest();
     for (const name of [...this.#digests.keys()].sort()) parameters.text(this.#digests.get(name)!.hex());
     return {
@@ -88,14 +100,26 @@ export class FingerprintedWeights implements ParameterSink {
       weights: this.#exact ? 'f32' : format,
     };
   }
+
+  #takeLater(): void {
+    const later = new Map([...this.#later].map((name) => [name, this.#digest(name)]));
+    this.#later.clear();
+    if (this.#weights.digest) this.#weights.digest(later);
+    else for (const [name, digest] of later) digest.words(new Uint32Array(this.#weights.read(name).buffer));
+  }
+}
+
+/** Whether a parameter's format has all numbers of a type. */
+function holdsType(declaration: WeightDeclaration, type: StoredRowsType): boolean {
+  const { format } = declaration;
+  return format === 'f32' || format === type || holdsIntegers(declaration, type);
 }
 
 /** Whether a parameter's format has the very numbers of rows. */
 function holdsRowsExactly(declaration: WeightDeclaration, rows: StoredRows, { largest, fit16 }: RowsFound): boolean {
   const { format } = declaration;
-  if (format === 'f32' || largest === Infinity) return true;
-  if (format === 'bf16' || format === 'f16') return fit16;
-  return holdsIntegers(declaration, rows.type) || isQuantised(declaration, decodeRows(rows), format);
+  if (largest === Infinity) return false;
+  return format === 'q8' || format === 'q4' ? isQuantised(declaration, decodeRows(rows), format) : fit16;
 }
 
 /** Whether a parameter's format has these very numbers. */

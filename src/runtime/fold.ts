@@ -1,4 +1,5 @@
 import type { Intake, Weights } from '../core/backend.ts';
+import type { Digest } from '../core/digest.ts';
 import { reachable } from '../core/grad.ts';
 import type { View } from '../core/op.ts';
 import { elementCount } from '../core/shape.ts';
@@ -76,7 +77,7 @@ export function foldConstants(graph: ModelGraph): FoldedGraph {
 }
 
 /** Weights that others are computed from on the way. */
-export interface DerivingWeights extends Pick<Weights, 'write' | 'intake'> {
+export interface DerivingWeights extends Pick<Weights, 'write' | 'intake' | 'read' | 'digest'> {
   /** Whether a parameter may be stored without its numbers being seen here. */
   takes(name: string): boolean;
 }
@@ -95,6 +96,8 @@ export function derivingWeights({ parameters, derived }: FoldedGraph, weights: W
   return {
     takes: (name) => parameters.has(name) && !lengths.has(name),
     ...(intake && { intake }),
+    ...(weights.digest && { digest: (digests: ReadonlyMap<string, Digest>) => weights.digest!(digests) }),
+    read: (name) => weights.read(name),
     write(name, piece, start = 0) {
       if (parameters.has(name)) weights.write(name, piece, start);
       const length = lengths.get(name);

@@ -56,7 +56,7 @@ interface Parts {
   /** The longest text, for models with a table of positions. */
   readonly longest: number;
   readonly ownsBackend: boolean;
-  readonly fingerprint: Fingerprint;
+  readonly fingerprint: () => Fingerprint;
   readonly files: Files | undefined;
 }
 
@@ -85,11 +85,10 @@ export class Model {
   /** What runs it, such as `wasm-relaxed`. */
   readonly backend: string;
   readonly threads: number;
-  /** What tells it from other models: states of another are refused. */
-  readonly fingerprint: Fingerprint;
   readonly #parts: Parts;
   readonly #runner: Runner;
   readonly #sessions = new Set<Session>();
+  #fingerprint: Fingerprint | undefined;
   #disposed = false;
 
   constructor(parts: Parts) {
@@ -105,10 +104,18 @@ export class Model {
     this.backend = backend.name;
     this.threads = backend.threads;
     this.parameterCount = parameterCount;
-    this.fingerprint = parts.fingerprint;
     this.#parts = parts;
     this.#runner = new Runner(backend, weights, graph, this.outputSize);
     this.hiddenSize = this.#runner.hiddenSize;
+  }
+
+  /**
+   * What tells it from other models: states of another are refused. The first time, all weights are read for it, which takes a fraction of
+   * the time of loading them.
+   */
+  get fingerprint(): Fingerprint {
+    if (!this.#fingerprint && this.#disposed) throw new DisposedError('the model is disposed');
+    return (this.#fingerprint ??= this.#parts.fingerprint());
   }
 
   /** The tokenizer; InputError when the model came without one. */
@@ -166,7 +173,8 @@ export class Model {
   #open(stepper: Stepper, options: SessionOptions): Session {
     if (this.#disposed) throw new DisposedError('the model is disposed');
     const { backend, graph, longest, files } = this.#parts;
-    const { outputSize, fingerprint } = this;
+    const { outputSize } = this;
+    const fingerprint = () => this.fingerprint;
     const { carries } = graph;
     const session: Session = new Session(
       {
@@ -271,7 +279,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     endTokens: [...new Set(ends)],
     longest,
     ownsBackend: options.ownsBackend ?? false,
-    fingerprint: written.fingerprint(type, config, format),
+    fingerprint: () => written.fingerprint(type, config, format),
     files: options.files,
   });
 }

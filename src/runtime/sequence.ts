@@ -6,7 +6,8 @@ import type { StateTensor } from './state-file.ts';
 /** What the sequences of one model have in common. */
 export interface SequenceModel {
   readonly carries: readonly StateDeclaration[];
-  readonly fingerprint: Fingerprint;
+  /** The model's fingerprint, which takes time when it is asked for the first time. */
+  readonly fingerprint: () => Fingerprint;
   /** Number of logits. */
   readonly outputSize: number;
   /** Tokens that the model can see at most. */
@@ -34,7 +35,7 @@ export class Sequence {
   }
 
   get fingerprint(): Fingerprint {
-    return this.#model.fingerprint;
+    return this.#model.fingerprint();
   }
 
   get longest(): number {

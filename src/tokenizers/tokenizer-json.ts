@@ -127,14 +127,16 @@ function readVocabulary(model: Json, type: string, fail: (problem: string) => ne
     }
   } else {
     if (!isRecord(vocab)) return fail(`model.vocab is ${describe(vocab)}, not an object of ids`);
-    const used = new Map<unknown, string>();
-    for (const [text, id] of Object.entries(vocab)) {
-      const token = JSON.stringify(text);
+    const used = new Set<unknown>();
+    for (const text of Object.keys(vocab)) {
+      const id = vocab[text];
       if (!Number.isSafeInteger(id) || (id as number) < 0 || (id as number) > 1e7)
-        fail(`model.vocab: ${token} has the id ${describe(id)}`);
-      if (used.has(id))
-        fail(`model.vocab: ${token} and ${JSON.stringify(used.get(id))} both have the id ${String(id)}`);
-      used.set(id, text);
+        fail(`model.vocab: ${JSON.stringify(text)} has the id ${describe(id)}`);
+      if (used.has(id)) {
+        const [other] = [...vocabulary].find(([, known]) => known === id)!;
+        fail(`model.vocab: ${JSON.stringify(text)} and ${JSON.stringify(other)} both have the id ${String(id)}`);
+      }
+      used.add(id);
       vocabulary.set(text, id as number);
     }
   }
@@ -169,16 +171,16 @@ function readMerges(
   fail: (problem: string) => never,
 ): [string, string][] {
   if (!Array.isArray(merges)) return fail(`model.merges is ${describe(merges)}, not a list`);
+  const missing = (i: number, token: string) =>
+    fail(`model.merges[${i}] is ${describe(merges[i])}, but ${describe(token)} is not in model.vocab`);
   return merges.map((merge: unknown, i) => {
     const parts: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
-    if (!Array.isArray(parts) || parts.length !== 2 || !parts.every((part) => typeof part === 'string')) {
+    if (!Array.isArray(parts) || parts.length !== 2 || typeof parts[0] !== 'string' || typeof parts[1] !== 'string')
       return fail(`model.merges[${i}] is ${describe(merge)}, not a pair of tokens`);
-    }
     const [a, b] = parts as [string, string];
-    for (const token of [a, b, a + b]) {
-      if (!vocabulary.has(token))
-        fail(`model.merges[${i}] is ${describe(merge)}, but ${describe(token)} is not in model.vocab`);
-    }
+    if (!vocabulary.has(a)) missing(i, a);
+    if (!vocabulary.has(b)) missing(i, b);
+    if (!vocabulary.has(a + b)) missing(i, a + b);
     return [a, b];
   });
 }

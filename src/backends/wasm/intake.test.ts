@@ -59,6 +59,7 @@ function taken(
   shape: readonly number[],
   all: StoredRows,
   rows: number,
+  isDigested = true,
 ) {
   const weights = backend.weights([{ name: 'w', shape, format, layout }]);
   const intake = weights.intake!(4 * all.count);
@@ -74,11 +75,12 @@ function taken(
     const bytes = room.subarray(0, piece.bytes.length);
     const scales = piece.scales && room.subarray(bytes.length, bytes.length + piece.scales.length);
     if (piece.scales) scales!.set(piece.scales);
-    const found = intake.store('w', { ...piece, bytes, scales }, start, digest);
+    const found = intake.store('w', { ...piece, bytes, scales }, start, isDigested ? digest : undefined);
     largest = Math.max(largest, found.largest);
     fit16 &&= found.fit16;
   }
   intake.dispose();
+  if (!isDigested) weights.digest!(new Map([['w', digest]]));
   const values = weights.read('w');
   weights.dispose();
   return { values, digest: digest.hex(), largest, fit16 };
@@ -144,6 +146,51 @@ describe.each(types)('rows of %s', (type) => {
   });
 });
 
+describe('the digest of what is held', () => {
+  const held = (backend: Backend, format: WeightFormat, layout: WeightLayout, shape: readonly number[]) => {
+    const weights = backend.weights(['v', 'w'].map((name) => ({ name, shape, format, layout })));
+    for (const name of ['v', 'w']) weights.write(name, normal(shape[0]! * shape[1]!));
+    const digests = new Map(['v', 'w'].map((name) => [name, new Digest().text(name)]));
+    weights.digest!(digests);
+    for (const [name, digest] of digests) {
+      // Zeros of four bits have no sign there, as files of them have none.
+      const values = format === 'q4' ? weights.read(name).map((x) => x + 0) : weights.read(name);
+      const expected = new Digest().text(name).words(new Uint32Array(values.buffer));
+      expect(digest.hex()).toBe(expected.hex());
+    }
+    weights.dispose();
+  };
+
+  test.each<WeightFormat>(['f32', 'bf16', 'f16', 'q8', 'q4'])('in %s', (format) => {
+    for (const backend of [alone, together])
+      for (const shape of [
+        [1, 1],
+        [3, 7],
+        [65, 63],
+        [33, 96],
+      ]) {
+        held(backend, format, 'linear', shape);
+        if (!format.startsWith('q')) held(backend, format, 'linearTransposed', shape);
+        if (format === 'f32') held(backend, format, 'rows', shape);
+      }
+    if (format === 'f32') held(together, format, 'rows', [91, 101]);
+  });
+
+  test.each(types)('is that of the rows of %s that were stored, where their format is held', (type) => {
+    for (const shape of shapesOf(type))
+      for (const layout of ['linear', 'linearTransposed'] as const) {
+        const own = type.replace('_0', '') as WeightFormat;
+        for (const format of layout === 'linear' || !isWhole(type) ? (['f32', own] as const) : (['f32'] as const)) {
+          const rows = stored(type, shape[0] * shape[1]);
+          const values = decodeRows(rows);
+          const found = taken(together, format, layout, shape, rows, 5, false);
+          expect(found.digest).toBe(digestOf(values));
+          expect([magnitude(values), isWhole(type) ? 0 : magnitude(values)]).toContain(found.largest);
+        }
+      }
+  });
+});
+
 test('a matrix large enough for all threads', () => {
   const shape = [523, 160];
   for (const type of types) {
@@ -181,7 +228,8 @@ test('what is not finite is found, and what a format has no place for refused', 
     const [at, top] = type === 'f32' ? [3, 0x7f] : type === 'bf16' ? [1, 0x7f] : [1, 0x7c];
     halves[at]! |= top;
     halves[at - 1]! |= 0x80;
-    expect(taken(alone, 'f32', 'linear', shape, rows, 1).largest).toBe(Number.POSITIVE_INFINITY);
+    for (const isDigested of [true, false])
+      expect(taken(alone, 'f32', 'linear', shape, rows, 1, isDigested).largest).toBe(Number.POSITIVE_INFINITY);
   }
   const large: StoredRows = { type: 'f32', count: 64, bytes: bytesOf(new Float32Array(64).fill(-7e4, 63)) };
   expect(() => taken(alone, 'f16', 'linear', shape, large, 1)).toThrow(

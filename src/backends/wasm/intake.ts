@@ -10,7 +10,7 @@ import { UnsupportedError } from '../../core/errors.ts';
 import { QUANTISATION_GROUP as GROUP } from '../../core/quantise.ts';
 import { kernelIds } from './generated/kernel-ids.ts';
 import type { Memory } from './memory.ts';
-import { formatCodes } from './packing.ts';
+import { formatCodes, layoutCodes } from './packing.ts';
 import { refuseBeyond } from './range.ts';
 import type { Threads } from './threads.ts';
 import type { StoredWeight } from './weights.ts';
@@ -26,10 +26,8 @@ const types: Readonly<Record<StoredRowsType, { code: number; at: number; step: n
   q4: { code: 5, at: 0, step: GROUP / 2, scaleStep: 2 },
 };
 
-const layoutCodes = { rows: 0, linear: 1, linearTransposed: 2 };
-
 /** Words of the plan: one step, its arguments, and the survey's state (assembly/store-rows.ts, survey-rows.ts). */
-const [ARGUMENTS, STATE, WORDS] = [2, 17, 25];
+const [ARGUMENTS, STATE, WORDS] = [2, 18, 26];
 /** Numbers from which on all threads take part. */
 const SHARED = 1 << 15;
 /** The bits of Infinity: in f32 numbers that are not finite have these or more. */
@@ -63,7 +61,7 @@ export class WasmIntake implements Intake {
     this.rooms = [room(0), room(1)];
   }
 
-  store(name: string, { type, count, bytes, scales }: StoredRows, start: number, digest: Digest): RowsFound {
+  store(name: string, { type, count, bytes, scales }: StoredRows, start: number, digest?: Digest): RowsFound {
     const { declaration, address } = this.#find(name);
     const { layout, format, shape } = declaration;
     if (layout !== 'rows' && (start % shape[1]! !== 0 || count % shape[1]! !== 0))
@@ -77,11 +75,11 @@ export class WasmIntake implements Intake {
     const { i32 } = this.#memory;
     const what = [code, source + at, step, scaleSource, scaleStep, count];
     const where = [layoutCodes[layout], formatCodes[format], address, width, first, count / width, shape[0] ?? 1];
-    i32.set([kernelIds.storeRows, args, 0, state, ...what, ...where], this.#plan / 4);
-    i32.set(digest.state, state / 4);
+    i32.set([kernelIds.storeRows, args, 0, state, ...what, ...where, Number(digest !== undefined)], this.#plan / 4);
+    if (digest) i32.set(digest.state, state / 4);
     if (count < SHARED) this.#threads.walkAlone(this.#plan, 1);
     else this.#threads.walk(this.#plan, 1);
-    digest.state = i32.slice(state / 4, state / 4 + 5);
+    if (digest) digest.state = i32.slice(state / 4, state / 4 + 5);
     const [bits, ored, areHalves] = i32.subarray(state / 4 + 5, state / 4 + 8);
     const largest = this.#magnitude(bits!);
     if (largest < Infinity && !holdsIntegers(declaration, type)) refuseBeyond(largest, declaration);

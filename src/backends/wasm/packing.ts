@@ -9,6 +9,9 @@ export const PANEL = 8;
 /** Numbers by which the kernels know the formats. */
 export const formatCodes: Readonly<Record<WeightFormat, number>> = { f32: 0, bf16: 1, f16: 2, q8: 3, q4: 4 };
 
+/** Numbers by which the kernels that store and read whole parameters know the layouts. */
+export const layoutCodes = { rows: 0, linear: 1, linearTransposed: 2 };
+
 /** Whether a format is of integers with a scale for every 32. */
 export const isQuantised = (format: WeightFormat): format is 'q8' | 'q4' => format === 'q8' || format === 'q4';
 

@@ -1,10 +1,11 @@
 import type { Intake, WeightDeclaration, Weights } from '../../core/backend.ts';
+import type { Digest } from '../../core/digest.ts';
 import { UnsupportedError } from '../../core/errors.ts';
 import { exceeds } from '../../core/magnitude.ts';
 import { kernelIds } from './generated/kernel-ids.ts';
 import { WasmIntake } from './intake.ts';
 import type { Memory } from './memory.ts';
-import { formatCodes, isQuantised, packingOf } from './packing.ts';
+import { formatCodes, isQuantised, layoutCodes, packingOf } from './packing.ts';
 import { limits, refuseBeyond } from './range.ts';
 import type { Threads } from './threads.ts';
 
@@ -117,6 +118,29 @@ export class WasmWeights implements Weights {
     const { declaration, address, bytes } = this.find(name);
     if (declaration.layout === 'rows') return this.#memory.f32.slice(address / 4, (address + bytes) / 4);
     return packingOf(declaration).unpack(this.#memory.u8, address);
+  }
+
+  digest(digests: ReadonlyMap<string, Digest>): void {
+    const memory = this.#memory;
+    const names = [...digests.keys()];
+    // One step, its arguments, and for each parameter an entry of 6 words and a state of 5.
+    const plan = memory.allocate(4 * (5 + 11 * names.length));
+    const entries = plan + 20;
+    const states = entries + 24 * names.length;
+    const { i32 } = memory;
+    i32.set([kernelIds.digestWeights, plan + 8, 0, names.length, entries], plan / 4);
+    for (const [n, name] of names.entries()) {
+      const { declaration, address } = this.find(name);
+      const { layout, format, shape } = declaration;
+      const [rows, columns] = layout === 'rows' ? [1, shape.reduce((a, b) => a * b, 1)] : shape;
+      const entry = [states + 20 * n, layoutCodes[layout], formatCodes[format], address, rows!, columns!];
+      i32.set(entry, entries / 4 + 6 * n);
+      i32.set(digests.get(name)!.state, states / 4 + 5 * n);
+    }
+    this.#threads.walk(plan, 1);
+    for (const [n, name] of names.entries())
+      digests.get(name)!.state = i32.slice(states / 4 + 5 * n, states / 4 + 5 * n + 5);
+    memory.release(plan);
   }
 
   dispose(): void {

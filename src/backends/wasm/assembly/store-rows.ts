@@ -9,7 +9,7 @@ const STRETCH: i32 = 4096;
 
 /**
  * Stores rows as a file holds them, converting them to how a parameter is held, and tells what they hold (survey-rows.ts).
- * args: [unit, state, type, integers, step, scales, scale step, count (stored-rows.ts), layout, format, W, width, first, rows, I]
+ * args: [unit, state, type, integers, step, scales, scale step, count (stored-rows.ts), layout, format, W, width, first, rows, I, digest]
  * Layouts: 0 row-major f32, `first` a number · 1 packed, rows [O, I] (linear.ts, quantised.ts) · 2 packed, rows of [I, O], formats
  * 0 to 2. Formats are packWeights'. `width` is a row's length, `first` and `rows` say which rows they are. Threads take units
  * one by one, for a page of memory that nobody touched before costs more time than filling it: the first is the survey. Places

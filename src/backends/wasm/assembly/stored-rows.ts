@@ -30,7 +30,8 @@ function plainAt(from: usize, count: i32, tile: usize): usize {
   return tile;
 }
 
-function widenRow(from: usize, count: i32, tile: usize, type: i32): void {
+/** `count` ≤ 32 numbers of type 1 (bf16) or 2 (f16) to f32, with zeros up to 32. */
+export function widenRow(from: usize, count: i32, tile: usize, type: i32): void {
   let source = from;
   if (count < 32) {
     source = tile;
@@ -52,11 +53,12 @@ function fromAnyHalf(bits: v128): v128 {
 }
 
 /** A scale in all lanes. */
-function scaleOf(half: i16): v128 {
+export function scaleOf(half: i16): v128 {
   return fromAnyHalf(i32x4.splat(<i32>half));
 }
 
-function expandQ8(from: usize, scale: v128, to: usize): void {
+/** 32 bytes times a scale. */
+export function expandQ8(from: usize, scale: v128, to: usize): void {
   for (const end = to + 128; to < end; to += 32, from += 8) {
     const words = v128.load8x8_s(from);
     v128.store(to, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(words)), scale));
@@ -75,7 +77,7 @@ function expandQ4(from: usize, scale: v128, to: usize, isPaired: bool): void {
 }
 
 /** Sixteen integers with 8 on top. Scale · integer − 8 · scale is exact, and no zero has a sign. */
-function expandBytes(bytes: v128, scale: v128, to: usize): void {
+export function expandBytes(bytes: v128, scale: v128, to: usize): void {
   const shift = f32x4.mul(scale, f32x4.splat(-8));
   const low = i16x8.extend_low_i8x16_u(bytes);
   const high = i16x8.extend_high_i8x16_u(bytes);

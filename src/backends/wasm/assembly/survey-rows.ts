@@ -1,12 +1,19 @@
+import { mixed, turned } from './digest';
 import { numbersAt } from './stored-rows';
 
 /**
  * What rows of a file hold, looked at once: `state` is [4 lanes, words so far] of a digest (core/digest.ts), which goes on over their
- * numbers as f32, then [the bits of the largest magnitude, all words or-ed, whether all are f16 numbers].
+ * numbers as f32 where it is wanted, then [the bits of the largest magnitude, all words or-ed, whether all are f16 numbers].
+ * Integers without a digest are finite where their scales are.
  */
 export function surveyRows(args: usize, tile: usize): void {
   const state = <usize>load<u32>(args, 4);
   const count = load<i32>(args, 28);
+  const wantsDigest = load<i32>(args, 60) != 0;
+  if (!wantsDigest && load<i32>(args, 8) >= 3) {
+    store<i32>(state, surveyScales(args, count >> 5), 20);
+    return;
+  }
   const seen = load<i32>(state, 16);
   const wantsHalf = load<i32>(args, 36) == 2;
   // The lane that takes the first word comes first.
@@ -23,7 +30,7 @@ export function surveyRows(args: usize, tile: usize): void {
       largest = i32x4.max_s(largest, v128.and(words, i32x4.splat(0x7fffffff)));
       ored = v128.or(ored, words);
       if (wantsHalf) halves = v128.and(halves, areHalves(words));
-      lanes = mixed(lanes, words);
+      if (wantsDigest) lanes = mixed(lanes, words);
     }
   }
   if (whole < count) {
@@ -44,20 +51,14 @@ export function surveyRows(args: usize, tile: usize): void {
   store<i32>(state, i32(i32x4.all_true(halves)), 28);
 }
 
-/** Puts the lanes in a ring and begins `by` places later: lane `by` becomes the first. */
-function turned(lanes: v128, by: i32, tile: usize): v128 {
-  v128.store(tile, lanes, 128);
-  v128.store(tile, lanes, 144);
-  return v128.load(tile + ((<usize>by) << 2), 128);
-}
-
-/** One step of MurmurHash3 in every lane; h · 5 as a shift and an addition, so that steps follow each other soon. */
-function mixed(hash: v128, words: v128): v128 {
-  const a = i32x4.mul(words, i32x4.splat(0xcc9e2d51));
-  const k = i32x4.mul(v128.or(i32x4.shl(a, 15), i32x4.shr_u(a, 17)), i32x4.splat(0x1b873593));
-  const b = v128.xor(hash, k);
-  const h = v128.or(i32x4.shl(b, 13), i32x4.shr_u(b, 19));
-  return i32x4.add(i32x4.add(h, i32x4.splat(0xe6546b64)), i32x4.shl(h, 2));
+/** The bits of Infinity where one of the groups' scales is not finite, and otherwise 0. */
+function surveyScales(args: usize, groups: i32): i32 {
+  const step = <usize>load<i32>(args, 24);
+  let scale = <usize>load<u32>(args, 20);
+  let found = 0;
+  for (const end = scale + <usize>groups * step; scale < end; scale += step)
+    found |= i32((load<u16>(scale) & 0x7c00) == 0x7c00);
+  return found == 0 ? 0 : 0x7f800000;
 }
 
 /** Which of four numbers f16 holds exactly: below 2⁻¹⁴ multiples of 2⁻²⁴, above it 11 significant bits, to 65504. */
