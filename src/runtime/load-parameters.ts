@@ -70,6 +70,7 @@ export async function loadParameters(
   const room = Math.max(0, ...taken.map(([, { stored }]) => rowBytes(stored) * rowsTogether(stored)));
   const intake = room > 0 ? sink.intake?.(room) : undefined;
   let loaded = 0;
+  onProgress?.({ loaded, total });
   try {
     const names = new Set(intake && taken.map(([name]) => name));
     for await (const piece of ahead(pieces(origins, checkpoint, intake?.rooms, names))) {
