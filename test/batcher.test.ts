@@ -9,6 +9,7 @@ import type { Model } from '../src/runtime/model.ts';
 import type { Session } from '../src/runtime/session.ts';
 import { byteTokenizer } from '../src/tokenizers/bytes.ts';
 import { goldenModel, goldenNames } from './assembled.ts';
+import { errorRatio, tolerance } from './tolerance.ts';
 
 const wasm = await wasmBackend({ threads: 1, spawn: spawnThread });
 afterAll(() => wasm.dispose());
@@ -128,6 +129,32 @@ describe('batcher', () => {
     const alone = reference.session();
     await alone.read(new Array(4000).fill(7));
     expect(long.state.save()).toEqual(alone.state.save());
+  });
+
+  test('no step takes more tokens of texts than it may, and blocks that are longer are read in parts', async () => {
+    const tokens = Array.from({ length: 300 }, (_, i) => (i * 31) % 199);
+    for (const name of ['mamba', 'rwkv7', 'llama']) {
+      const model = await goldenModel(name, wasm);
+      const alone = model.session();
+      const hidden: number[] = [];
+      await alone.read(tokens, { onHidden: (rows) => hidden.push(...rows) });
+      const batcher = model.batcher({ maxTokens: 48 });
+      const session = batcher.session();
+      const parts: number[] = [];
+      await session.read(tokens, { onHidden: (rows) => parts.push(...rows) });
+      // Blocks of 256 and 44 tokens, the first in six parts.
+      expect(batcher.steps).toBe(7);
+      expect(errorRatio(session.logits, alone.logits)).toBeLessThan(tolerance.model);
+      expect(errorRatio(Float32Array.from(parts), Float32Array.from(hidden))).toBeLessThan(tolerance.model);
+      const logits = await session.logitsOf(tokens.slice(0, 100));
+      expect(errorRatio(logits, await alone.logitsOf(tokens.slice(0, 100)))).toBeLessThan(tolerance.model);
+      expect(session.position).toBe(400);
+      const others = [batcher.session(), batcher.session(), batcher.session()];
+      const before = batcher.steps;
+      await Promise.all(others.map((other) => other.read(tokens.slice(0, 30))));
+      expect(batcher.steps - before).toBe(3);
+      model.dispose();
+    }
   });
 
   test('more sessions than fit in a step take turns, and forks are packed too', async () => {

@@ -8,7 +8,10 @@ import type { Session, SessionOptions } from './session.ts';
 export interface BatcherOptions {
   /** The most sequences whose next tokens are computed in one step; others wait their turn. Default 64. */
   readonly maxSessions?: number;
-  /** About how many tokens of texts being read are taken into one step. Default 512. */
+  /**
+   * The most tokens of texts being read that are taken into one step. Default 512. Below 256 the blocks of a text are read in parts, and results
+   * are those of a session alone up to rounding.
+   */
   readonly maxTokens?: number;
 }
 
@@ -61,7 +64,7 @@ export class Batcher {
         this.#enqueue([{ slot: slots[0], tokens: [token], position, outputs: 'last' }], true, (last) =>
           logits.set(last),
         ),
-      run: (segments, take, onHidden) => this.#enqueue(segments, false, take, onHidden),
+      run: (segments, take, onHidden) => this.#read(segments, take, onHidden),
       forget: (slot) => this.#forget(slot),
     };
   }
@@ -74,6 +77,28 @@ export class Batcher {
   /** Packed steps run so far. */
   get steps(): number {
     return this.#steps;
+  }
+
+  /** A block of a text, in parts where it is longer than a step may be. */
+  async #read(segments: readonly Segment[], take: Take, onHidden?: Take): Promise<void> {
+    const [{ slot, tokens, position, outputs }] = segments as [Segment];
+    // Sessions step one sequence each.
+    if (segments.length > 1 || tokens.length <= this.#maxTokens)
+      return await this.#enqueue(segments, false, take, onHidden);
+    // Where there is no room for all of it, nothing of it is read.
+    slot.reserve(position + tokens.length, position);
+    const logits: Float32Array[] = [];
+    const hidden: Float32Array[] = [];
+    for (let at = 0; at < tokens.length; at += this.#maxTokens) {
+      const part = Array.prototype.slice.call(tokens, at, at + this.#maxTokens) as number[];
+      const isLast = at + part.length === tokens.length;
+      const wanted = outputs === 'last' && !isLast ? 'none' : outputs;
+      const segment = { slot, tokens: part, position: position + at, outputs: wanted };
+      const keepHidden = onHidden && ((rows: Float32Array) => void hidden.push(rows.slice()));
+      await this.#enqueue([segment], false, (rows) => void logits.push(rows.slice()), keepHidden);
+    }
+    take(joined(logits));
+    onHidden?.(joined(hidden));
   }
 
   #enqueue(segments: readonly Segment[], isDecode: boolean, take: Take, onHidden?: Take): Promise<void> {
@@ -104,7 +129,7 @@ export class Batcher {
     let taken = decodes.slice(0, this.#maxSessions);
     if (!takesDecodes) {
       let tokens = 0;
-      // At least one, however long.
+      // At least one, though it be of several sequences that are longer together.
       const end = reads.findIndex((request) => (tokens += tokensOf(request)) > this.#maxTokens);
       taken = reads.slice(0, end < 0 ? reads.length : Math.max(1, end));
     }
@@ -153,6 +178,16 @@ export class Batcher {
     this.#waiting = this.#waiting.filter((request) => !isIts(request));
     for (const request of gone) request.reject(new DisposedError('the session is disposed'));
   }
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 type Size = (request: Request) => number;
