@@ -133,6 +133,15 @@ test('the table of answers in a text is that of the results', () => {
   }
 });
 
+test('the table of slots is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
+  for (const line of readFileSync(join(root, 'bench/results/slots.jsonl'), 'utf8').trim().split('\n')) {
+    const { steps, validation, test: found } = JSON.parse(line);
+    const [kept, exact, f1] = [validation.accuracy, found.exactMatch, found.f1].map((x) => `${(100 * x).toFixed(1)} %`);
+    expect(page).toContain(`| ${steps} | ${kept} | ${exact} (${found.right} of ${found.questions}) | ${f1} |`);
+  }
+});
+
 test('the table of questions is that of the results', () => {
   const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
   for (const { model, blimp, lambada } of JSON.parse(

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { load } from '../src/platform/node-load.ts';
+import { answerSpans } from '../src/tasks/answer-spans.ts';
 import { classify } from '../src/tasks/classify.ts';
 import { score } from '../src/tasks/score.ts';
 
@@ -28,6 +29,19 @@ test.each([
   const model = await load('snips-intents', { threads: 1 });
   const [best] = (await classify(model, text)).sort((a, b) => b.probability - a.probability);
   expect(best!.label).toBe(label);
+  model.dispose();
+});
+
+test.each([
+  ['Play some jazz by Miles Davis on Spotify', 'Which artist?', 'Miles Davis'],
+  ['Play some jazz by Miles Davis on Spotify', 'On what service?', 'Spotify'],
+  ['Will it rain in Dublin next Tuesday?', 'When?', 'next Tuesday'],
+  ['Will it rain in Dublin next Tuesday?', 'What weather?', 'rain'],
+  ['Book a table for four at an Italian restaurant in Basel', 'For how many?', 'four'],
+])('snips-slots: of %j, %j is %j', async (sentence, question, answer) => {
+  const model = await load('snips-slots', { threads: 1 });
+  const [best] = await answerSpans(model, question, sentence);
+  expect(best!.text).toBe(answer);
   model.dispose();
 });
 
