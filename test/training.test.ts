@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -130,6 +130,14 @@ describe('train', () => {
     const told = (all: readonly TrainRecord[]) => all.map(({ step, loss, evaluation }) => ({ step, loss, evaluation }));
     expect(told([...first, ...records])).toEqual(told(whole.records));
     expect(result.best).toEqual(whole.result.best);
+  });
+
+  test('the model is written before the curves, which may fail', async () => {
+    const running = trainModel(small('curveless', { steps: 3 }));
+    await running.next();
+    mkdirSync(at('curveless/loss.svg'));
+    await expect(run(running)).rejects.toThrow(/loss\.svg/);
+    (await load(at('curveless'), { threads: 1 })).dispose();
   });
 
   test('evaluations have windows and texts of their own size', async () => {
