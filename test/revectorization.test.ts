@@ -88,6 +88,9 @@ test('digests of kernels are repeatable, and tell builds apart that round differ
   expect(again).toEqual(first);
   expect(plain.get('linear 4')).not.toBe(first.get('linear 4'));
   expect(plain.get('q4 [65, 63] × 3')).toBe(first.get('q4 [65, 63] × 3'));
+  const stored = [...first].filter(([name]) => name.includes(' stored as '));
+  expect(stored).toHaveLength(35);
+  for (const [name, digest] of stored) expect(plain.get(name), name).toBe(digest);
 });
 
 test('here they are what this Node allows', { timeout: 60_000 }, async () => {

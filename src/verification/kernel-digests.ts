@@ -1,4 +1,4 @@
-import type { Backend, WeightFormat, WeightLayout } from '../core/backend.ts';
+import type { Backend, StoredRowsType, WeightFormat, WeightLayout } from '../core/backend.ts';
 import { Digest } from '../core/digest.ts';
 import { Random } from '../core/random.ts';
 import type { Tensor } from '../core/tensor.ts';
@@ -33,7 +33,50 @@ export function kernelDigests(backend: Backend): Map<string, string> {
     for (const shape of shapes)
       for (const rows of rowCounts)
         digests.set(`${format} [${shape.join(', ')}] × ${rows}`, digestOf(products(backend, format, shape, rows)));
+  for (const type of Object.keys(rowBytes) as StoredRowsType[])
+    for (const format of formats) {
+      const stored = storedRows(backend, type, format);
+      if (stored) digests.set(`${type} stored as ${format}`, stored);
+    }
   return digests;
+}
+
+/** Bytes of a row of 96 numbers, and of its scales. */
+const rowBytes: Readonly<Record<StoredRowsType, readonly [number, number]>> = {
+  f32: [384, 0],
+  bf16: [192, 0],
+  f16: [192, 0],
+  q8_0: [102, 0],
+  q4_0: [54, 0],
+  q8: [96, 6],
+  q4: [48, 6],
+};
+
+/** A digest of 19 rows of 96 numbers stored as a file has them: of what is held then, by reading it and by its own digest, and of what was found. */
+function storedRows(backend: Backend, type: StoredRowsType, format: WeightFormat): string | undefined {
+  const [O, I] = [19, 96];
+  const weights = backend.weights([{ name: 'w', shape: [O, I], format, layout: 'linear' }]);
+  try {
+    const intake = weights.intake?.(4 * O * I);
+    if (!intake) return undefined;
+    const random = new Random(type.length);
+    const [length, scalesLength] = rowBytes[type].map((bytes) => O * bytes) as [number, number];
+    // Any bytes will do but those that make numbers of no end: the highest bits of exponents, which are in odd places, stay clear.
+    const room = intake.rooms[0];
+    for (let n = 0; n < length + scalesLength; n++) room[n] = random.integer(256) & (n % 2 ? 0xbf : 0xff);
+    const rows = { type, count: O * I, bytes: room.subarray(0, length) };
+    const scales = room.subarray(length, length + scalesLength);
+    const digest = new Digest();
+    const found = intake.store('w', scalesLength > 0 ? { ...rows, scales } : rows, 0, digest);
+    intake.dispose();
+    weights.digest?.(new Map([['w', digest]]));
+    return digest
+      .text(`${found.largest} ${found.fit16}`)
+      .words(new Int32Array(weights.read('w').buffer))
+      .hex();
+  } finally {
+    weights.dispose();
+  }
 }
 
 /** What products of `rows` rows with a matrix and with a transposed one are, and rows of the matrix. */
