@@ -121,6 +121,12 @@ async function theirs(folder, bits) {
   };
 }
 
+/** The best, the median and the worst of some speeds. */
+function spread(speeds) {
+  const sorted = speeds.toSorted((a, b) => b - a);
+  return { best: sorted[0], median: sorted[sorted.length >> 1], worst: sorted.at(-1) };
+}
+
 /** llama.cpp with as many sequences as are generated together, in a context of their own. */
 async function theirsTogether(folder, bits) {
   const llama = await openLlamaCpp(`${folder}-${bits}.gguf`, { threads, context: decode + 64, sequences: batch });
@@ -265,10 +271,10 @@ for (const name of values.shapes.split(',')) {
     const [a, b] = [await ours(folder, bits), await theirs(folder, bits)];
     if (!rates.has(bits)) rates.set(bits, await measureProducts(bits, threads));
     const best = {};
-    const worst = {};
+    const all = {};
     const note = (key, value) => {
       best[key] = Math.max(best[key] ?? 0, value);
-      worst[key] = Math.min(worst[key] ?? Infinity, value);
+      (all[key] ??= []).push(value);
     };
     for (let round = 0; round < rounds; round++) {
       // Who goes first changes from round to round.
@@ -278,7 +284,8 @@ for (const name of values.shapes.split(',')) {
       ];
       if (round % 2 === 1) turns.reverse();
       for (const [who, engine] of turns) note(`prefill ${who}`, await engine.prefill());
-      for (const context of contexts)
+      // Generating after a short text takes a tenth of a second: in more turns, of which some are of good minutes.
+      for (const context of contexts.flatMap((context) => Array(context <= 64 ? 4 : 1).fill(context)))
         for (const [who, engine] of turns) note(`decode after ${context} ${who}`, await engine.decode(context));
     }
     await b.close();
@@ -302,9 +309,7 @@ for (const name of values.shapes.split(',')) {
       speeds: Object.fromEntries(
         kinds.map((kind) => [
           kind,
-          Object.fromEntries(
-            ['ours', 'llama.cpp'].map((who) => [who, { best: best[`${kind} ${who}`], worst: worst[`${kind} ${who}`] }]),
-          ),
+          Object.fromEntries(['ours', 'llama.cpp'].map((who) => [who, spread(all[`${kind} ${who}`])])),
         ]),
       ),
       ratios: Object.fromEntries(kinds.map((kind) => [kind, best[`${kind} ours`] / best[`${kind} llama.cpp`]])),
@@ -320,7 +325,7 @@ for (const name of values.shapes.split(',')) {
     };
     results.push(row);
     console.log(
-      `${name} ${bits}: ${kinds.map((kind) => `${kind} ${best[`${kind} ours`].toFixed(0)} : ${best[`${kind} llama.cpp`].toFixed(0)} tok/s = ${row.ratios[kind].toFixed(2)}×`).join(' · ')} · generating at ${(100 * row.limits.decodeOfBandwidth).toFixed(0)} % of memory's bandwidth`,
+      `${name} ${bits}: ${kinds.map((kind) => `${kind} ${best[`${kind} ours`].toFixed(0)} : ${best[`${kind} llama.cpp`].toFixed(0)} tok/s = ${row.ratios[kind].toFixed(2)}× (medians ${row.speeds[kind].ours.median.toFixed(0)} : ${row.speeds[kind]['llama.cpp'].median.toFixed(0)})`).join(' · ')} · generating at ${(100 * row.limits.decodeOfBandwidth).toFixed(0)} % of memory's bandwidth`,
     );
     a.close();
   }
