@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { referenceBackend } from '../backends/reference/index.ts';
 import { wasmBackend } from '../backends/wasm/index.ts';
@@ -15,6 +16,7 @@ import { openModelFiles } from './model-files.ts';
 import { enableWasmFeatures, spawnThread } from './node.ts';
 import { setRevectorization } from './revectorization.ts';
 import { sessionFiles } from './session-files.ts';
+import { loadState } from './state-files.ts';
 
 /** The model that is used when none is named: it comes with the package. */
 export const embeddedModel = 'tiny-books-mamba-13m';
@@ -35,6 +37,11 @@ export interface LoadOptions {
   readonly tokenizer?: string;
   /** A folder with a low-rank adapter (`adapter_config.json`, `adapter_model.safetensors`), which is merged into the model. */
   readonly adapter?: string;
+  /**
+   * A file of the state that sessions begin with: a tuned one, or one that was saved after a text. Default: `initial.state` of the model's folder, where
+   * `finetune --method state` writes it; false leaves it alone.
+   */
+  readonly state?: string | false;
   readonly signal?: AbortSignal;
   /** Told how much of the checkpoint is loaded into memory. */
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -62,6 +69,7 @@ const optionNames: readonly (keyof LoadOptions)[] = [
   'revectorize',
   'tokenizer',
   'adapter',
+  'state',
   'onProgress',
   ...locateOptionNames,
 ];
@@ -83,19 +91,28 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
     const { checkpoint, file, config, tokenizer, tokenizerProblem, chatTemplate, endTokens } = opened.value;
     const source = { config, checkpoint, tokenizer, tokenizerProblem, chatTemplate, endTokens };
     const backend = prepared.value;
-    return await assemble(source, backend, {
+    const model = await assemble(source, backend, {
       weights: weightFormat(options.weights ?? 'auto', file, backend),
       signal: options.signal,
       onProgress: options.onProgress,
       ownsBackend: true,
       files: sessionFiles,
     });
+    const state = options.state ?? initialStateOf(location);
+    if (state) await model.beginWith(await loadState(state, model));
+    return model;
   } catch (error) {
     if (prepared.status === 'fulfilled') prepared.value.dispose();
     throw error;
   } finally {
     if (opened.status === 'fulfilled') await opened.value.checkpoint.close();
   }
+}
+
+/** The tuned initial state that lies with the model in its folder. */
+export function initialStateOf(location: string): string | undefined {
+  const path = join(location, 'initial.state');
+  return statSync(location).isDirectory() && existsSync(path) ? path : undefined;
 }
 
 /**

@@ -15,6 +15,7 @@ import { withoutRepeatedHead } from './repeated-head.ts';
 import { Runner, type Stepper } from './runner.ts';
 import { Session, type SessionOptions } from './session.ts';
 import type { Files } from './source.ts';
+import type { State } from './state.ts';
 import { stateSize, type WindowSize } from './state-size.ts';
 
 /** What a model is assembled from. */
@@ -89,6 +90,7 @@ export class Model {
   readonly #runner: Runner;
   readonly #sessions = new Set<Session>();
   #fingerprint: Fingerprint | undefined;
+  #initial: State | undefined;
   #disposed = false;
 
   constructor(parts: Parts) {
@@ -154,6 +156,25 @@ export class Model {
       throw new InputError('the model answers questions with a span of a text (answerSpans), and generates no text');
   }
 
+  /** What sessions begin with; nothing where they begin empty. */
+  get initialState(): State | undefined {
+    return this.#initial;
+  }
+
+  /**
+   * Lets all sessions that are opened from now on, those of every task too, begin with a state: one that was tuned (`finetune --method state`), or one after
+   * a text. Undefined lets them begin empty again. InputError for a state of another model.
+   */
+  async beginWith(state: State | undefined): Promise<void> {
+    const session = this.session();
+    try {
+      if (state) await session.state.restore(state);
+    } finally {
+      session.dispose();
+    }
+    this.#initial = state;
+  }
+
   /** Bytes held: weights, states of open sessions, working memory. */
   get bytes(): { weights: number; states: number; working: number } {
     const states = [...this.#sessions].reduce((sum, session) => sum + session.bytes, 0);
@@ -182,7 +203,14 @@ export class Model {
         stepper,
         runner: this.#runner,
         graph,
-        sequence: { carries, fingerprint, outputSize, longest, slot: () => backend.slot(carries) },
+        sequence: {
+          carries,
+          fingerprint,
+          outputSize,
+          longest,
+          initial: this.#initial,
+          slot: () => backend.slot(carries),
+        },
         files,
         onDispose: (closed) => this.#sessions.delete(closed),
         onFork: (forked) => this.#sessions.add(forked),

@@ -12,6 +12,8 @@ export interface SequenceModel {
   readonly outputSize: number;
   /** Tokens that the model can see at most. */
   readonly longest: number;
+  /** What texts begin with; nothing for the architecture's own first state. */
+  readonly initial?: State | undefined;
   slot(): Slot;
 }
 
@@ -28,6 +30,7 @@ export class Sequence {
     this.#model = model;
     this.slot = model.slot();
     this.logits = new Float32Array(model.outputSize);
+    if (model.initial) this.put(model.initial);
   }
 
   get carries(): readonly StateDeclaration[] {
@@ -88,9 +91,11 @@ export class Sequence {
     this.#isInitial = other.#isInitial;
   }
 
+  /** Back to what texts begin with. */
   reset(): void {
     this.slot.reset();
     this.position = 0;
     this.#isInitial = true;
+    if (this.#model.initial) this.put(this.#model.initial);
   }
 }

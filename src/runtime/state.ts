@@ -65,7 +65,9 @@ export class State implements StateContents {
 
 /** Refuses a state that the sequence's model can't continue, saying which it is of. */
 export function checkState(state: State, sequence: Sequence, name = 'the state'): void {
-  const problem = difference(state.model, sequence.fingerprint);
+  // What no token made does not depend on how matrices are held.
+  const made = state.position > 0 ? state.model : { ...state.model, weights: sequence.fingerprint.weights };
+  const problem = difference(made, sequence.fingerprint);
   if (problem) throw new InputError(`${name} is ${problem}`);
   const { position, tensors } = state;
   for (const declaration of sequence.carries) {
@@ -145,7 +147,7 @@ export class SessionState {
     this.#onReplaced();
   }
 
-  /** Back to an empty text. */
+  /** Back to an empty text, and to the model's initial state. */
   reset(): void {
     this.#idle();
     this.#sequence.reset();
