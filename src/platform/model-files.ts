@@ -15,7 +15,7 @@ import { Metadata } from '../gguf/metadata.ts';
 import { embeddedTokenizer } from '../gguf/tokenizer.ts';
 import type { Json } from '../models/config.ts';
 import { withoutRepeatedHead } from '../runtime/repeated-head.ts';
-import { byteTokenizer } from '../tokenizers/bytes.ts';
+import { byteTokenizer, byteTokenizerJson } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import { worldTokenizerOf, worldVocabulary } from '../tokenizers/rwkv-world.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
@@ -235,7 +235,7 @@ async function adapted(checkpoint: Checkpoint, given: string): Promise<Checkpoin
 
 /** The tokenizer that somebody names for a model. */
 async function namedTokenizer(name: string): Promise<Pick<ModelFiles, 'tokenizer' | 'tokenizerFiles'>> {
-  if (name === 'bytes') return { tokenizer: byteTokenizer(), tokenizerFiles: {} };
+  if (name === 'bytes') return { tokenizer: byteTokenizer(), tokenizerFiles: { json: byteTokenizerJson() as Json } };
   if (!existsSync(name)) throw new InputError(`there is no tokenizer ${name}: name a file, a folder, or bytes`);
   if (statSync(name).isDirectory()) {
     const found = await openTokenizer(name);

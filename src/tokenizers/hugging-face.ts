@@ -1,5 +1,7 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { FormatError, RiverrunError } from '../core/errors.ts';
+import { byteLevelNames } from './byte-level.ts';
+import { byteTokenizer, isByteTokenizerJson } from './bytes.ts';
 import { byteStream, checkToken, decodeBytes, type StreamDecoder, type Tokenizer } from './tokenizer.ts';
 import { type TokenizerFile, validateTokenizer } from './tokenizer-json.ts';
 import { unicodeWhiteSpace } from './white-space.ts';
@@ -26,6 +28,7 @@ export function huggingFaceTokenizer(
   settings: TokenizerSettings = {},
   name = 'tokenizer.json',
 ): Tokenizer {
+  if (Object.keys(settings).length === 0 && isByteTokenizerJson(json)) return byteTokenizer();
   const file = validateTokenizer(json, name);
   try {
     const library = new Library({ ...file, pre_tokenizer: unicodeWhiteSpace(file['pre_tokenizer']) }, settings);
@@ -147,12 +150,7 @@ class HuggingFaceTokenizer implements Tokenizer {
   }
 }
 
-/** GPT-2's table: every byte as a printable character. Built from its rule: printable ones are themselves, others follow from 256 on. */
-const byteOfCharacter = new Map<string, number>();
-for (let byte = 0, other = 256; byte < 256; byte++) {
-  const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-  byteOfCharacter.set(String.fromCharCode(printable ? byte : other++), byte);
-}
+const byteOfCharacter = new Map(byteLevelNames.map((name, byte) => [name, byte]));
 
 function byteLevelBytes(text: string): Uint8Array {
   const bytes: number[] = [];
