@@ -11,7 +11,7 @@ import { type Chunk, textOf } from '../runtime/text-chunks.ts';
 import { answerSpans } from '../tasks/answer-spans.ts';
 import { readDocument } from '../tasks/document-reader.ts';
 import { type ConstraintFlags, constraintOf, withConstraint } from './constraint-options.ts';
-import { integer, type ModelFlags, number, withModel } from './options.ts';
+import { integer, type ModelFlags, number, positive, withModel, withState } from './options.ts';
 import { interruptSignal, loadModel, ProgressLine, print, standardInput, standardInputLines } from './terminal.ts';
 
 interface AskFlags extends ModelFlags, ConstraintFlags {
@@ -28,11 +28,11 @@ export function askCommand(): Command {
     .description('Read a document of any length once, and answer questions about it.')
     .argument('<document>', 'a UTF-8 text file; - for standard input')
     .argument('[questions...]', 'one answer is printed for each; without any, lines of standard input')
-    .option('-n, --max-tokens <n>', 'the most tokens of an answer (default: 64, of a span 15)', integer)
+    .option('-n, --max-tokens <n>', 'the most tokens of an answer (default: 64, of a span 15)', positive)
     .option('-t, --temperature <x>', '0 always takes the likeliest token (default: 0)', number)
     .option('--seed <n>', 'repeat the same choices', integer)
     .option('--checkpoint <file>', 'keep the state of the document here: the next time it is not read again')
-    .option('--top-k <k>', 'with a trained head of spans: how many answers to each question', integer)
+    .option('--top-k <k>', 'with a trained head of spans: how many answers to each question', positive)
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -44,7 +44,7 @@ Examples:
   zcat log.gz | riverrun ask - "What went wrong?"`,
     )
     .action(runAsk);
-  return withModel(withConstraint(command));
+  return withModel(withState(withConstraint(command)));
 }
 
 async function runAsk(document: string, given: string[], flags: AskFlags): Promise<void> {

@@ -4,7 +4,7 @@ import type { Model } from '../runtime/model.ts';
 import type { ReadOptions } from '../runtime/session.ts';
 import { classify } from '../tasks/classify.ts';
 import { LabelClassifier } from '../tasks/label-classifier.ts';
-import { list, type ModelFlags, withModel } from './options.ts';
+import { list, type ModelFlags, withModel, withState } from './options.ts';
 import { interruptSignal, loadModel, ProgressLine, print, standardInputLines } from './terminal.ts';
 
 interface ClassifyFlags extends ModelFlags {
@@ -38,7 +38,7 @@ Examples:
   riverrun classify --labels dog,ship --template " This is the story of a {}." "Rex barked."`,
     )
     .action(runClassify);
-  return withModel(command);
+  return withModel(withState(command));
 }
 
 async function runClassify(given: string[], flags: ClassifyFlags): Promise<void> {

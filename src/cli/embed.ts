@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { type EmbedOptions, embed } from '../tasks/embed.ts';
 import { textsOf } from './classify.ts';
-import { type ModelFlags, withModel } from './options.ts';
+import { type ModelFlags, withModel, withState } from './options.ts';
 import { interruptSignal, loadModel, ProgressLine, print } from './terminal.ts';
 
 interface EmbedFlags extends ModelFlags {
@@ -27,7 +27,7 @@ Examples:
   riverrun embed --json < sentences.txt > vectors.jsonl`,
     )
     .action(runEmbed);
-  return withModel(command);
+  return withModel(withState(command));
 }
 
 async function runEmbed(given: string[], { pooling, normalize, json, ...flags }: EmbedFlags): Promise<void> {

@@ -1,11 +1,12 @@
 import { Command } from 'commander';
-import { InputError } from '../core/errors.ts';
-import { dataFiles, firstFields, readTexts } from '../platform/data-files.ts';
-import { readQuestions } from '../platform/question-files.ts';
+import { dataFiles, readTexts } from '../platform/data-files.ts';
+import { standardInputNotice } from '../platform/data-format.ts';
+import { hasQuestions, readQuestions } from '../platform/question-files.ts';
 import type { Model } from '../runtime/model.ts';
 import { evaluate } from '../tasks/evaluate.ts';
-import { score } from '../tasks/score.ts';
-import { collect, integer, type ModelFlags, withModel } from './options.ts';
+import { evaluateTexts } from '../tasks/evaluate-texts.ts';
+import type { TextPiece } from '../tokenizers/encode-stream.ts';
+import { collect, type ModelFlags, positive, withModel, withState } from './options.ts';
 import { interruptSignal, loadModel, ProgressLine, print } from './terminal.ts';
 
 interface EvaluateFlags extends ModelFlags {
@@ -29,8 +30,8 @@ export function evaluateCommand(): Command {
     .option('--columns <names>', 'names of the columns of CSV and TSV files without a header', (text) =>
       text.split(','),
     )
-    .option('--limit <n>', 'the most questions to ask, or texts to read', integer)
-    .option('-l, --length <n>', 'read texts in windows of this many tokens, each from its own beginning', integer)
+    .option('--limit <n>', 'the most questions to ask, or texts to read', positive)
+    .option('-l, --length <n>', 'read texts in windows of this many tokens, each from its own beginning', positive)
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -42,10 +43,11 @@ Examples:
   riverrun eval --data blimp/anaphor_gender_agreement.jsonl
   riverrun eval --data quiz.jsonl            # {"prompt": …, "choices": [ … ], "answer": 0}
   riverrun eval --model ./my-reader --data squad.jsonl   # {"question": …, "context": …, "answers": {"text": [ … ]}}
-  riverrun eval --model ./my-classifier --data test.csv --field text --label category`,
+  riverrun eval --model ./my-classifier --data test.csv --field text --label category
+  riverrun eval --load my-poems/initial.state --data held-out.txt`,
     )
     .action(runEvaluate);
-  return withModel(command);
+  return withModel(withState(command));
 }
 
 async function runEvaluate(flags: EvaluateFlags): Promise<void> {
@@ -54,7 +56,9 @@ async function runEvaluate(flags: EvaluateFlags): Promise<void> {
   const model = await loadModel(flags, signal);
   const line = new ProgressLine(flags.quiet);
   try {
-    const isText = flags.label === undefined && !flags.questions && !(await hasQuestions(files));
+    const isText = flags.label === undefined && !flags.questions && !(await hasQuestions(files, flags));
+    const notice = await standardInputNotice(files, { ...flags, hasRecords: !isText });
+    if (notice !== undefined && !flags.quiet) process.stderr.write(`riverrun: ${notice}\n`);
     const result = isText
       ? await ofTexts(model, files, flags, signal, line)
       : await ofQuestions(model, files, flags, signal, line);
@@ -75,12 +79,6 @@ async function runEvaluate(flags: EvaluateFlags): Promise<void> {
   }
 }
 
-/** Whether JSONL's first line has the fields of a question. */
-async function hasQuestions(files: readonly string[]): Promise<boolean> {
-  const fields = await firstFields(files);
-  return ['choices', 'sentence_good', 'ending', 'answers'].some((name) => name in fields);
-}
-
 async function ofQuestions(
   model: Model,
   files: readonly string[],
@@ -90,7 +88,9 @@ async function ofQuestions(
 ): Promise<Record<string, number>> {
   const onProgress = (done: number, right: number) =>
     line.show(`${done} questions, ${((100 * right) / done).toFixed(1)} % right`);
-  return { ...(await evaluate(model, readQuestions(files, { field, label, columns, limit }), { signal, onProgress })) };
+  return {
+    ...(await evaluate(model, readQuestions(files, { field, label, columns, limit, signal }), { signal, onProgress })),
+  };
 }
 
 async function ofTexts(
@@ -100,33 +100,21 @@ async function ofTexts(
   signal: AbortSignal,
   line: ProgressLine,
 ): Promise<Record<string, number>> {
-  const { tokenizer } = model;
-  const start = tokenizer.endOfText;
-  let [texts, bytes, tokens, scored, sum] = [0, 0, 0, 0, 0];
-  for await (const text of readTexts(files, field)) {
-    if (texts++ >= (limit ?? Infinity)) break;
-    const ids = tokenizer.encode(text);
-    if (start !== undefined && ids[0] !== start) ids.unshift(start);
-    bytes += new TextEncoder().encode(text).length;
-    const size = length ?? Math.max(2, ids.length);
-    // The first token of a window is given, so windows share one token with the next.
-    for (let from = 0; from + 1 < ids.length; from += size) {
-      const session = model.session();
-      const part = await score(session, [ids.slice(from, from + size + 1)], {
-        signal,
-        onToken: () => line.show(`${++tokens} tokens`),
-      });
-      session.dispose();
-      scored += part.scored;
-      sum -= part.logProbability;
-    }
-  }
-  if (scored === 0) throw new InputError('there is nothing to measure: the texts have no two tokens');
+  const onProgress = (tokens: number) => line.show(`${tokens} tokens`);
   return {
-    texts: Math.min(texts, limit ?? texts),
-    tokens: scored,
-    loss: sum / scored,
-    perplexity: Math.exp(sum / scored),
-    bitsPerByte: sum / Math.LN2 / bytes,
+    ...(await evaluateTexts(model, limited(readTexts(files, { field, signal }), limit), {
+      length,
+      signal,
+      onProgress,
+    })),
   };
+}
+
+/** The first texts. */
+async function* limited(texts: AsyncIterable<TextPiece>, most = Infinity): AsyncGenerator<TextPiece> {
+  let count = 0;
+  for await (const piece of texts) {
+    if (!piece.continues && count++ >= most) return;
+    yield piece;
+  }
 }

@@ -19,6 +19,7 @@ export function finetuneCommand(): Command {
   return new Command('finetune')
     .description('Teach a model: to tell labels, to find answers in a text, or to go on as other texts do.')
     .option('-m, --model <name>', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
+    .option('--tokenizer <name>', "in the place of the model's own: bytes, a tokenizer.json, or a folder with one")
     .requiredOption(
       '-d, --data <path>',
       'text, labelled examples, or answers (JSONL); may be given several times',

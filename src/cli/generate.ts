@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { expectWritable } from '../platform/node-file.ts';
-import { loadState, saveState } from '../platform/state-files.ts';
+import { saveState } from '../platform/state-files.ts';
 import type { Session } from '../runtime/session.ts';
 import { type ConstraintFlags, constraintOf, withConstraint } from './constraint-options.ts';
 import { type ModelFlags, withModel } from './options.ts';
@@ -46,7 +46,6 @@ export async function runGenerate(argument: string | undefined, flags: GenerateF
   const model = await loadModel(flags, signal);
   try {
     const session = model.session();
-    if (flags.load !== undefined) await session.state.restore(await loadState(flags.load, model));
     const tokens: number[] = [];
     const text = typeof prompt === 'string' ? prompt : undefined;
     const generation = session.generate(text, {

@@ -15,6 +15,13 @@ export function integer(text: string): number {
   return value;
 }
 
+/** A whole number from 1. */
+export function positive(text: string): number {
+  const value = integer(text);
+  if (value < 1) throw new InvalidArgumentError('It must be at least 1.');
+  return value;
+}
+
 /** Collects an option that may be given several times. */
 export const collect = (text: string, before: readonly string[] = []): string[] => [...before, text];
 
@@ -37,10 +44,19 @@ export interface ModelFlags {
   readonly revectorize: boolean;
   readonly tokenizer?: string;
   readonly adapter?: string;
+  /** Of the commands with `withState`. */
+  readonly load?: string;
   readonly revision?: string;
   readonly offline?: boolean;
   readonly quiet?: boolean;
 }
+
+/** Adds the option that names what texts begin with. */
+export const withState = (command: Command): Command =>
+  command.option(
+    '--load <file>',
+    "begin each text with a saved or tuned state (default: initial.state of the model's folder, where there is one)",
+  );
 
 /** Adds the options that choose and load a model. */
 export const withModel = (command: Command): Command =>

@@ -9,7 +9,7 @@ import type { Session } from '../runtime/session.ts';
 import { type Chunk, textOf as decoded } from '../runtime/text-chunks.ts';
 import { type Score, score } from '../tasks/score.ts';
 import { encodeStream } from '../tokenizers/encode-stream.ts';
-import { type ModelFlags, withModel } from './options.ts';
+import { type ModelFlags, withModel, withState } from './options.ts';
 import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
 
 interface ScoreFlags extends ModelFlags {
@@ -39,7 +39,7 @@ Examples:
   riverrun score --model ./my-mamba --tokens ids.json --logits out.safetensors`,
     )
     .action(runScore);
-  return withModel(command);
+  return withModel(withState(command));
 }
 
 async function runScore(flags: ScoreFlags): Promise<void> {

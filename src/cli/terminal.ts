@@ -85,10 +85,22 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
 /** Loads the model that the options name, with progress on standard error. */
 export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise<Model> {
-  const { model, weights, threads, backend, revectorize, tokenizer, adapter, revision, offline, quiet } = flags;
+  const {
+    model,
+    weights,
+    threads,
+    backend,
+    revectorize,
+    tokenizer,
+    adapter,
+    load: state,
+    revision,
+    offline,
+    quiet,
+  } = flags;
   const line = new ProgressLine(quiet);
   try {
-    return await load(model, {
+    const loaded = await load(model, {
       weights,
       backend,
       revectorize,
@@ -96,6 +108,7 @@ export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise
       ...(threads !== undefined && { threads }),
       ...(tokenizer !== undefined && { tokenizer }),
       ...(adapter !== undefined && { adapter }),
+      ...(state !== undefined && { state }),
       ...(revision !== undefined && { revision }),
       ...(offline !== undefined && { offline }),
       onProgress: ({ loaded, total }) =>
@@ -103,6 +116,12 @@ export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise
       onDownload: ({ file, loaded, total }) =>
         line.show(`downloading ${file}: ${megabytes(loaded)} of ${megabytes(total)}`, loaded, total),
     });
+    line.clear();
+    if (loaded.initialState && state === undefined && !quiet)
+      process.stderr.write(
+        `riverrun: texts begin with ${model}/initial.state, the state that this model was tuned to\n`,
+      );
+    return loaded;
   } finally {
     line.clear();
   }

@@ -5,7 +5,7 @@ import { collect, integer, number, rates } from './options.ts';
 import { interruptSignal } from './terminal.ts';
 import { printTraining } from './training-output.ts';
 
-interface TrainFlags extends Omit<TrainOptions, 'architecture' | 'output' | 'signal' | 'onProgress'> {
+interface TrainFlags extends Omit<TrainOptions, 'architecture' | 'output' | 'signal' | 'onProgress' | 'onNotice'> {
   readonly arch: string;
   readonly out: string;
   readonly rate?: TrainOptions['rates'];
@@ -78,7 +78,8 @@ While the rate is still the same (wsd, constant), --resume also takes other --st
 async function runTrain({ arch, out, json, quiet, rate, ...flags }: TrainFlags): Promise<void> {
   const signal = interruptSignal();
   await printTraining(
-    (onProgress) => trainModel({ ...flags, rates: rate, architecture: arch, output: out, signal, onProgress }),
+    (onProgress, onNotice) =>
+      trainModel({ ...flags, rates: rate, architecture: arch, output: out, signal, onProgress, onNotice }),
     {
       json,
       quiet,

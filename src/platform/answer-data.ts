@@ -2,7 +2,7 @@ import { InputError } from '../core/errors.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
 import { exampleContents } from './contents-digest.ts';
-import { type DataRecord, dataFiles, firstFields, readRecords } from './data-files.ts';
+import { type DataRecord, dataFiles, fieldsOf, readRecords } from './data-files.ts';
 import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
 
 export interface AnswerDataOptions {
@@ -14,6 +14,7 @@ export interface AnswerDataOptions {
   /** Examples that run together. */
   readonly together?: number | undefined;
   readonly seed?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((what: string) => void) | undefined;
   /** Told what is left out of the data. */
   readonly onNotice?: ((what: string) => void) | undefined;
@@ -25,10 +26,10 @@ interface Passage {
   readonly learned: boolean;
 }
 
-/** Whether these files hold answers to learn: JSONL with `prompt` and `completion`, or with `messages`. */
+/** Whether these files hold answers to learn: records with `prompt` and `completion`, or JSONL with `messages`. */
 export async function hasAnswers(paths: readonly string[]): Promise<boolean> {
-  const fields = await firstFields(paths);
-  return 'completion' in fields || 'messages' in fields;
+  const fields = await fieldsOf(paths);
+  return fields.includes('completion') || fields.includes('messages');
 }
 
 /**
@@ -40,11 +41,11 @@ export async function answerData(
   tokenizer: Tokenizer,
   vocabulary: number,
 ): Promise<ExampleData> {
-  const { seed = 0, batch = 16, length = 256, together: most } = options;
+  const { seed = 0, batch = 16, length = 256, together: most, signal } = options;
   const read = async (paths: readonly string[]) => {
     const found: Example[] = [];
     const left: Record<'empty' | 'beyond', string[]> = { empty: [], beyond: [] };
-    for await (const record of readRecords(dataFiles(paths))) {
+    for await (const record of readRecords(dataFiles(paths), { signal })) {
       const example = exampleOf(record, tokenizer, length);
       if (typeof example === 'string') left[example].push(record.where);
       else found.push(example);

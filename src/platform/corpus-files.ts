@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import { Pace } from '../runtime/pause.ts';
-import { encodePieces } from '../tokenizers/encode-stream.ts';
+import { encodePieces, wholeTexts } from '../tokenizers/encode-stream.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import type { Corpus } from '../train/corpus.ts';
 import { dataFiles, readTexts } from './data-files.ts';
-import { writeFileAtomically } from './node-file.ts';
+import { openFile, writeFileAtomically } from './node-file.ts';
 
 export interface CorpusOptions {
   readonly field?: string | undefined;
@@ -30,7 +30,7 @@ export async function readCorpus(
   const { tokenizerKey } = options;
   if (tokenizerKey === undefined || files.includes('-')) return await tokenise(files, tokenizer, options);
   const path = cachePath(files, tokenizerKey, options.field);
-  const known = existsSync(path) ? parse(await readFile(path)) : undefined;
+  const known = existsSync(path) ? parse(await wholeFile(path)) : undefined;
   if (known) return known;
   const corpus = await tokenise(files, tokenizer, options);
   await mkdir(join(path, '..'), { recursive: true });
@@ -67,10 +67,10 @@ async function tokenise(files: readonly string[], tokenizer: Tokenizer, options:
     length += ids.length;
   };
   const pace = new Pace();
-  for await (const text of readTexts(files, field)) {
+  for await (const text of wholeTexts(readTexts(files, { field, signal }))) {
     starts.push(length);
     append([separator]);
-    for await (const { tokens: ids } of encodePieces(tokenizer, [text], { addSpecialTokens: false })) {
+    for await (const { tokens: ids } of encodePieces(tokenizer, text, { addSpecialTokens: false })) {
       // A file may be one long text, within which nothing is waited for.
       await pace.breathe();
       signal?.throwIfAborted();
@@ -83,6 +83,19 @@ async function tokenise(files: readonly string[], tokenizer: Tokenizer, options:
   return { tokens: tokens.slice(0, length), starts: Uint32Array.from(starts) };
 }
 
+/** A file's bytes: one call reads no more than 2 GB. */
+async function wholeFile(path: string): Promise<Uint8Array> {
+  const file = await openFile(path);
+  try {
+    const bytes = new Uint8Array(file.size);
+    for (let at = 0; at < bytes.length; at += READ) await file.read(at, bytes.subarray(at, at + READ));
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
+const READ = 1 << 30;
 const MAGIC = 0x6b6f7472;
 
 /** [magic, bytes a token, tokens, starts] as u32, the starts, the tokens. */
@@ -96,9 +109,8 @@ function serialise({ tokens, starts }: Corpus): Uint8Array[] {
 }
 
 /** The corpus of a cache file; nothing where the file is not whole. */
-function parse(file: Uint8Array): Corpus | undefined {
-  if (file.byteLength < 16) return undefined;
-  const bytes = file.slice();
+function parse(bytes: Uint8Array): Corpus | undefined {
+  if (bytes.byteLength < 16) return undefined;
   const [magic, size, count, texts] = new Uint32Array(bytes.buffer, 0, 4) as unknown as [
     number,
     number,

@@ -49,11 +49,25 @@ function isLikeliest(logits: ArrayLike<number>, from: number, count: number, ind
   return true;
 }
 
-/** A tenth of the rows, chosen by the seed, is kept for validation. */
-export function parted<T>(rows: readonly T[], seed: number): [T[], T[]] {
+/**
+ * A tenth of the rows, chosen by the seed, is kept for validation. Where rows are of kinds, of each kind one at least is learned from.
+ *
+ * @returns what is learned from, and what is kept
+ */
+export function parted<T>(rows: readonly T[], seed: number, kindOf?: (row: T) => string): [T[], T[]] {
   const random = new Random(seed + 1);
-  const [taught, held]: [T[], T[]] = [[], []];
+  const taught: T[] = [];
+  let held: T[] = [];
   for (const row of rows) (random.uniform() < 0.1 ? held : taught).push(row);
+  if (kindOf) {
+    const kinds = new Set(taught.map(kindOf));
+    held = held.filter((row) => {
+      if (kinds.has(kindOf(row))) return true;
+      kinds.add(kindOf(row));
+      taught.push(row);
+      return false;
+    });
+  }
   if (taught.length === 0 || held.length === 0)
     throw new InputError(
       `${rows.length} examples are too few to keep a tenth of them for validation: name validation data`,

@@ -21,10 +21,11 @@ import { writeAdapter } from './adapter-files.ts';
 import { answerData, hasAnswers } from './answer-data.ts';
 import { type Contents, corpusContents, parameterContents, tokenizerContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
+import { standardInputNotice } from './data-format.ts';
 import { labelledData } from './labelled-data.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
-import { type LocateOptions, load, locate, makeBackend } from './node-load.ts';
+import { initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
 import { hasSpans, spanData } from './span-data.ts';
 import { drawInitial, refuseFilledFolder, writeModel } from './train.ts';
 import { type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
@@ -32,6 +33,8 @@ import { type RunOptions, runOptionNames, runTraining, type Trained } from './tr
 export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateOptions, 'signal'> {
   /** The model that is taught: a folder, a checkpoint file, a hub id, or an embedded model. */
   readonly model: string;
+  /** In the place of the model's own tokenizer: `bytes`, a tokenizer.json, or a folder with one. */
+  readonly tokenizer?: string | undefined;
   /**
    * What it is taught with: text; examples with labels in JSONL, CSV or TSV; or JSONL with answers, of which only these are learned:
    * `prompt` and `completion`, or `messages` with roles; or `question`, `context` and `answers`, to find answers in a context.
@@ -73,6 +76,7 @@ const optionNames: readonly (keyof FinetuneOptions)[] = [
   ...(['onDownload', 'revision', 'offline', 'token', 'cacheDir'] as const),
   ...([
     'model',
+    'tokenizer',
     'data',
     'validation',
     'field',
@@ -103,10 +107,17 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
   if (schedule !== 'wsd') refuseIdle(options, ['decaySteps'], `the schedule is ${schedule}`);
   if (method !== 'lora') refuseIdle(options, ['rank', 'alpha', 'targets'], `the method is ${method}`);
   refuseFilledFolder(output, options.resume);
-  const files = await openModelFiles(await locate(options.model, options));
+  const given = [...options.data, ...(options.validation ?? [])];
+  const notice = await standardInputNotice(given, { ...options, hasRecords: options.label !== undefined });
+  if (notice !== undefined) options.onNotice?.(notice);
+  const location = await locate(options.model, options);
+  if (initialStateOf(location) !== undefined)
+    options.onNotice?.(`${options.model} is taught from the empty state: its initial.state is left out`);
+  const files = await openModelFiles(location, { tokenizer: options.tokenizer });
   try {
     const { tokenizer } = files;
-    if (!tokenizer) throw new InputError(`${options.model} has no tokenizer: text can not be given to it`);
+    if (!tokenizer)
+      throw new InputError(`${options.model} has no tokenizer: name one (the option \`tokenizer\`, or --tokenizer)`);
     const matched = matchModel(files.config, files.checkpoint);
     const data = await dataOf(options, tokenizer, matched);
     if (!data.evaluate) refuseIdle(options, ['patience', 'evaluateEvery'], 'there is no validation data');
@@ -225,7 +236,7 @@ async function saveTaught(
   }
   if (method !== 'state' || hasHead)
     await writeModel(output, learner, saved, method === 'lora' ? loraOf(options).scale : 0);
-  if (method === 'state') await writeState(options, learner);
+  if (method === 'state') await writeState(options, learner, hasHead);
 }
 
 /** The name of the class that Hugging Face has for a task. */
@@ -255,13 +266,14 @@ function classifierConfig(config: Json, labels: readonly string[]): Json {
   };
 }
 
-/** The learned initial state as a file that sessions restore. */
-async function writeState(options: FinetuneOptions, learner: Learner): Promise<void> {
+/** The learned initial state as a file that sessions restore: of the model that was taught or, with a head, of the one that was written with it. */
+async function writeState(options: FinetuneOptions, learner: Learner, hasHead: boolean): Promise<void> {
   const { revision, offline, token, cacheDir } = options;
   const given = Object.fromEntries(
     Object.entries({ revision, offline, token, cacheDir }).filter(([, value]) => value !== undefined),
   );
-  const model = await load(options.model, { ...given, threads: 1 });
+  const settings = { threads: 1, state: false } as const;
+  const model = await (hasHead ? load(options.output, settings) : load(options.model, { ...given, ...settings }));
   try {
     const empty = model.session().state.copy();
     const tensors = new Map(empty.tensors);

@@ -1,9 +1,11 @@
 import { InputError, TrainingError } from '../core/errors.ts';
+import { Pace } from '../runtime/pause.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
 import { exampleContents } from './contents-digest.ts';
 import { dataFiles, readRecords } from './data-files.ts';
 import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
+import { plainField } from './record-fields.ts';
 
 export interface LabelledDataOptions {
   readonly data: readonly string[];
@@ -20,45 +22,55 @@ export interface LabelledDataOptions {
   /** Examples that run together. */
   readonly together?: number | undefined;
   readonly seed?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface LabelledData extends ExampleData {
   readonly labels: readonly string[];
 }
 
-/** Reads examples with labels; without validation data a tenth of them, chosen by the seed, is kept for it. */
+interface Row {
+  readonly text: string;
+  readonly label: string;
+}
+
+/**
+ * Reads examples with labels; without validation data a tenth of them, chosen by the seed, is kept for it, but for the only example of a label, which
+ * could not be told without.
+ */
 export async function labelledData(options: LabelledDataOptions, tokenizer: Tokenizer): Promise<LabelledData> {
-  const { seed = 0, batch = 16, length = 256, together: most } = options;
+  const { seed = 0, batch = 16, length = 256, together: most, field = 'text', columns, signal } = options;
   const read = async (paths: readonly string[]) => {
-    const found: { text: string; label: string }[] = [];
-    for await (const { fields, where } of readRecords(dataFiles(paths), options.columns)) {
-      const [text, label] = [options.field ?? 'text', options.label!].map((name) => {
-        const value = fields[name];
-        if (value === undefined || value === null || value === '')
-          throw new InputError(`${where} has no "${name}" (it has ${Object.keys(fields).join(', ')})`);
-        return String(value);
-      }) as [string, string];
-      found.push({ text, label });
-    }
+    const found: Row[] = [];
+    for await (const record of readRecords(dataFiles(paths), { field, columns, signal }))
+      found.push({ text: plainField(record, field), label: plainField(record, options.label!) });
     if (found.length === 0) throw new InputError(`${paths.join(', ')}: there are no examples`);
     return found;
   };
   let taught = await read(options.data);
-  let held = options.validation && (await read(options.validation));
-  if (!held) [taught, held] = parted(taught, seed);
   const labels = [...new Set(taught.map(({ label }) => label))].sort();
   if (labels.length < 2)
     throw new TrainingError(
       `all ${taught.length} examples are labelled ${JSON.stringify(labels[0])}: a classifier needs two labels at least`,
     );
-  const examples = (rows: readonly { text: string; label: string }[]): Example[] =>
-    rows.map(({ text, label }) => {
-      const index = labels.indexOf(label);
-      if (index < 0) throw new InputError(`the label ${JSON.stringify(label)} is in the validation data only`);
+  let held = options.validation && (await read(options.validation));
+  if (!held) [taught, held] = parted(taught, seed, ({ label }) => label);
+  const index = new Map(labels.map((label, i) => [label, i]));
+  const examples = async (rows: readonly Row[]): Promise<Example[]> => {
+    const found: Example[] = [];
+    const pace = new Pace();
+    for (const { text, label } of rows) {
+      const target = index.get(label);
+      if (target === undefined)
+        throw new InputError(`the label ${JSON.stringify(label)} is in the validation data only`);
       const tokens = classifierTokens(tokenizer, text, length);
-      return { tokens, rows: [tokens.length - 1], targets: [index] };
-    });
-  const [learned, measured] = [examples(taught), examples(held)];
+      found.push({ tokens, rows: [tokens.length - 1], targets: [target] });
+      signal?.throwIfAborted();
+      await pace.breathe();
+    }
+    return found;
+  };
+  const [learned, measured] = [await examples(taught), await examples(held)];
   const contents = { data: exampleContents(learned, labels), validation: exampleContents(measured, labels) };
   const batches = exampleBatches(learned, { batch, together: Math.max(TOGETHER, length), most, seed });
   return { batches, contents, labels, evaluate: measuring(measured, batches, labels.length) };

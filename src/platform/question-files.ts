@@ -1,6 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import type { Question } from '../tasks/evaluate.ts';
-import { type DataRecord, dataFiles, readRecords } from './data-files.ts';
+import { type DataRecord, dataFiles, fieldsOf, readRecords } from './data-files.ts';
+import { plainField, textField } from './record-fields.ts';
 import { answersOf } from './span-data.ts';
 
 export interface QuestionOptions {
@@ -11,6 +12,13 @@ export interface QuestionOptions {
   readonly columns?: readonly string[] | undefined;
   /** The most questions that are asked. */
   readonly limit?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Whether the first file's records have the fields of a question. */
+export async function hasQuestions(paths: readonly string[], options: QuestionOptions = {}): Promise<boolean> {
+  const fields = await fieldsOf(paths, options);
+  return ['choices', 'sentence_good', 'ending', 'answers'].some((name) => fields.includes(name));
 }
 
 /**
@@ -23,7 +31,7 @@ export async function* readQuestions(
   options: QuestionOptions = {},
 ): AsyncGenerator<Question> {
   let count = 0;
-  for await (const record of readRecords(dataFiles(paths), options.columns)) {
+  for await (const record of readRecords(dataFiles(paths), options)) {
     if (count++ >= (options.limit ?? Infinity)) return;
     yield questionOf(record, options);
   }
@@ -31,13 +39,8 @@ export async function* readQuestions(
 
 function questionOf(record: DataRecord, { field = 'text', label }: QuestionOptions): Question {
   const { fields, where } = record;
-  const text = (name: string): string => {
-    const value = fields[name];
-    if (typeof value !== 'string' || value === '')
-      throw new InputError(`${where} has no text "${name}" (it has ${Object.keys(fields).join(', ')})`);
-    return value;
-  };
-  if (label !== undefined) return { kind: 'label', text: text(field), label: text(label) };
+  const text = (name: string): string => textField(record, name);
+  if (label !== undefined) return { kind: 'label', text: plainField(record, field), label: plainField(record, label) };
   if (fields['sentence_good'] !== undefined)
     return { kind: 'pair', good: text('sentence_good'), bad: text('sentence_bad') };
   if (fields['choices'] !== undefined) {

@@ -6,13 +6,13 @@ import { type SpanExample, spanBatches, spanParts } from '../train/spans.ts';
 import type { Evaluation } from '../train/trainer.ts';
 import type { AnswerDataOptions } from './answer-data.ts';
 import { exampleContents } from './contents-digest.ts';
-import { type DataRecord, dataFiles, firstFields, readRecords } from './data-files.ts';
+import { type DataRecord, dataFiles, fieldsOf, readRecords } from './data-files.ts';
 import { type ExampleData, parted, TOGETHER } from './example-data.ts';
 
 /** Whether these files hold questions whose answers stand in a context: JSONL with `question` and `context`. */
 export async function hasSpans(paths: readonly string[]): Promise<boolean> {
-  const fields = await firstFields(paths);
-  return 'question' in fields && 'context' in fields;
+  const fields = await fieldsOf(paths);
+  return fields.includes('question') && fields.includes('context');
 }
 
 /**
@@ -21,10 +21,10 @@ export async function hasSpans(paths: readonly string[]): Promise<boolean> {
  * tokens, are left out of what is learned; of what is measured they count as not told.
  */
 export async function spanData(options: AnswerDataOptions, tokenizer: Tokenizer): Promise<ExampleData> {
-  const { seed = 0, batch = 16, length = 256, together: most, onProgress, onNotice } = options;
+  const { seed = 0, batch = 16, length = 256, together: most, signal, onProgress, onNotice } = options;
   const read = async (paths: readonly string[]) => {
     const found: (SpanExample | undefined)[] = [];
-    for await (const record of readRecords(dataFiles(paths))) {
+    for await (const record of readRecords(dataFiles(paths), { signal })) {
       found.push(exampleOf(record, tokenizer, length));
       if (found.length % 1000 === 0) onProgress?.(`${found.length} questions`);
     }

@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { ConfigError, InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { encodeSafetensors } from '../formats/safetensors-writer.ts';
 import type { Json } from '../models/config.ts';
 import { architectureOf } from '../models/index.ts';
 import { type ModelGraph, traceModel } from '../runtime/graph.ts';
+import { Pace } from '../runtime/pause.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { trainBpe } from '../tokenizers/bpe-trainer.ts';
-import { byteTokenizer } from '../tokenizers/bytes.ts';
+import { byteTokenizer, byteTokenizerJson } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type ModelDimensions, newModel } from '../train/configurations.ts';
@@ -25,6 +26,7 @@ import type { TrainRecord } from '../train/trainer.ts';
 import { corpusContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
 import { dataFiles, readTexts } from './data-files.ts';
+import { standardInputNotice } from './data-format.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { makeBackend } from './node-load.ts';
 import { hasBegun, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
@@ -76,6 +78,8 @@ export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabul
   readonly threads?: number | undefined;
   /** Told what happens before the first step. */
   readonly onProgress?: ((what: string) => void) | undefined;
+  /** Told how standard input is read. */
+  readonly onNotice?: ((what: string) => void) | undefined;
 }
 
 const optionNames: readonly (keyof TrainOptions)[] = [
@@ -105,6 +109,7 @@ const optionNames: readonly (keyof TrainOptions)[] = [
     'evaluationLength',
     'threads',
     'onProgress',
+    'onNotice',
   ] as const),
 ];
 
@@ -117,6 +122,8 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   refuseSenseless(options);
   const { output, seed = 0, signal, onProgress, length = 256, batch = 8, together } = options;
   refuseFilledFolder(output, options.resume);
+  const notice = await standardInputNotice([...options.data, ...(options.validation ?? [])], options);
+  if (notice !== undefined) options.onNotice?.(notice);
   const made = await tokenizerOf(options);
   const readAll = (paths: readonly string[]) =>
     readCorpus(paths, made.tokenizer, {
@@ -187,8 +194,20 @@ function refuseSenseless(options: TrainOptions): void {
 
 /** InputError for a folder that has something in it, but for a training that is to go on, or ended before its first checkpoint. */
 export function refuseFilledFolder(output: string, resume = false): void {
+  refuseFile(output);
   if ((resume && hasBegun(output)) || !existsSync(output) || isEmpty(output)) return;
   throw new InputError(`${output} is not empty: name another folder, or resume the training that is in it`);
+}
+
+/** InputError for a folder that can't be made, since there is a file at its place or above. */
+function refuseFile(output: string): void {
+  for (let path = resolve(output); ; path = dirname(path)) {
+    // Below a file there is nothing.
+    const there = existsSync(path) ? statSync(path) : undefined;
+    if (there && !there.isDirectory())
+      throw new InputError(`${output} can not be made a folder: ${path === resolve(output) ? 'it' : path} is a file`);
+    if (there || path === dirname(path)) return;
+  }
 }
 
 /** A tokenizer may be there before anything is learned, or what was written of one. */
@@ -199,6 +218,7 @@ function settingsOf({
   threads: _,
   signal: __,
   onProgress: ___,
+  onNotice: ________,
   resume: ____,
   output: _____,
   checkpointEvery: ______,
@@ -227,8 +247,8 @@ export function drawInitial(learner: Learner, seed: number, has: (name: string) 
 
 interface MadeTokenizer {
   readonly tokenizer: Tokenizer;
-  /** The object of tokenizer.json; none for bytes. */
-  readonly json: object | undefined;
+  /** The object of tokenizer.json. */
+  readonly json: object;
   readonly key: string;
 }
 
@@ -240,16 +260,22 @@ async function tokenizerOf({
   field,
   output,
   resume,
+  signal,
   onProgress,
 }: TrainOptions): Promise<MadeTokenizer> {
-  if (tokenizer === 'bytes') return { tokenizer: byteTokenizer(), json: undefined, key: 'bytes' };
+  if (tokenizer === 'bytes') return { tokenizer: byteTokenizer(), json: byteTokenizerJson(), key: 'bytes' };
   const kept = join(output, 'tokenizer.json');
   const path = tokenizer ?? (resume && existsSync(kept) ? kept : undefined);
   if (path === undefined) {
     if (data.includes('-'))
       throw new InputError('a tokenizer is learned from files, not from standard input: name one');
     onProgress?.('learning a tokenizer');
-    const json = await trainBpe(readTexts(dataFiles(data), field), vocabulary);
+    const pace = new Pace();
+    const pause = () => {
+      signal?.throwIfAborted();
+      return pace.breathe();
+    };
+    const json = await trainBpe(readTexts(dataFiles(data), { field, signal }), vocabulary, pause);
     mkdirSync(output, { recursive: true });
     await writeFileAtomically(kept, [JSON.stringify(json)]);
     return ofJson(json, kept);

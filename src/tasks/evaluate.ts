@@ -30,6 +30,8 @@ export interface Accuracy {
   readonly right: number;
   /** right / questions. */
   readonly accuracy: number;
+  /** For labels: questions whose label is none of the model's, if there are any. They count as wrong. */
+  readonly unknownLabels?: number;
   /** For endings: e to the mean surprise of the endings. */
   readonly perplexity?: number;
   /** For questions about a context, of which `right` counts the exact answers: the mean F1 of their words. */
@@ -49,12 +51,17 @@ export async function evaluate(
 ): Promise<Accuracy> {
   refuseUnknownOptions(options, ['signal', 'onProgress']);
   const { signal, onProgress } = options;
-  let [asked, right, surprise, endings, overlap, contexts] = [0, 0, 0, 0, 0, 0];
+  let [asked, right, surprise, endings, overlap, contexts, unknown] = [0, 0, 0, 0, 0, 0, 0];
+  const strange = new Set<string>();
   for await (const question of questions) {
     signal?.throwIfAborted();
     const answer = await ask(model, question);
     asked++;
     if (answer.right) right++;
+    if (answer.isUnknown && question.kind === 'label') {
+      unknown++;
+      strange.add(question.label);
+    }
     if (answer.surprise !== undefined) {
       surprise += answer.surprise;
       endings++;
@@ -66,17 +73,31 @@ export async function evaluate(
     onProgress?.(asked, right);
   }
   if (asked === 0) throw new InputError('there are no questions');
+  if (unknown === asked)
+    throw new InputError(
+      `none of the data's labels (${shortened([...strange])}) is one of the model's (${shortened(model.labels!)}): name the field that holds them`,
+    );
   return {
     questions: asked,
     right,
     accuracy: right / asked,
+    ...(unknown > 0 && { unknownLabels: unknown }),
     ...(endings > 0 && { perplexity: Math.exp(surprise / endings) }),
     ...(contexts > 0 && { f1: overlap / contexts }),
   };
 }
 
+/** The first of some labels, for messages. */
+const shortened = (labels: readonly string[]): string =>
+  [
+    ...labels.slice(0, 5).map((label) => JSON.stringify(label.slice(0, 40))),
+    ...(labels.length > 5 ? [`… ${labels.length} in all`] : []),
+  ].join(', ');
+
 interface Answer {
   readonly right: boolean;
+  /** Of a label that the model has not. */
+  readonly isUnknown?: boolean;
   /** Of the ending, in nats. */
   readonly surprise?: number;
   readonly f1?: number;
@@ -88,7 +109,7 @@ async function ask(model: Model, question: Question): Promise<Answer> {
   try {
     switch (question.kind) {
       case 'label':
-        return { right: (await labelOf(session, question.text)) === question.label };
+        return await labelled(session, question);
       case 'pair': {
         const other = model.session();
         const [good, bad] = [await surpriseOf(session, question.good), await surpriseOf(other, question.bad)];
@@ -135,16 +156,19 @@ async function written(model: Model, question: string, context: string): Promise
   }
 }
 
-async function labelOf(session: Session, text: string): Promise<string> {
+async function labelled(session: Session, { text, label }: Question & { kind: 'label' }): Promise<Answer> {
   const { labels } = session.model;
   if (!labels) throw new InputError('the model is no classifier: it has no labels to tell');
+  if (!labels.includes(label)) return { right: false, isUnknown: true };
   await session.read(text);
   const { logits } = session;
-  return labels[logits.indexOf(Math.max(...logits))]!;
+  return { right: labels[logits.indexOf(Math.max(...logits))] === label };
 }
 
 /** −ln p of a text's tokens after the first. */
 async function surpriseOf(session: Session, text: string): Promise<number> {
+  // After a text that a state was saved of, the first token is predicted too.
+  if (session.position > 0) return (await following(session, encodedAfter(session, text))).surprise;
   const tokens = session.model.tokenizer.encode(text);
   // Texts begin with the token that ends texts, where the model knows one: so that the first word counts.
   const { endOfText, beginOfText } = session.model.tokenizer;
@@ -166,11 +190,22 @@ async function continuation(
   prompt: string,
   text: string,
 ): Promise<{ surprise: number; isLikeliest: boolean }> {
-  const { tokenizer, outputSize } = session.model;
+  const { tokenizer } = session.model;
   const [before, whole] = [tokenizer.encode(prompt), tokenizer.encode(prompt + text)];
   // Where the tokens of the whole do not begin with the prompt's, the continuation is encoded alone.
   const joins = before.every((token, i) => whole[i] === token);
-  const tokens = joins ? whole.slice(before.length) : tokenizer.encode(text, { addSpecialTokens: false });
+  return await following(session, joins ? whole.slice(before.length) : encodedAfter(session, text));
+}
+
+const encodedAfter = ({ model }: Session, text: string): number[] =>
+  model.tokenizer.encode(text, { addSpecialTokens: false });
+
+/** −ln p of tokens after what a session has read, and whether each is the likeliest one. */
+async function following(
+  session: Session,
+  tokens: readonly number[],
+): Promise<{ surprise: number; isLikeliest: boolean }> {
+  const { outputSize } = session.model;
   if (tokens.length === 0) return { surprise: 0, isLikeliest: true };
   const first = session.logits.slice();
   const rest = tokens.length > 1 ? await session.logitsOf(tokens.slice(0, -1)) : new Float32Array(0);

@@ -1,4 +1,6 @@
 import { InputError } from '../core/errors.ts';
+import { byteLevelNames } from './byte-level.ts';
+import type { TextPiece } from './encode-stream.ts';
 
 /**
  * GPT-2's cut of a text into words, which merges never cross (Radford et al. 2019). Longer ones than anyone writes are cut: a file
@@ -8,6 +10,8 @@ const WORD =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}{1,256}| ?\p{N}{1,256}| ?[^\s\p{L}\p{N}]{1,256}|\s{1,256}(?!\S)|\s{1,256}/gu;
 const END_OF_TEXT = '<|endoftext|>';
 const BYTES = 256;
+/** Words between two pauses. */
+const OFTEN = 4096;
 
 interface Word {
   ids: number[];
@@ -18,24 +22,35 @@ interface Word {
  * Learns a byte-level byte-pair encoding (Sennrich et al. 2016): ids are the end of text, the 256 bytes, and merges of the pair that
  * is then the most frequent. Returns the object of a `tokenizer.json`. Ties go to the pair of smaller ids, so that the same texts
  * give the same tokenizer.
+ *
+ * @param pause awaited many times a second: it may let others have their turn, or end the learning by throwing
  */
-export async function trainBpe(texts: AsyncIterable<string> | Iterable<string>, vocabulary: number): Promise<object> {
+export async function trainBpe(
+  texts: AsyncIterable<string | TextPiece> | Iterable<string | TextPiece>,
+  vocabulary: number,
+  pause: () => Promise<void> = async () => {},
+): Promise<object> {
   if (!Number.isSafeInteger(vocabulary) || vocabulary < BYTES + 1 || vocabulary > 2 ** 20)
     throw new InputError(`vocabulary is ${vocabulary}: it must be from ${BYTES + 1} to ${2 ** 20}`);
   const counts = new Map<string, number>();
-  for await (const text of texts)
-    for (const [word] of text.matchAll(WORD)) counts.set(word, (counts.get(word) ?? 0) + 1);
+  for await (const given of texts) {
+    let looked = 0;
+    for (const [word] of (typeof given === 'string' ? given : given.text).matchAll(WORD)) {
+      counts.set(word, (counts.get(word) ?? 0) + 1);
+      if (++looked % OFTEN === 0) await pause();
+    }
+  }
   const encoder = new TextEncoder();
   const words = [...counts]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([word, count]): Word => ({ ids: [...encoder.encode(word)], count }));
-  return tokenizerJson(merge(words, vocabulary - BYTES - 1));
+  return tokenizerJson(await merge(words, vocabulary - BYTES - 1, pause));
 }
 
 /** The pair (a, b) as one number. */
 const keyOf = (a: number, b: number): number => a * 2 ** 21 + b;
 
-function merge(words: readonly Word[], most: number): [number, number][] {
+async function merge(words: readonly Word[], most: number, pause: () => Promise<void>): Promise<[number, number][]> {
   const counts = new Map<number, number>();
   const holders = new Map<number, Set<Word>>();
   const add = (word: Word, sign: number) => {
@@ -47,7 +62,10 @@ function merge(words: readonly Word[], most: number): [number, number][] {
       holders.set(key, set.add(word));
     }
   };
-  for (const word of words) add(word, 1);
+  for (const [i, word] of words.entries()) {
+    add(word, 1);
+    if (i % OFTEN === 0) await pause();
+  }
   const merges: [number, number][] = [];
   while (merges.length < most) {
     let best = -1;
@@ -55,6 +73,7 @@ function merge(words: readonly Word[], most: number): [number, number][] {
     for (const [key, n] of counts) if (n > count || (n === count && n > 0 && key < best)) [best, count] = [key, n];
     // A pair that occurs once is no regularity.
     if (count < 2) break;
+    await pause();
     const [a, b] = [Math.floor(best / 2 ** 21), best % 2 ** 21];
     const id = BYTES + merges.length;
     merges.push([a, b]);
@@ -80,19 +99,8 @@ function joined(ids: readonly number[], a: number, b: number, id: number): numbe
   return result;
 }
 
-/** GPT-2's names of the bytes: printable ones are themselves, the others are moved beyond. */
-function byteNames(): string[] {
-  const names: string[] = [];
-  let moved = 0;
-  for (let byte = 0; byte < BYTES; byte++) {
-    const printable = (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
-    names.push(String.fromCodePoint(printable ? byte : BYTES + moved++));
-  }
-  return names;
-}
-
 function tokenizerJson(merges: readonly [number, number][]): object {
-  const names = byteNames();
+  const names = [...byteLevelNames];
   const written: string[] = [];
   for (const [a, b] of merges) {
     written.push(`${names[a]} ${names[b]}`);

@@ -9,6 +9,13 @@ const PIECE = 1 << 14;
  */
 const LONGEST = { 'before-spaces': 1 << 16, never: 1 << 20 };
 
+/** A stretch of a text that may be longer than a string can be. */
+export interface TextPiece {
+  readonly text: string;
+  /** Whether it goes on where the piece before ended; a new text begins otherwise. */
+  readonly continues: boolean;
+}
+
 /** A stretch of text and its ids. */
 export interface EncodedPiece {
   readonly text: string;
@@ -67,3 +74,22 @@ function cutBefore({ cuts }: Tokenizer, text: string): number {
 
 /** `at`, or one less where it would cut a surrogate pair. */
 const wholeCharacters = (text: string, at: number): number => (/[\ud800-\udbff]/.test(text[at - 1]!) ? at - 1 : at);
+
+/** Each text as the pieces that it comes in, which must be read to their end before the next. */
+export async function* wholeTexts(
+  texts: AsyncIterable<string | TextPiece> | Iterable<string | TextPiece>,
+): AsyncGenerator<AsyncIterable<string>> {
+  const pieces = Symbol.asyncIterator in texts ? texts[Symbol.asyncIterator]() : texts[Symbol.iterator]();
+  let next = await pieces.next();
+  async function* one(): AsyncGenerator<string> {
+    do {
+      yield typeof next.value === 'string' ? next.value : (next.value as TextPiece).text;
+      next = await pieces.next();
+    } while (!next.done && typeof next.value !== 'string' && next.value.continues);
+  }
+  try {
+    while (!next.done) yield one();
+  } finally {
+    await pieces.return?.();
+  }
+}

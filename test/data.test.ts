@@ -1,0 +1,258 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, describe, expect, test } from 'vitest';
+import { Random } from '../src/core/random.ts';
+import { readRecords, readTexts } from '../src/platform/data-files.ts';
+import { parted } from '../src/platform/example-data.ts';
+import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
+import { embeddedModel, load } from '../src/platform/node-load.ts';
+import { type TrainOptions, trainModel } from '../src/platform/train.ts';
+import type { Trained } from '../src/platform/training-run.ts';
+import { trainBpe } from '../src/tokenizers/bpe-trainer.ts';
+import { byteTokenizer, byteTokenizerJson } from '../src/tokenizers/bytes.ts';
+import { encodePieces, wholeTexts } from '../src/tokenizers/encode-stream.ts';
+import { huggingFaceTokenizer } from '../src/tokenizers/hugging-face.ts';
+import type { TrainRecord } from '../src/train/trainer.ts';
+
+const main = new URL('../dist/cli/main.js', import.meta.url).pathname;
+const folder = mkdtempSync(join(tmpdir(), 'riverrun-data-'));
+process.env['XDG_CACHE_HOME'] = folder;
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const at = (name: string) => join(folder, name);
+const file = (name: string, contents: string | Uint8Array): string => {
+  writeFileSync(at(name), contents);
+  return at(name);
+};
+const lines = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+
+const random = new Random(9);
+const words = ['river', 'stone', 'bird', 'grün', 'runs', 'sings', 'over', '木', 'a', '𝄞'];
+const sentence = () => `${Array.from({ length: 8 }, () => words[random.integer(words.length)]).join(' ')}.\n`;
+const story = (count: number) => Array.from({ length: count }, sentence).join('');
+
+async function all<T>(values: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const value of values) found.push(value);
+  return found;
+}
+
+async function run(running: AsyncGenerator<TrainRecord, Trained>): Promise<Trained> {
+  for (;;) {
+    const next = await running.next();
+    if (next.done) return next.value;
+  }
+}
+
+const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions => ({
+  ...{ architecture: 'gla', width: 32, headWidth: 16, layers: 1, data: [at('story.txt')], tokenizer: 'bytes' },
+  ...{ steps: 1, batch: 2, length: 32, threads: 1, output: at(output), ...more },
+});
+file('story.txt', story(200));
+
+function riverrun(args: readonly string[], input: string | Uint8Array = '') {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { input, encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+describe('long texts', () => {
+  const texts = [story(40), `${'x'.repeat(200)} ${'木'.repeat(300)}`, story(3)];
+  const path = file('long.txt', texts.join('<|endoftext|>'));
+
+  test.each([7, 50, 1000])('come in pieces of %i characters that are the same texts', async (longest) => {
+    const pieces = await all(readTexts([path], { longest }));
+    expect(pieces.length).toBeGreaterThan(texts.length);
+    // A chunk of a file may be longer than a piece, and pieces are cut as soon as it has come.
+    expect(Math.max(...pieces.map(({ text }) => text.length))).toBeLessThanOrEqual(longest + '<|endoftext|>'.length);
+    const whole: string[] = [];
+    for await (const each of wholeTexts(pieces)) whole.push((await all(each)).join(''));
+    expect(whole).toEqual(texts);
+  });
+
+  test('give the tokenizer, and the tokens, of the whole', async () => {
+    const json = await trainBpe(texts, 320);
+    const pieces = () => readTexts([path], { longest: 100 });
+    expect(await trainBpe(pieces(), 320)).toEqual(await trainBpe(readTexts([path]), 320));
+    const tokenizer = huggingFaceTokenizer(json);
+    const found: number[][] = [];
+    for await (const each of wholeTexts(readTexts([file('words.txt', texts[0]!)], { longest: 100 })))
+      found.push((await all(encodePieces(tokenizer, each))).flatMap(({ tokens }) => tokens));
+    expect(found).toEqual([tokenizer.encode(texts[0]!)]);
+  });
+});
+
+describe('a folder of data', () => {
+  test('with a link that leads nowhere is refused', async () => {
+    mkdirSync(at('linked'));
+    writeFileSync(join(at('linked'), 'a.txt'), 'the river');
+    symlinkSync(at('gone.txt'), join(at('linked'), 'b.txt'));
+    await expect(all(trainModel(small('from-links', { data: [at('linked')] })))).rejects.toThrow(
+      /b.txt is a link that leads nowhere/,
+    );
+  });
+
+  test.each(['', '/below'])('no model is written to a file%s', async (below) => {
+    const output = `${file('afile', 'x')}${below}`;
+    const running = trainModel({ ...small('x'), output });
+    await expect(running.next()).rejects.toThrow(/afile(\/below)? can not be made a folder: .* is a file/);
+  });
+});
+
+describe('examples kept for validation', () => {
+  const rows = Array.from({ length: 500 }, (_, i) => i);
+
+  test('are a tenth, of which nothing is learned', () => {
+    const [taught, held] = parted(rows, 3);
+    expect([...taught, ...held].sort((a, b) => a - b)).toEqual(rows);
+    expect(held.length).toBeGreaterThan(25);
+    expect(held.length).toBeLessThan(90);
+    expect(parted(rows, 3)).toEqual([taught, held]);
+    expect(parted(rows, 4)).not.toEqual([taught, held]);
+  });
+
+  test('are never all of a kind', () => {
+    const [, plain] = parted(rows, 3);
+    const alone = plain[5]!;
+    const [taught, held] = parted(rows, 3, (row) => (row === alone ? 'rare' : 'usual'));
+    expect(taught).toContain(alone);
+    expect(held).toEqual(plain.filter((row) => row !== alone));
+    expect(taught.length + held.length).toBe(500);
+  });
+
+  test('leave a label its only example', async () => {
+    await run(trainModel(small('base')));
+    const labelled = rows
+      .slice(0, 60)
+      .map((i) => ({ text: `the river ${i}`, label: i === parted(rows.slice(0, 60), 0)[1][0] ? 'rare' : i % 2 }));
+    const options = {
+      model: at('base'),
+      data: [file('rare.jsonl', lines(labelled))],
+      label: 'label',
+      steps: 1,
+      threads: 1,
+    };
+    await run(finetune({ ...options, output: at('rare') }));
+    const model = await load(at('rare'), { threads: 1 });
+    expect(model.labels).toEqual(['0', '1', 'rare']);
+    model.dispose();
+    const one = [file('all.jsonl', lines(labelled.map(({ text }) => ({ text, label: 'y' }))))];
+    await expect(run(finetune({ ...options, data: one, output: at('one') }))).rejects.toThrow(
+      /all 60 examples are labelled "y"/,
+    );
+  });
+});
+
+describe('a signal that is raised while data is read', () => {
+  const aborted = async (start: (signal: AbortSignal) => AsyncGenerator<TrainRecord, Trained>, output: string) => {
+    const controller = new AbortController();
+    const running = start(controller.signal).next();
+    setTimeout(() => controller.abort(), 20);
+    await expect(running).rejects.toThrow(/aborted/);
+    expect(existsSync(at(output))).toBe(false);
+  };
+
+  test('ends the learning of a tokenizer', async () => {
+    const data = [file('books.txt', story(20_000))];
+    await aborted(
+      (signal) => trainModel({ ...small('learned', { data, vocabulary: 4000, signal }), tokenizer: undefined }),
+      'learned',
+    );
+  });
+
+  test.each([
+    ['questions', { question: 'Which?', answers: { text: ['river'] }, context: `the river ${story(8)}` }, {}],
+    ['answers', { prompt: story(4), completion: story(4) }, {}],
+    ['labels', { text: story(8), label: 'a' }, { label: 'label' }],
+  ] as [string, object, Partial<FinetuneOptions>][])('ends the reading of %s', async (name, row, more) => {
+    const rows = lines(Array.from({ length: 6000 }, (_, i) => (name === 'labels' ? { ...row, label: i % 3 } : row)));
+    const options = {
+      model: embeddedModel,
+      data: [file(`${name}.jsonl`, rows)],
+      threads: 1,
+      output: at(name),
+      ...more,
+    };
+    await aborted((signal) => finetune({ ...options, signal }), name);
+  });
+});
+
+describe('standard input', () => {
+  const common = ['--threads', '1', '--steps', '1', '--batch', '2', '--length', '32'];
+
+  test('gives answers, gzipped or not, and texts of JSONL, and this is told', async () => {
+    await run(trainModel(small('taught')));
+    const rows = lines(Array.from({ length: 40 }, () => ({ prompt: 'the', completion: ' river' })));
+    for (const [i, input] of [rows, gzipSync(rows), `prompt,completion\n${'the, river\n'.repeat(40)}`].entries()) {
+      const out = at(`answers${i}`);
+      const { status, stderr, stdout } = riverrun(
+        ['finetune', '--model', at('taught'), '--data', '-', ...common, '--out', out],
+        input,
+      );
+      expect([status, stderr]).toEqual([
+        0,
+        `standard input is read as ${i === 2 ? 'CSV' : 'JSONL'} with prompt, completion\n`,
+      ]);
+      expect(stdout).toContain('accuracy');
+    }
+    const texts = lines(Array.from({ length: 40 }, () => ({ text: sentence() })));
+    const train = [
+      'train',
+      '--arch',
+      'gla',
+      '--width',
+      '32',
+      '--head-width',
+      '16',
+      '--layers',
+      '1',
+      '--tokenizer',
+      'bytes',
+      ...common,
+    ];
+    const { stderr } = riverrun([...train, '--data', '-', '--out', at('piped')], texts);
+    expect(stderr).toBe('standard input is read as JSONL with text\n');
+    const plain = riverrun([...train, '--data', '-', '--out', at('plain')], story(40));
+    expect([plain.status, plain.stderr]).toEqual([0, 'standard input is read as text\n']);
+  });
+});
+
+describe('tables', () => {
+  test('tell what is wrong with them, by row', async () => {
+    expect(await all(readRecords([file('a.tsv', 'x\ty\n1\t"2\n')]))).toEqual([
+      { fields: { x: '1', y: '"2' }, where: `${at('a.tsv')}: row 1` },
+    ]);
+    await expect(all(readRecords([file('b.csv', 'x,y\n1,"2\n')]))).rejects.toThrow(/b.csv is not valid CSV/);
+    await expect(all(readRecords([file('c.csv', 'x,y\n1,\0\n')]))).rejects.toThrow(/c.csv holds a NUL byte/);
+  });
+});
+
+describe('a model of bytes', () => {
+  test('is a folder like any other', async () => {
+    const output = at('bytes');
+    await run(trainModel(small('bytes', { steps: 2 })));
+    const json = JSON.parse(readFileSync(join(output, 'tokenizer.json'), 'utf8'));
+    const tokenizer = huggingFaceTokenizer(json, { add_bos_token: false });
+    for (const text of ['the grün 木 𝄞.\n\t\0', 'the river '.repeat(50)]) {
+      expect(tokenizer.encode(text)).toEqual(byteTokenizer().encode(text));
+      expect(tokenizer.decode(byteTokenizer().encode(text))).toBe(text);
+    }
+    expect(Object.keys(json.model.vocab)).toHaveLength(256);
+    const model = await load(output, { threads: 1 });
+    expect(model.tokenizer.encode('é')).toEqual([0xc3, 0xa9]);
+    expect(model.tokenizer.cuts).toBe('anywhere');
+    model.dispose();
+    expect(riverrun(['generate', '--model', output, 'the', '-n', '3', '-t', '0']).status).toBe(0);
+    const tuning = { data: [at('story.txt')], steps: 1, batch: 2, length: 32, threads: 1 };
+    await run(finetune({ ...tuning, model: output, output: at('bytes-tuned') }));
+    expect(JSON.parse(readFileSync(join(at('bytes-tuned'), 'tokenizer.json'), 'utf8'))).toEqual(byteTokenizerJson());
+    // A folder of before, without the file.
+    rmSync(join(output, 'tokenizer.json'));
+    await expect(run(finetune({ ...tuning, model: output, output: at('none') }))).rejects.toThrow(
+      /has no tokenizer: name one/,
+    );
+    await run(finetune({ ...tuning, model: output, tokenizer: 'bytes', output: at('older-tuned') }));
+    expect(existsSync(join(at('older-tuned'), 'tokenizer.json'))).toBe(true);
+  });
+});
