@@ -260,19 +260,16 @@ function rowsBack(args: usize, h: i32, from: i32, to: i32, row: i32, start: usiz
 
 /** Token i backwards without a removal: ∂/∂S after it (D) becomes that before it. P are the states before it, x its values, e those of dy. */
 function back(P: usize, D: usize, i: i32, x: v128, e: v128): void {
+  twoBack(P, D, i, x, e, sums);
+  twoBack(P + 32, D + 32, i, v128.shuffle<f32>(x, x, 2, 3, 0, 1), v128.shuffle<f32>(e, e, 2, 3, 0, 1), sums + 32);
+}
+
+/** Two rows, of the first two of x and e: vectors made here, for a V8 that fuses pairs of vectors ends the process over pairs that are arguments. */
+function twoBack(P: usize, D: usize, i: i32, x: v128, e: v128, to: usize): void {
   const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
   const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
   const e0 = v128.shuffle<f32>(e, e, 0, 0, 0, 0);
   const e1 = v128.shuffle<f32>(e, e, 1, 1, 1, 1);
-  twoBack(P, D, i, x0, x1, e0, e1, sums);
-  const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2);
-  const x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
-  const e2 = v128.shuffle<f32>(e, e, 2, 2, 2, 2);
-  const e3 = v128.shuffle<f32>(e, e, 3, 3, 3, 3);
-  twoBack(P + 32, D + 32, i, x2, x3, e2, e3, sums + 32);
-}
-
-function twoBack(P: usize, D: usize, i: i32, x0: v128, x1: v128, e0: v128, e1: v128, to: usize): void {
   let o = operands + <usize>i * token;
   let g = gradients + <usize>i * token;
   let S = P + rows;
@@ -304,16 +301,17 @@ function backDelta(P: usize, D: usize, i: i32, x: v128, e: v128): void {
   const e1 = v128.shuffle<f32>(e, e, 1, 1, 1, 1);
   const e2 = v128.shuffle<f32>(e, e, 2, 2, 2, 2);
   const e3 = v128.shuffle<f32>(e, e, 3, 3, 3, 3);
-  const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
-  const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
-  const sa0 = v128.shuffle<f32>(sa, sa, 0, 0, 0, 0);
-  const sa1 = v128.shuffle<f32>(sa, sa, 1, 1, 1, 1);
-  twoDelta(P, D, i, x0, x1, e0, e1, sa0, sa1, sums);
-  const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2);
-  const x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
-  const sa2 = v128.shuffle<f32>(sa, sa, 2, 2, 2, 2);
-  const sa3 = v128.shuffle<f32>(sa, sa, 3, 3, 3, 3);
-  twoDelta(P + 32, D + 32, i, x2, x3, e2, e3, sa2, sa3, sums + 32);
+  twoDelta(P, D, i, x, e, sa, sums);
+  const e23 = v128.shuffle<f32>(e, e, 2, 3, 0, 1);
+  twoDelta(
+    P + 32,
+    D + 32,
+    i,
+    v128.shuffle<f32>(x, x, 2, 3, 0, 1),
+    e23,
+    v128.shuffle<f32>(sa, sa, 2, 3, 0, 1),
+    sums + 32,
+  );
   const dsa = sumRows(
     v128.load(sums, TALL),
     v128.load(sums, TALL + 16),
@@ -343,18 +341,13 @@ function backDelta(P: usize, D: usize, i: i32, x: v128, e: v128): void {
 }
 
 /** What two rows give all operands but a, and the sums that give v and a theirs. */
-function twoDelta(
-  P: usize,
-  D: usize,
-  i: i32,
-  x0: v128,
-  x1: v128,
-  e0: v128,
-  e1: v128,
-  sa0: v128,
-  sa1: v128,
-  to: usize,
-): void {
+function twoDelta(P: usize, D: usize, i: i32, x: v128, e: v128, sa: v128, to: usize): void {
+  const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
+  const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
+  const e0 = v128.shuffle<f32>(e, e, 0, 0, 0, 0);
+  const e1 = v128.shuffle<f32>(e, e, 1, 1, 1, 1);
+  const sa0 = v128.shuffle<f32>(sa, sa, 0, 0, 0, 0);
+  const sa1 = v128.shuffle<f32>(sa, sa, 1, 1, 1, 1);
   let o = operands + <usize>i * token;
   let g = gradients + <usize>i * token;
   let S = P + rows;
