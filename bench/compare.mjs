@@ -1,5 +1,5 @@
-// Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds, ratios, and how far ours is
-// from what the machine allows: memory's bandwidth for generating, the product kernels' rate for reading. Where Python has PyTorch and
+// Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds, memory, the time of loading,
+// ratios of all these, and how far ours is from what the machine allows: memory's bandwidth for generating, the product kernels' rate for reading. Where Python has PyTorch and
 // transformers, their speeds in f32 and bf16 follow, with ours in f32 and bf16 taking turns; and for the Llama shape those of
 // transformers.js, in f32, q8 and q4, in the same way.
 //   node bench/compare.mjs [--shapes mamba-130m,…] [--bits q4,q8] [--threads 2] [--prefill 1024] [--decode 32] [--rounds 3]
@@ -19,7 +19,8 @@ import { onnxTypes } from './peers/llama-onnx.mjs';
 import { pythonOption } from './peers/python.mjs';
 import { openPyTorch } from './peers/pytorch.mjs';
 import { hasTransformersJs, openTransformersJs } from './peers/transformers-js.mjs';
-import { shapes, writeShape } from './shapes.mjs';
+import { resourceRatios } from './resource-ratios.mjs';
+import { productsPerToken, shapes, writeShape } from './shapes.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -301,6 +302,10 @@ for (const name of values.shapes.split(',')) {
     await c.close();
     const kinds = ['prefill', ...contexts.map((context) => `decode after ${context}`), `decode ${batch} together`];
     const { weights, state, statePerToken } = a.perToken;
+    const resources = {
+      loadSeconds: { ours: a.loadSeconds, 'llama.cpp': b.loadSeconds },
+      bytes: { ours: a.bytes(), 'llama.cpp': b.bytes() },
+    };
     const row = {
       shape: name,
       bits,
@@ -312,20 +317,27 @@ for (const name of values.shapes.split(',')) {
           Object.fromEntries(['ours', 'llama.cpp'].map((who) => [who, spread(all[`${kind} ${who}`])])),
         ]),
       ),
-      ratios: Object.fromEntries(kinds.map((kind) => [kind, best[`${kind} ours`] / best[`${kind} llama.cpp`]])),
+      ratios: {
+        ...Object.fromEntries(kinds.map((kind) => [kind, best[`${kind} ours`] / best[`${kind} llama.cpp`]])),
+        ...resourceRatios(resources),
+      },
       limits: {
         multiplyAddsPerSecond: rates.get(bits),
+        multiplyAddsPerToken: productsPerToken(name),
+        prefillOfProducts: (best['prefill ours'] * productsPerToken(name)) / rates.get(bits),
         bandwidth,
         bytesPerToken: weights + state,
         decodeOfBandwidth:
           (best[`decode after ${contexts[0]} ours`] * (weights + state + contexts[0] * statePerToken)) / bandwidth,
       },
-      loadSeconds: { ours: a.loadSeconds, 'llama.cpp': b.loadSeconds },
-      bytes: { ours: a.bytes(), 'llama.cpp': b.bytes() },
+      ...resources,
     };
     results.push(row);
+    const { bytes, loadSeconds, ratios } = row;
+    const [ownMemory, peerMemory] = [bytes.ours, bytes['llama.cpp']].map((count) => (count / 1e6).toFixed(0));
+    const [ownLoad, peerLoad] = [loadSeconds.ours, loadSeconds['llama.cpp']].map((time) => time.toFixed(2));
     console.log(
-      `${name} ${bits}: ${kinds.map((kind) => `${kind} ${best[`${kind} ours`].toFixed(0)} : ${best[`${kind} llama.cpp`].toFixed(0)} tok/s = ${row.ratios[kind].toFixed(2)}× (medians ${row.speeds[kind].ours.median.toFixed(0)} : ${row.speeds[kind]['llama.cpp'].median.toFixed(0)})`).join(' · ')} · generating at ${(100 * row.limits.decodeOfBandwidth).toFixed(0)} % of memory's bandwidth`,
+      `${name} ${bits}: ${kinds.map((kind) => `${kind} ${best[`${kind} ours`].toFixed(0)} : ${best[`${kind} llama.cpp`].toFixed(0)} tok/s = ${row.ratios[kind].toFixed(2)}× (medians ${row.speeds[kind].ours.median.toFixed(0)} : ${row.speeds[kind]['llama.cpp'].median.toFixed(0)})`).join(' · ')} · reading at ${(100 * row.limits.prefillOfProducts).toFixed(0)} % of the products' rate, generating at ${(100 * row.limits.decodeOfBandwidth).toFixed(0)} % of memory's bandwidth · memory ${ownMemory} : ${peerMemory} MB = ${ratios.memory.toFixed(2)}× · loading ${ownLoad} : ${peerLoad} s = ${ratios['load time'].toFixed(2)}×`,
     );
     a.close();
   }

@@ -260,19 +260,94 @@ interface Compared {
   readonly shape: string;
   readonly bits: string;
   readonly node: string;
+  readonly speeds: Readonly<Record<string, { readonly ours: { readonly best: number } }>>;
   readonly ratios: Readonly<Record<string, number>>;
+  readonly limits: {
+    readonly multiplyAddsPerSecond: number;
+    readonly multiplyAddsPerToken: number;
+    readonly prefillOfProducts: number;
+    readonly decodeOfBandwidth: number;
+  };
+  readonly bytes: Readonly<Record<string, number>>;
+  readonly loadSeconds: Readonly<Record<string, number>>;
 }
+
+test('the table of memory and loading is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const results: Compared[] = compared().results;
+  for (const { shape, bits, node, ratios, bytes, loadSeconds } of results) {
+    const cell = (of: Readonly<Record<string, number>>, unit: number, digits: number) =>
+      `${['ours', 'llama.cpp'].map((who) => (of[who]! / unit).toFixed(digits)).join(' : ')} = ${(of['ours']! / of['llama.cpp']!).toFixed(2)}×`;
+    expect(page).toContain(
+      `| ${[shape, bits, majorOf(node), cell(bytes, 1e6, 0), cell(loadSeconds, 1, 2)].join(' | ')} |`,
+    );
+    expect([ratios['memory'], ratios['load time']]).toEqual(
+      [bytes, loadSeconds].map((of) => of['ours']! / of['llama.cpp']!),
+    );
+  }
+  const range = (kind: string, digits: number) =>
+    rangeOf(results.map(({ ratios }) => ratios[kind]!))
+      .map((x) => x.toFixed(digits))
+      .join(' to ');
+  expect(page).toContain(
+    `${range('memory', 2)} times the memory that is told of llama.cpp, and ${range('load time', 1)} times the time to load`,
+  );
+});
+
+const rangeOf = (numbers: readonly number[]): readonly number[] => [Math.min(...numbers), Math.max(...numbers)];
+const percents = (shares: readonly number[]): string =>
+  `${rangeOf(shares)
+    .map((share) => (100 * share).toFixed(0))
+    .join(' to ')} %`;
+
+test('the shares of what products and memory allow are those of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8').replace(/\s+/g, ' ');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/profile.json'), 'utf8')) as {
+    rows: ProfiledRow[];
+  };
+  const results: Compared[] = compared().results;
+  const of = <Row extends { node: string }>(all: readonly Row[], major: string) =>
+    all.filter(({ node }) => majorOf(node) === major);
+  const [older, newer] = ['20', '24'].map((major) =>
+    percents(of(rows, major).map(({ reading }) => reading.bound / reading.whole)),
+  );
+  expect(page).toContain(
+    `reading is at ${older} of the speed at which nothing but products would take time (\`bound\` below) on Node 20 and at ${newer} on Node 24`,
+  );
+  expect(page).toContain(
+    `products take ${percents(rows.map(({ reading }) => shareOf(reading, ...products)))} of the kernels' time`,
+  );
+  const [olderRuns, newerRuns] = ['20', '24'].map((major) =>
+    percents(of(results, major).map(({ limits }) => limits.prefillOfProducts)),
+  );
+  for (const { speeds, limits } of results)
+    expect(limits.prefillOfProducts).toBe(
+      (speeds['prefill']!.ours.best * limits.multiplyAddsPerToken) / limits.multiplyAddsPerSecond,
+    );
+  expect(page).toContain(
+    `By the rates of products that the runs of the table above measured themselves it is at ${olderRuns} and ${newerRuns}.`,
+  );
+  const spreads = ['20', '24'].flatMap((major) =>
+    ['q4', 'q8'].map((bits) => {
+      const rates = of(results, major).filter((row) => row.bits === bits);
+      const [least, most] = rangeOf(rates.map(({ limits }) => limits.multiplyAddsPerSecond));
+      return most! / least!;
+    }),
+  );
+  expect(page).toContain(`differ by up to ${Math.max(...spreads).toFixed(1)} times between rows of the same bits`);
+  expect(page).toContain(
+    `ours does at ${percents(results.map(({ limits }) => limits.decodeOfBandwidth))} of memory's speed`,
+  );
+});
 
 test('the table of where time goes is that of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/profile.json'), 'utf8'));
   for (const { shape, bits, node, reading, generating } of rows) {
-    const cells = [reading, generating].flatMap(({ whole, bound, kernels }: Profiled) => {
-      const sum = Object.values(kernels).reduce((a, b) => a + b, 0);
-      const share = (...names: string[]) =>
-        `${((100 * names.reduce((all, name) => all + (kernels[name] ?? 0), 0)) / sum).toFixed(0)} %`;
-      const products = ['linearQ4', 'linearQ8', 'linear'];
-      return [whole.toFixed(0), bound.toFixed(0), share(...products), share('attention', 'recurrence', 'conv')];
+    const cells = [reading, generating].flatMap((one: Profiled) => {
+      const share = (...names: string[]) => `${(100 * shareOf(one, ...names)).toFixed(0)} %`;
+      const [whole, bound] = [one.whole, one.bound].map((time) => time.toFixed(0));
+      return [whole, bound, share(...products), share('attention', 'recurrence', 'conv')];
     });
     expect(page).toContain(`| ${[shape, bits, majorOf(node), ...cells].join(' | ')} |`);
   }
@@ -283,6 +358,17 @@ interface Profiled {
   readonly bound: number;
   readonly kernels: Readonly<Record<string, number>>;
 }
+
+interface ProfiledRow {
+  readonly node: string;
+  readonly reading: Profiled;
+}
+
+const products = ['linearQ4', 'linearQ8', 'linear'];
+
+/** The share of the kernels' time that some take. */
+const shareOf = ({ kernels }: Profiled, ...names: string[]): number =>
+  names.reduce((all, name) => all + (kernels[name] ?? 0), 0) / Object.values(kernels).reduce((a, b) => a + b, 0);
 
 test('the tables of costs by length are those of the results, and linear is linear', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
