@@ -221,6 +221,23 @@ test('the table of speeds in a browser is that of the results', () => {
     if (type === 'q4') expect(difference['transformers.js']).toBeCloseTo(beside.difference['transformers.js'], 6);
 });
 
+test('the README tells the least and the most of speeds beside transformers.js', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/browser.json'), 'utf8'));
+  const quantised = compared().transformersJs.filter(({ bits }: BesideTransformersJs) => bits !== 'f32');
+  const range = (found: readonly BesideTransformersJs[], kind: string) => {
+    const ratios = found.map(({ speeds }) => speeds[kind]!['ours']!.best / speeds[kind]!['transformers.js']!.best);
+    return [Math.min(...ratios), Math.max(...ratios)].map((x) => x.toFixed(x < 5.5 ? 1 : 0)).join(' to ');
+  };
+  for (const [found, generating, reading] of [
+    [quantised, 'decode after 16', 'prefill'],
+    [rows, 'generate', 'read'],
+  ] as const)
+    expect(readme).toContain(
+      `generating is ${range(found, generating)} times as fast and reading ${range(found, reading)} times`,
+    );
+});
+
 interface BesideTransformersJs {
   readonly bits: string;
   readonly type: string;
