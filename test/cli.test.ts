@@ -247,10 +247,21 @@ describe('inspect', () => {
   test('options of texts need a text, and two models are one too many', () => {
     expectError(riverrun(['inspect', '--html', 'x.html']), /--html is for texts/);
     expectError(riverrun(['inspect', '--weights', 'q4']), /--weights is for texts/);
+    expectError(riverrun(['inspect', '--no-revectorize']), /--no-revectorize is for texts and --device/);
+    expectError(riverrun(['inspect', '--device', '--weights', 'q4']), /only --no-revectorize and --json go with it/);
     expectError(riverrun(['inspect', '--text', 'a', '--tensors']), /one at a time/);
     expectError(riverrun(['inspect', 'books-mamba', '--model', 'books-rwkv7']), /two models/);
     expectError(riverrun(['inspect', '--text', 'a', '--layer', '99']), /layers 0 to 11/);
     expectError(riverrun(['inspect', '--file', 'no-such-file.txt']), /no-such-file/);
+  });
+
+  test('tells of the machine with 256-bit kernels turned off', () => {
+    const { status, stdout } = riverrun(['inspect', '--device', '--no-revectorize', '--json']);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout).revectorization).toEqual({
+      on: false,
+      reason: 'turned off by the option revectorize (--no-revectorize)',
+    });
   });
 
   test('what is no model is refused', () => {
@@ -271,7 +282,7 @@ describe('bench', () => {
   test('gives every number, and a picture of the cost', () => {
     const svg = join(folder, 'cost.svg');
     const { status, stdout } = riverrun(
-      'bench --prefill 8 --decode 3 --batch 2 --rounds 1 --lengths 8,32 --json --svg'.split(' ').concat(svg),
+      'bench --prefill 8 --decode 3 --batch 2 --rounds 1 --lengths 32,8,32 --json --svg'.split(' ').concat(svg),
     );
     expect(status).toBe(0);
     const result = JSON.parse(stdout);
@@ -282,11 +293,45 @@ describe('bench', () => {
       'peakBytes',
       'bytesPerToken',
       'bandwidthBound',
+      'multiplyAddsPerToken',
+      'multiplyAddsPerSecond',
+      'productsBound',
+      'prefillOfBound',
+      'decodeBound',
+      'decodeOfBound',
     ])
       expect(result[field], field).toBeGreaterThan(0);
+    expect(result.batch).toBe(2);
+    expect(result.productsBound).toBeCloseTo(result.multiplyAddsPerSecond / result.multiplyAddsPerToken, 5);
+    expect(result.prefillOfBound).toBeCloseTo(result.prefillTokensPerSecond / result.productsBound, 9);
+    // Generating has the head's products besides, and memory's bandwidth.
+    expect(result.decodeBound).toBeLessThan(result.productsBound);
+    expect(result.decodeBound).toBeLessThanOrEqual(result.bandwidthBound);
+    expect(result.decodeOfBound).toBeCloseTo(result.decodeTokensPerSecond / result.decodeBound, 9);
     expect(result.costs.map(({ length }: { length: number }) => length)).toEqual([8, 32]);
     expect(result.costs[0].stateBytes).toBe(result.costs[1].stateBytes);
     expect(readFileSync(svg, 'utf8')).toMatch(/^<svg [\s\S]*<polyline [\s\S]*<\/svg>\n$/);
+  });
+
+  test('tells how far reading and generating are from their bounds', () => {
+    const { status, stdout } = riverrun('bench --prefill 8 --decode 3 --batch 16 --rounds 1'.split(' '));
+    expect(status).toBe(0);
+    expect(stdout).toMatch(
+      /^prefill +\d+ tokens\/s: \d+ % of what products allow \(\d+: [\d.]+ M multiply-adds a token at [\d.]+ · 10⁹\/s\)$/m,
+    );
+    // Sixteen share the weights: products are what bounds them.
+    expect(stdout).toMatch(
+      /^decode +[\d.]+ tokens\/s, 16 sequences together: \d+ % of what products allow \(\d+; memory \d+\)$/m,
+    );
+  });
+
+  test('refuses a picture that can not be written before it measures', () => {
+    const began = performance.now();
+    const svg = join(folder, 'no-such-folder', 'cost.svg');
+    const { status, stdout, stderr } = riverrun(['bench', '--lengths', '100000000', '--svg', svg]);
+    expect([status, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/no-such-folder/);
+    expect(performance.now() - began).toBeLessThan(20_000);
   });
 
   test('says what it takes', () => {

@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { type BenchResult, bench, type CostAtLength } from '../platform/bench.ts';
-import { writeFileAtomically } from '../platform/node-file.ts';
+import { expectWritable, writeFileAtomically } from '../platform/node-file.ts';
 import { runBenchTasks } from './bench-tasks.ts';
 import { formatBytes } from './bytes.ts';
 import { costChart } from './cost-chart.ts';
@@ -40,11 +40,11 @@ const long = [...usual, 1_048_576];
 export function benchCommand(): Command {
   const command = new Command('bench')
     .description(
-      'Measure a model on this machine: reading, generating, memory, and the cost of a token by the length of the text.',
+      'Measure a model on this machine: reading and generating, beside what products and memory allow; loading, memory, and the cost of a token by the length of the text.',
     )
     .option('--prefill <n>', 'tokens of the prompt', integer, 512)
     .option('--decode <n>', 'tokens generated', integer, 64)
-    .option('--batch <n>', 'sequences generated together', integer, 1)
+    .option('--batch <n>', 'sequences generated together, on the curve too', integer, 1)
     .option('--rounds <n>', 'runs, of which the best counts', integer, 3)
     .option('--curve', 'the cost of one more token after 1K to 256K others (takes minutes)')
     .option('--long', 'the same up to 1M')
@@ -75,6 +75,7 @@ async function runBench(flags: BenchFlags): Promise<void> {
   const { model, weights, backend, revectorize, threads, tokenizer, adapter, revision, offline } = flags;
   const { prefill, decode, batch, rounds } = flags;
   const lengths = flags.lengths ?? (flags.long ? long : flags.curve || flags.svg ? usual : []);
+  if (flags.svg !== undefined) await expectWritable(flags.svg);
   const line = new ProgressLine(flags.quiet);
   try {
     const result = await bench(model, {
@@ -95,23 +96,32 @@ async function runBench(flags: BenchFlags): Promise<void> {
       onProgress: (what) => line.show(what),
     });
     line.clear();
-    if (flags.svg !== undefined) await writeFileAtomically(flags.svg, [costChart(result)]);
     await print(flags.json ? `${JSON.stringify(result)}\n` : report(result));
+    if (flags.svg === undefined) return;
+    if (result.costs.length === 0)
+      throw new InputError(
+        `${flags.svg} is not written: the model has no positions for texts of ${Math.min(...lengths)} tokens`,
+      );
+    await writeFileAtomically(flags.svg, [costChart(result)]);
   } finally {
     line.clear();
   }
 }
 
 function report(result: BenchResult): string {
-  const { decodeTokensPerSecond: decode, bandwidthBound: bound, costs } = result;
+  const { decodeTokensPerSecond: decode, decodeBound, bandwidthBound, productsBound, costs, batch } = result;
+  const together = batch === 1 ? '' : `, ${batch} sequences together`;
+  const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+  const ofMemory = `what memory allows (${bandwidthBound.toFixed(0)}: ${formatBytes(result.bytesPerToken)} a token at ${formatBytes(result.bandwidth)}/s)`;
+  const ofProducts = `what products allow (${decodeBound.toFixed(0)}; memory ${bandwidthBound.toFixed(0)})`;
   const lines = [
     `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.backend}${result.machine.isRevectorized ? ', revectorized' : ''}, ${result.threads} threads`,
-    `prefill    ${result.prefillTokensPerSecond.toFixed(0)} tokens/s`,
-    `decode     ${decode.toFixed(1)} tokens/s: ${((100 * decode) / bound).toFixed(0)} % of what memory allows (${bound.toFixed(0)}: ${formatBytes(result.bytesPerToken)} a token at ${formatBytes(result.bandwidth)}/s)`,
+    `prefill    ${result.prefillTokensPerSecond.toFixed(0)} tokens/s: ${percent(result.prefillOfBound)} of what products allow (${productsBound.toFixed(0)}: ${(result.multiplyAddsPerToken / 1e6).toFixed(1)} M multiply-adds a token at ${(result.multiplyAddsPerSecond / 1e9).toFixed(1)} · 10⁹/s)`,
+    `decode     ${decode.toFixed(1)} tokens/s${together}: ${percent(result.decodeOfBound)} of ${decodeBound < bandwidthBound ? ofProducts : ofMemory}`,
     `load       ${result.loadSeconds.toFixed(2)} s`,
     `memory     ${formatBytes(result.peakBytes)} at most`,
   ];
-  if (costs.length > 0) lines.push('', 'cost of a token, by the tokens before it', ...costs.map(bar(costs)));
+  if (costs.length > 0) lines.push('', `cost of a token, by the tokens before it${together}`, ...costs.map(bar(costs)));
   return `${lines.join('\n')}\n`;
 }
 

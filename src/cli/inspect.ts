@@ -51,6 +51,7 @@ Examples:
   riverrun inspect
   riverrun inspect ./my-mamba --tensors
   riverrun inspect rwkv7.pth --json
+  riverrun inspect --device --no-revectorize
   riverrun inspect --text "The old king had three sons. The youngest was called Jack."
   riverrun inspect ./my-mamba --file letter.txt --html letter.html --heads`,
     )
@@ -63,23 +64,18 @@ async function runInspect(given: string | undefined, flags: InspectFlags, comman
   if (given !== undefined && isNamed) throw new InputError(`two models are named: ${given} and ${flags.model}`);
   const model = given ?? flags.model;
   const hasText = flags.text !== undefined || flags.file !== undefined;
-  const ofTexts = [
-    'html',
-    'layer',
-    'heads',
-    'maps',
-    'weights',
-    'threads',
-    'backend',
-    'revectorize',
-    'tokenizer',
-    'adapter',
-  ].find((name) => command.getOptionValueSource(name) === 'cli');
+  const ofTexts = ['html', 'layer', 'heads', 'maps', 'weights', 'threads', 'backend', 'tokenizer', 'adapter'].find(
+    (name) => command.getOptionValueSource(name) === 'cli',
+  );
   if (flags.device) {
     if (given !== undefined || isNamed || hasText || ofTexts || flags.tensors)
-      throw new InputError('--device is of the machine: of the other options only --json goes with it');
-    return await inspectDevice(flags.json);
+      throw new InputError(
+        '--device is of the machine: of the other options only --no-revectorize and --json go with it',
+      );
+    return await inspectDevice(flags);
   }
+  if (!hasText && !flags.revectorize)
+    throw new InputError('--no-revectorize is for texts and --device: give --text, --file or --device');
   if (!hasText && ofTexts) throw new InputError(`--${ofTexts} is for texts: give --text or --file`);
   if (hasText && flags.tensors)
     throw new InputError('--tensors is of models, --text and --file are of texts: one at a time');
@@ -95,9 +91,9 @@ async function runInspect(given: string | undefined, flags: InspectFlags, comman
   await print(flags.json ? `${JSON.stringify(sizes)}\n` : report(sizes, flags.tensors === true));
 }
 
-async function inspectDevice(asJson = false): Promise<void> {
-  const found = await device();
-  if (asJson) {
+async function inspectDevice({ revectorize, json }: InspectFlags): Promise<void> {
+  const found = await device({ revectorize });
+  if (json) {
     await print(`${JSON.stringify(found)}\n`);
     return;
   }

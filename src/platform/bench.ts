@@ -3,8 +3,10 @@ import type { WeightFormat } from '../core/backend.ts';
 import { InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import type { Model } from '../runtime/model.ts';
+import type { MultiplyAdds } from '../runtime/multiply-adds.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
-import { measureBandwidth } from './machine-limits.ts';
+import type { Session } from '../runtime/session.ts';
+import { measureBandwidth, measureProducts } from './machine-limits.ts';
 import { type LoadOptions, load } from './node-load.ts';
 import { isRevectorized } from './revectorization.ts';
 
@@ -21,7 +23,7 @@ export interface BenchOptions
   readonly batch?: number;
   /** Runs, of which the best counts. Default 3. */
   readonly rounds?: number;
-  /** Lengths of text at which the cost of one more token is measured. Default none. */
+  /** Lengths of text at which the cost of one more token is measured, in as many sequences as `batch`. Default none. */
   readonly lengths?: readonly number[];
   /** Told what is being done. */
   readonly onProgress?: (what: string) => void;
@@ -30,8 +32,9 @@ export interface BenchOptions
 /** The cost of a token after so many others. */
 export interface CostAtLength {
   readonly length: number;
+  /** Of the sequences of a batch together: the time of a step by the tokens in it. */
   readonly millisecondsPerToken: number;
-  /** Bytes of the sequence's state. */
+  /** Bytes of one sequence's state. */
   readonly stateBytes: number;
 }
 
@@ -42,6 +45,8 @@ export interface BenchResult {
   readonly backend: string;
   readonly threads: number;
   readonly weights: WeightFormat | 'auto';
+  /** Sequences generated together. */
+  readonly batch: number;
   readonly machine: {
     readonly cpu: string;
     readonly cores: number;
@@ -61,6 +66,18 @@ export interface BenchResult {
   readonly bandwidth: number;
   /** Tokens a second at which generating is bound by that bandwidth. */
   readonly bandwidthBound: number;
+  /** Multiply-adds that products with matrices make of a token that is read: all but the head's, which only the last token has. */
+  readonly multiplyAddsPerToken: number;
+  /** Multiply-adds a second of the kernels of those products, measured on as many threads: with matrices as the model's are held. */
+  readonly multiplyAddsPerSecond: number;
+  /** Tokens a second at which reading is bound by that rate. */
+  readonly productsBound: number;
+  /** The share of `productsBound` that reading reaches. Over 1: the machine was faster while reading was measured. */
+  readonly prefillOfBound: number;
+  /** Tokens a second at which generating is bound: by the bandwidth, or by the rate of products, the head's among them, where that is less. */
+  readonly decodeBound: number;
+  /** The share of `decodeBound` that generating reaches. Over 1: as above, or the weights fit into caches. */
+  readonly decodeOfBound: number;
   readonly costs: readonly CostAtLength[];
 }
 
@@ -101,11 +118,15 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       prefillBest = Math.max(prefillBest, await prefillSpeed(model, tokens, options.signal));
       decodeBest = Math.max(decodeBest, await decodeSpeed(model, tokens, decode, batch, options.signal));
     }
-    const costs = await costsAt(model, lengths, random, options);
+    const costs = await costsAt(model, lengths, batch, random, options);
     const peakBytes = 1024 * process.resourceUsage().maxRSS;
     // Last, for the matrices that it takes are larger than many models.
     onProgress?.('measuring memory');
     const bandwidth = await measureBandwidth(model.threads);
+    const { token, head } = model.multiplyAdds;
+    const readSeconds = await productSeconds(token, model.threads);
+    const headSeconds = await productSeconds(head, model.threads);
+    const multiplyAddsPerToken = [...token.values()].reduce((sum, count) => sum + count, 0);
     const bytes = model.bytesPerToken;
     const context = Math.min(prefill, CONTEXT) + decode / 2;
     const seen = bytes.windows.reduce(
@@ -113,6 +134,8 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       0,
     );
     const bytesPerToken = bytes.weights / batch + bytes.state + context * bytes.statePerToken + seen;
+    const bandwidthBound = bandwidth / bytesPerToken;
+    const decodeBound = Math.min(bandwidthBound, 1 / (readSeconds + headSeconds));
     return {
       model: name,
       type: model.type,
@@ -120,6 +143,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       backend: model.backend,
       threads: model.threads,
       weights: options.weights ?? 'auto',
+      batch,
       machine: {
         cpu: cpus()[0]?.model ?? 'unknown',
         cores: cpus().length,
@@ -132,12 +156,25 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       peakBytes,
       bytesPerToken,
       bandwidth,
-      bandwidthBound: bandwidth / bytesPerToken,
+      bandwidthBound,
+      multiplyAddsPerToken,
+      multiplyAddsPerSecond: multiplyAddsPerToken / readSeconds,
+      productsBound: 1 / readSeconds,
+      prefillOfBound: prefillBest * readSeconds,
+      decodeBound,
+      decodeOfBound: decodeBest / decodeBound,
       costs,
     };
   } finally {
     model.dispose();
   }
+}
+
+/** The time of products at the rates of their kernels. */
+async function productSeconds(counts: MultiplyAdds, threads: number): Promise<number> {
+  let seconds = 0;
+  for (const [format, count] of counts) seconds += count / (await measureProducts(format, threads));
+  return seconds;
 }
 
 /** Tokens that sequences have read before generating is timed. */
@@ -164,14 +201,13 @@ async function decodeSpeed(
   const sessions = Array.from({ length: batch }, () => model.session());
   const next = (i: number, b: number) => tokens[(i + 7 * b) % tokens.length]!;
   for (const session of sessions) await session.read(tokens.slice(0, CONTEXT));
-  // The plan of a step is made when it is first needed.
   const step = (i: number) =>
-    batch === 1
-      ? sessions[0]!.step(next(i, 0))
-      : model.readTogether(
-          sessions,
-          sessions.map((_, b) => [next(i, b)]),
-        );
+    stepTogether(
+      model,
+      sessions,
+      sessions.map((_, b) => next(i, b)),
+    );
+  // The plan of a step is made when it is first needed.
   await step(0);
   const start = performance.now();
   for (let i = 1; i <= count; i++) {
@@ -183,20 +219,51 @@ async function decodeSpeed(
   return speed;
 }
 
+/** One token more in each session. */
+async function stepTogether(model: Model, sessions: readonly Session[], tokens: readonly number[]): Promise<void> {
+  if (sessions.length === 1) await sessions[0]!.step(tokens[0]!);
+  else
+    await model.readTogether(
+      sessions,
+      tokens.map((token) => [token]),
+    );
+}
+
 /** Tokens over which the cost at a length is taken, and how often: the best counts. */
 const SAMPLE = 32;
 const SAMPLES = 10;
+/** Milliseconds of steps before the first length: until kernels are compiled for good, and the clock of the processor is up. */
+const WARM = 500;
 
 async function costsAt(
   model: Model,
   lengths: readonly number[],
+  batch: number,
   random: Random,
   { signal, onProgress }: BenchOptions,
 ): Promise<CostAtLength[]> {
   const costs: CostAtLength[] = [];
   const session = model.session();
+  /** Milliseconds of a token after those of the session. */
+  const sample = async () => {
+    signal?.throwIfAborted();
+    const forks: Session[] = [];
+    try {
+      while (forks.length < batch) forks.push(session.fork());
+      const start = performance.now();
+      for (let i = 0; i < SAMPLE; i++)
+        await stepTogether(
+          model,
+          forks,
+          forks.map((_, b) => (i + 7 * b) % model.vocabularySize),
+        );
+      return (1000 * secondsSince(start)) / (SAMPLE * batch);
+    } finally {
+      for (const fork of forks) fork.dispose();
+    }
+  };
   try {
-    for (const length of [...lengths].sort((a, b) => a - b)) {
+    for (const length of [...new Set(lengths)].sort((a, b) => a - b)) {
       if (length > model.longest) break;
       while (session.position < length) {
         const count = Math.min(4096, length - session.position);
@@ -206,15 +273,10 @@ async function costsAt(
           { signal },
         );
       }
+      if (costs.length === 0) for (const start = performance.now(); performance.now() < start + WARM; ) await sample();
       let best = Infinity;
       const stateBytes = session.bytes;
-      for (let n = 0; n < SAMPLES; n++) {
-        const fork = session.fork();
-        const start = performance.now();
-        for (let i = 0; i < SAMPLE; i++) await fork.step(i % model.vocabularySize);
-        best = Math.min(best, (1000 * secondsSince(start)) / SAMPLE);
-        fork.dispose();
-      }
+      for (let n = 0; n < SAMPLES; n++) best = Math.min(best, await sample());
       costs.push({ length, millisecondsPerToken: best, stateBytes });
     }
   } catch (error) {

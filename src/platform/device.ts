@@ -1,7 +1,8 @@
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { hasRelaxedSimd } from '../backends/wasm/index.ts';
+import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { enableWasmFeatures } from './node.ts';
-import { defaultThreads } from './node-load.ts';
+import { defaultThreads, type LoadOptions } from './node-load.ts';
 import { type Revectorization, revectorization } from './revectorization.ts';
 
 /** What models compute with on this machine. */
@@ -21,8 +22,12 @@ export interface Device {
   readonly revectorization: Revectorization;
 }
 
-/** Finds out what models would compute with. Where Node can revectorize kernels and it is not known yet, they are compared first. */
-export async function device(): Promise<Device> {
+/**
+ * Finds out what models would compute with. Where Node can revectorize kernels and it is not known yet, they are compared first; not so
+ * with `revectorize: false`, which tells of models that are loaded with that.
+ */
+export async function device(options: Pick<LoadOptions, 'revectorize'> = {}): Promise<Device> {
+  refuseUnknownOptions(options, ['revectorize']);
   enableWasmFeatures();
   const { arch, version, versions } = process;
   return {
@@ -34,6 +39,9 @@ export async function device(): Promise<Device> {
     v8: versions.v8,
     threads: defaultThreads(),
     kernels: hasRelaxedSimd() ? 'relaxed' : 'simd',
-    revectorization: await revectorization(),
+    revectorization:
+      options.revectorize === false
+        ? { on: false, reason: 'turned off by the option revectorize (--no-revectorize)' }
+        : await revectorization(),
   };
 }

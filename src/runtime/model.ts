@@ -1,5 +1,5 @@
 import type { ChatTemplate } from '../chat/template.ts';
-import type { Backend, WeightFormat, Weights } from '../core/backend.ts';
+import type { Backend, WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import type { Json } from '../models/config.ts';
@@ -10,6 +10,7 @@ import { derivingWeights, foldConstants } from './fold.ts';
 import { type ModelGraph, readWhole } from './graph.ts';
 import { type LoadParametersOptions, loadParameters } from './load-parameters.ts';
 import { matchModel } from './matched.ts';
+import { type MultiplyAdds, multiplyAddsOf } from './multiply-adds.ts';
 import { declareWeights } from './parameters.ts';
 import { withoutRepeatedHead } from './repeated-head.ts';
 import { Runner, type Stepper } from './runner.ts';
@@ -50,6 +51,7 @@ interface Parts {
   readonly graph: ModelGraph;
   readonly backend: Backend;
   readonly weights: Weights;
+  readonly declarations: readonly WeightDeclaration[];
   readonly tokenizer: Tokenizer | undefined;
   readonly tokenizerProblem: string | undefined;
   readonly chatTemplate: ChatTemplate | undefined;
@@ -245,6 +247,11 @@ export class Model {
     return { weights: read, state: 2 * stateBytes, statePerToken: stateBytesPerToken, windows: stateWindows };
   }
 
+  /** Multiply-adds of products with matrices, by the format they are held in: of reading a token, and what the head adds where logits are asked for. */
+  get multiplyAdds(): { readonly token: MultiplyAdds; readonly head: MultiplyAdds } {
+    return multiplyAddsOf(this.#parts.graph, this.#parts.declarations);
+  }
+
   /**
    * Adds the seconds that each kernel takes, from now on, to a map by the kernels' names; none for undefined. Steps are a
    * little slower meanwhile. UnsupportedError in the next step on a backend that can't tell.
@@ -301,6 +308,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     graph,
     backend,
     weights,
+    declarations,
     tokenizer,
     tokenizerProblem,
     chatTemplate,
