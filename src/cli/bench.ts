@@ -48,7 +48,7 @@ export function benchCommand(): Command {
     .option('--rounds <n>', 'runs, of which the best counts', integer, 3)
     .option('--curve', 'the cost of one more token after 1K to 256K others (takes minutes)')
     .option('--long', 'the same up to 1M')
-    .option('--lengths <list>', 'the same after these lengths', lengthList)
+    .option('--lengths <list>', 'the same after these lengths, each once', lengthList)
     .option('--svg <file>', 'write the curve as a picture')
     .option(
       '--tasks [names]',
@@ -61,7 +61,7 @@ export function benchCommand(): Command {
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
-      '\nExamples:\n  riverrun bench\n  riverrun bench --model ./my-mamba --weights q4 --threads 2 --prefill 1024 --decode 128\n  riverrun bench --curve --svg cost.svg\n  riverrun bench --batch 8 --json\n  riverrun bench --tasks induction-heads,parity --architectures mamba,delta_net-negative,llama',
+      '\nReading is told as a share of what the rate of products allows (multiply-adds of a token over it), generating of what memory\nallows (bytes of a token over its bandwidth), or products where that is less. Both are measured in the same run.\n\nExamples:\n  riverrun bench\n  riverrun bench --model ./my-mamba --weights q4 --threads 2 --prefill 1024 --decode 128\n  riverrun bench --curve --svg cost.svg\n  riverrun bench --batch 8 --json\n  riverrun bench --tasks induction-heads,parity --architectures mamba,delta_net-negative,llama',
     )
     .action(runBench);
   return withModel(command);
