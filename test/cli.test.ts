@@ -286,6 +286,7 @@ describe('bench', () => {
     );
     expect(status).toBe(0);
     const result = JSON.parse(stdout);
+    const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
     for (const field of [
       'prefillTokensPerSecond',
       'decodeTokensPerSecond',
@@ -299,8 +300,10 @@ describe('bench', () => {
       'prefillOfBound',
       'decodeBound',
       'decodeOfBound',
-    ])
+    ]) {
       expect(result[field], field).toBeGreaterThan(0);
+      expect(page).toContain(`\`${field}\``);
+    }
     expect(result.batch).toBe(2);
     expect(result.productsBound).toBeCloseTo(result.multiplyAddsPerSecond / result.multiplyAddsPerToken, 5);
     expect(result.prefillOfBound).toBeCloseTo(result.prefillTokensPerSecond / result.productsBound, 9);
