@@ -42,6 +42,16 @@ async function logitsOf(path: string, name: string): Promise<Float32Array> {
   return logits;
 }
 
+/** Zeros without a sign: those of groups whose scale is below zero have one in 8 bits only. */
+async function numbersOf(pieces: AsyncIterable<Float32Array>): Promise<Float32Array> {
+  const parts: Float32Array[] = [];
+  for await (const piece of pieces) parts.push(piece.slice());
+  return Float32Array.from(
+    parts.flatMap((part) => [...part]),
+    (value) => value + 0,
+  );
+}
+
 const bytes = async (pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> => {
   const parts: Uint8Array[] = [];
   for await (const piece of pieces) parts.push(piece.slice());
@@ -302,23 +312,60 @@ describe.each(['q8', 'q4'] as const)('%s', (format) => {
     named.dispose();
   });
 
-  test('it becomes a GGUF file of the same numbers', async () => {
-    const [path, file] = [join(folder, `embedded-${format}`), join(folder, `embedded-${format}.gguf`)];
+  test.each(ggufNames)('%s becomes a GGUF file of the same numbers', async (name) => {
+    const [path, file] = [join(folder, `${name}-${format}-blocks`), join(folder, `${name}-${format}-blocks.gguf`)];
+    await convert(goldenFolder(name), path, { type: format });
+    await convert(path, file);
+    const [own, written] = [await openModelFiles(path), await openModelFiles(file)];
+    const theirs = conversion(written.config, written.checkpoint).parameters;
+    for (const [parameter, { shape, pieces }] of conversion(own.config, own.checkpoint).parameters) {
+      // Files have −exp(A_log), which rounds.
+      if (shape.length !== 2 || parameter.endsWith('A_log')) continue;
+      const [before, after] = [await numbersOf(pieces()), await numbersOf(theirs.get(parameter)!.pieces())];
+      expect(after, parameter).toEqual(before);
+    }
+    await own.checkpoint.close();
+    await written.checkpoint.close();
+    expect(errorRatio(await logitsOf(file, name), await logitsOf(path, name))).toBeLessThan(1e-6);
+  });
+
+  test('a model of this package becomes a GGUF file with the same logits, to the last bit', async () => {
+    const path = join(folder, `embedded-${format}`);
     await convert('tiny-books-mamba-13m', path, { type: format });
-    expect((await convert(path, file, { embedding: format === 'q8' ? 'q8_0' : 'q4_0' })).type).toBe(`${format}_0`);
-    const prompt = 'The river was';
-    const next = await Promise.all(
-      [path, file].map(async (name) => {
-        const model = await load(name, { backend: 'reference' });
-        const session = model.session();
-        await session.read(prompt);
-        const logits = session.logits.slice();
-        model.dispose();
-        return logits;
-      }),
-    );
-    // Narrow matrices are bf16 in one and blocks of the same bits in the other.
-    expect(errorRatio(next[1]!, next[0]!)).toBeLessThan(format === 'q8' ? 1e-2 : 0.1);
+    const logits = async (name: string) => {
+      const model = await load(name, { threads: 1 });
+      const session = model.session();
+      await session.read('The river was');
+      const result = session.logits.slice();
+      model.dispose();
+      return result;
+    };
+    const expected = await logits(path);
+    // Embedding and head in 8 bits have the integers and scales of 4 bits.
+    for (const embedding of [undefined, format === 'q8' ? 'q8_0' : 'q4_0'] as const) {
+      const file = join(folder, `embedded-${format}-${embedding}.gguf`);
+      const { type } = await convert(path, file, embedding && { embedding });
+      expect(type).toBe(`${format}_0`);
+      const { tensors } = await inspect(file);
+      expect(tensors.find(({ name }) => name === 'token_embd.weight')!.type).toBe(embedding ?? 'q8_0');
+      expect(await logits(file)).toEqual(expected);
+    }
+  });
+
+  test('a scale that is no number is refused by the name of its matrix', async () => {
+    const path = join(folder, `damaged-${format}`);
+    await convert('tiny-books-mamba-13m', path, { type: format });
+    const file = join(path, 'model.safetensors');
+    const content = readFileSync(file);
+    const start = 8 + Number(content.readBigUInt64LE());
+    const header = JSON.parse(content.subarray(8, start).toString());
+    const [name, { data_offsets }] = Object.entries(header).find(
+      ([key]) => key.includes('in_proj') && key.endsWith('.scales'),
+    ) as [string, { data_offsets: [number, number] }];
+    content.writeUInt16LE(0x7c00, start + data_offsets[0]);
+    writeFileSync(file, content);
+    for (const output of [`${path}.gguf`, `${path}-again`])
+      await expect(convert(path, output)).rejects.toThrow(`${name.replace('.scales', '')} holds a scale of Infinity`);
   });
 });
 

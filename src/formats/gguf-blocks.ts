@@ -96,6 +96,23 @@ function decodeQ4(bytes: Uint8Array, at: number, into: Float32Array, to: number)
   }
 }
 
+/** Blocks of Q4_0 as blocks of Q8_0: the same integers and scales, so that no number changes. */
+export function widenBlocks(bytes: Uint8Array): Uint8Array {
+  const [from, to] = [formats.q4_0.bytes, formats.q8_0.bytes];
+  const result = new Uint8Array((bytes.length / from) * to);
+  for (let block = 0; block < bytes.length / from; block++) {
+    const [source, target] = [block * from, block * to];
+    result[target] = bytes[source]!;
+    result[target + 1] = bytes[source + 1]!;
+    for (let j = 0; j < 16; j++) {
+      const pair = bytes[source + 2 + j]!;
+      result[target + 2 + j] = (pair & 15) - 8;
+      result[target + 18 + j] = (pair >> 4) - 8;
+    }
+  }
+  return result;
+}
+
 /** Q8_0: a scale and 32 signed bytes. */
 function decodeQ8(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
   const scale = halfAt(bytes, at);

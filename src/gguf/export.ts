@@ -1,4 +1,5 @@
 import { UnsupportedError } from '../core/errors.ts';
+import { blockFormats, type EncodableBlockType } from '../formats/gguf-blocks.ts';
 import type { GgufValue } from '../formats/gguf-header.ts';
 import type { GgufTensor } from '../formats/gguf-writer.ts';
 import type { Json } from '../models/config.ts';
@@ -19,6 +20,8 @@ export interface ExportedModel {
   readonly parameters: ReadonlyMap<string, readonly number[]>;
   /** A parameter's numbers, row-major, in pieces. */
   pieces(name: string): AsyncIterable<Float32Array>;
+  /** The same in blocks of a format, where they are there in integers that it has: no number changes then. */
+  blocks?(name: string, type: EncodableBlockType): AsyncIterable<Uint8Array> | undefined;
 }
 
 export interface ExportOptions {
@@ -28,6 +31,8 @@ export interface ExportOptions {
    * weigh most in the quality.
    */
   readonly embedding?: GgufMatrixType | undefined;
+  /** What matrices of some parameters are written as, whatever `type` is. */
+  readonly kept?: ReadonlyMap<string, GgufMatrixType>;
   readonly name?: string | undefined;
 }
 
@@ -114,56 +119,70 @@ function exported(
 ): GgufTensor {
   const first = model.parameters.get(names[0]!)!;
   const shape = names.length > 1 ? [names.length, ...first] : (holding.stored?.(first) ?? first);
-  return {
-    name,
-    type: typeOf(name, shape, dialect, options),
-    shape,
-    data: () => dataOf(names, holding, model),
-  };
+  const type = typeOf(name, names, shape, dialect, options);
+  return { name, type, shape, data: () => dataOf(names, type, holding, model) };
 }
 
 /** Only matrices are written in fewer bits, and in blocks only those whose rows are whole blocks. */
 function typeOf(
   name: string,
+  names: readonly string[],
   shape: readonly number[],
   { precise }: Dialect,
-  { type, embedding = type === 'q4_0' ? 'q8_0' : type }: ExportOptions,
+  { type, embedding, kept }: ExportOptions,
 ): GgufMatrixType {
   if (shape.length !== 2 || precise.test(name)) return 'f32';
-  const wanted = /^(token_embd|output)\.weight$/.test(name) ? embedding : type;
+  const isEmbedding = /^(token_embd|output)\.weight$/.test(name);
+  const usual = isEmbedding && type === 'q4_0' ? 'q8_0' : type;
+  const wanted = (isEmbedding ? embedding : undefined) ?? kept?.get(names[0]!) ?? usual;
   const isBlocks = wanted === 'q8_0' || wanted === 'q4_0';
   return isBlocks && shape[1]! % 32 !== 0 ? 'f16' : wanted;
 }
 
 async function* dataOf(
   names: readonly string[],
+  type: GgufMatrixType,
   { order, write }: Holding,
-  { parameters, pieces }: ExportedModel,
-): AsyncIterable<Float32Array> {
+  model: ExportedModel,
+): AsyncIterable<Float32Array | Uint8Array> {
   for (const name of names) {
+    const isBlocks = type === 'q8_0' || type === 'q4_0';
+    const blocks = isBlocks && !write ? model.blocks?.(name, type) : undefined;
     if (!order && !write) {
-      yield* pieces(name);
+      yield* blocks ?? model.pieces(name);
       continue;
     }
-    const shape = parameters.get(name)!;
-    const values = await whole(pieces(name), size(shape));
+    const shape = model.parameters.get(name)!;
+    if (isBlocks && blocks) {
+      const { elements, bytes } = blockFormats[type];
+      yield reordered(await whole(blocks, new Uint8Array((size(shape) / elements) * bytes)), shape[0]!, order!);
+      continue;
+    }
+    const values = await whole(model.pieces(name), new Float32Array(size(shape)));
     yield write ? write(values, shape) : reordered(values, shape[0]!, order!);
   }
 }
 
-async function whole(pieces: AsyncIterable<Float32Array>, length: number): Promise<Float32Array> {
-  const values = new Float32Array(length);
+/** Fills `into` with pieces. */
+async function whole<Values extends Float32Array | Uint8Array>(
+  pieces: AsyncIterable<Values>,
+  into: Values,
+): Promise<Values> {
   let at = 0;
   for await (const piece of pieces) {
-    values.set(piece, at);
+    into.set(piece, at);
     at += piece.length;
   }
-  return values;
+  return into;
 }
 
-function reordered(values: Float32Array, rows: number, order: NonNullable<Holding['order']>): Float32Array {
+function reordered<Values extends Float32Array | Uint8Array>(
+  values: Values,
+  rows: number,
+  order: NonNullable<Holding['order']>,
+): Values {
   const width = values.length / rows;
-  const result = new Float32Array(values.length);
+  const result = values.slice() as Values;
   for (let row = 0; row < rows; row++)
     result.set(values.subarray(row * width, (row + 1) * width), order(row, rows) * width);
   return result;

@@ -2,8 +2,9 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { InputError, WeightError } from '../core/errors.ts';
-import { numberToFloat16 } from '../core/float16.ts';
+import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
 import type { StoredType } from '../formats/checkpoint.ts';
+import { blockFormats, type EncodableBlockType, widenBlocks } from '../formats/gguf-blocks.ts';
 import { encodeGguf } from '../formats/gguf-writer.ts';
 import { canQuantise, type QuantisedFormat, quantisedTensors, tensorsOfBlocks } from '../formats/quantised.ts';
 import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
@@ -81,8 +82,14 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
       config: files.config,
       parameters,
       pieces: (name) => checked(name, model.parameters.get(name)!.pieces()),
+      blocks: (name, wanted) => blocksOf(model.parameters.get(name)!, wanted),
     },
-    { type, embedding: options.embedding, name: basename(output, '.gguf') },
+    {
+      type,
+      embedding: options.embedding,
+      ...(options.type === 'auto' && isOurBlocks(files, type) && { kept: plainMatrices(model) }),
+      name: basename(output, '.gguf'),
+    },
   );
   const tokenizer = tokenizerMetadata({
     ...files.tokenizerFiles,
@@ -141,6 +148,48 @@ function ggufType(wanted: Options['type'], files: ModelFiles, model: Conversion)
   if (stored === 'u8') return 'q4_0';
   // bf16 fits f16 but for the very large and very small, which weights are not.
   return 'f16';
+}
+
+/** Whether a folder of ours has most matrices in blocks. Of other files, those whose order is another appear as f32 whatever they are. */
+const isOurBlocks = ({ file }: ModelFiles, type: GgufMatrixType): boolean =>
+  file.format === 'safetensors' && (type === 'q8_0' || type === 'q4_0');
+
+/** Matrices beside those in blocks that are stored as plain numbers, and the type of GGUF that comes nearest to theirs. */
+function plainMatrices({ parameters }: Conversion): Map<string, GgufMatrixType> {
+  const kept = new Map<string, GgufMatrixType>();
+  for (const [name, { stored }] of parameters) {
+    if (stored.type === 'f32' || stored.type === 'f64') kept.set(name, 'f32');
+    else if (stored.type === 'f16' || stored.type === 'bf16') kept.set(name, 'f16');
+  }
+  return kept;
+}
+
+/** A matrix's blocks as they are stored; those of 4 bits can be written in 8 as well. */
+function blocksOf(parameter: ConvertedParameter, type: EncodableBlockType): AsyncIterable<Uint8Array> | undefined {
+  const blocks = parameter.storedBlocks(type === 'q8_0' ? 'q8' : 'q4');
+  if (blocks) return checkedBlocks(parameter.stored.name, blocks, blockFormats[type].bytes);
+  const narrow = type === 'q8_0' ? parameter.storedBlocks('q4') : undefined;
+  return narrow && widened(checkedBlocks(parameter.stored.name, narrow, blockFormats.q4_0.bytes));
+}
+
+async function* widened(pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  for await (const bytes of pieces) yield widenBlocks(bytes);
+}
+
+/** Passes blocks on; WeightError for those whose scale, their first two bytes, is no number. */
+async function* checkedBlocks(
+  name: string,
+  pieces: AsyncIterable<Uint8Array>,
+  size: number,
+): AsyncIterable<Uint8Array> {
+  for await (const bytes of pieces) {
+    for (let at = 0; at < bytes.length; at += size) {
+      const scale = float16ToNumber(bytes[at]! | (bytes[at + 1]! << 8));
+      if (!Number.isFinite(scale))
+        throw new WeightError(`${name} holds a scale of ${scale}: the file is damaged or the training diverged`);
+    }
+    yield bytes;
+  }
 }
 
 async function writeFolder(files: ModelFiles, model: Conversion, output: string, options: Options): Promise<Converted> {
@@ -203,7 +252,10 @@ async function written(parameter: ConvertedParameter, matrixType: FolderType, ow
     const [O, I] = parameter.shape as [number, number];
     if (layout === 'linear' && isWide(parameter.shape)) {
       const blocks = parameter.storedBlocks(matrixType);
-      if (blocks) return await tensorsOfBlocks(name, [O, I], blocks, matrixType);
+      if (blocks) {
+        const { bytes } = blockFormats[matrixType === 'q8' ? 'q8_0' : 'q4_0'];
+        return await tensorsOfBlocks(name, [O, I], checkedBlocks(stored.name, blocks, bytes), matrixType);
+      }
       if (canQuantise(matrixType, I)) return await quantisedTensors(name, [O, I], numbers(), matrixType);
     }
     return [{ name, type: plain, shape, data: () => encoded(numbers(), plain) }];
