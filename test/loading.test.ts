@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import { openSafetensors } from '../src/formats/safetensors.ts';
 import { safetensorsBytes, type WrittenTensor } from '../src/formats/safetensors-writer.ts';
@@ -133,6 +133,35 @@ test('NaN and infinity in weights are named with their place', async () => {
     }),
   );
   await expectRefusal(/backbone\.norm_f\.weight holds NaN at element 5/);
+});
+
+describe.each(['f32', 'bf16'] as const)('%s', (type) => {
+  test.each(['backbone.norm_f.weight', 'backbone.layers.0.mixer.in_proj.weight', 'backbone.embeddings.weight'])(
+    'a number in %s that makes logits NaN is named with its place, a large one that does not is taken',
+    async (name) => {
+      const original = await tensors();
+      const withNumber = (value: number) =>
+        original.map((one) => {
+          if (one.name !== name) return one;
+          const values = new Float32Array((one.data as Uint8Array).slice().buffer);
+          values[5] = value;
+          const halves = Uint16Array.from(new Uint32Array(values.buffer), (word) => word >>> 16);
+          return { ...one, type, data: new Uint8Array(type === 'f32' ? values.buffer : halves.buffer) };
+        });
+      for (const weights of ['auto', 'f32', 'bf16', 'q8'] as const) {
+        await writeTensors('model.safetensors', withNumber(-3.39e38));
+        const attempt = load(folder, { threads: 1, weights });
+        await expect(attempt, weights).rejects.toBeInstanceOf(RiverrunError);
+        await expect(attempt, weights).rejects.toThrow(
+          new RegExp(`${name} holds .*(-3\\.3\\d*e\\+38 at element 5 |q8 ends at)`),
+        );
+      }
+      await writeTensors('model.safetensors', withNumber(1e4));
+      const model = await load(folder, { threads: 1 });
+      expect((await model.session().logitsOf([1, 2, 3])).every(Number.isFinite)).toBe(true);
+      model.dispose();
+    },
+  );
 });
 
 test.each<[string, (json: Record<string, unknown>) => void, RegExp]>([

@@ -18,6 +18,3 @@ export function exceeds(values: Float32Array, limit: number): boolean {
   for (; i < words.length; i++) a |= most - (words[i]! & 0x7fffffff);
   return (a | b | c | d) < 0;
 }
-
-/** The largest finite f32. */
-export const LARGEST = 3.4028234663852886e38;

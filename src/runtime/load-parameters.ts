@@ -1,6 +1,6 @@
 import type { Intake, RowsFound, StoredRows, StoredRowsType } from '../core/backend.ts';
 import { WeightError } from '../core/errors.ts';
-import { exceeds, LARGEST } from '../core/magnitude.ts';
+import { exceeds } from '../core/magnitude.ts';
 import { formatShape } from '../core/shape.ts';
 import type { Checkpoint, StoredTensor, StoredType } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
@@ -58,7 +58,14 @@ const elements = ({ shape }: StoredTensor): number => shape.reduce((a, b) => a *
 /** The length of a row. */
 const widthOf = ({ shape }: StoredTensor): number => Math.max(1, shape.at(-1) ?? 1);
 
-/** Reads every parameter from a checkpoint into `sink`, piece by piece; refuses numbers that are not finite. */
+/**
+ * The largest magnitude that a weight may have. Times any activation above 2e-11 it is more than the root of the largest float32,
+ * so that the mean of squares in the norm that follows is infinite, and the logits NaN. No training comes near it; the highest
+ * bit of an exponent, flipped, makes 1e-8 more than that.
+ */
+const MOST = Math.fround(1e30);
+
+/** Reads every parameter from a checkpoint into `sink`, piece by piece; refuses numbers that are not finite, or so large that they can't be weights. */
 export async function loadParameters(
   origins: ReadonlyMap<string, Origin>,
   checkpoint: Checkpoint,
@@ -79,9 +86,9 @@ export async function loadParameters(
       const { stored, convert } = origin;
       if (!(rows instanceof Float32Array)) {
         const { largest } = intake!.store(name, rows, start);
-        if (largest === Infinity) refuseInfinite(decodeRows(rows), checkpoint, stored, start);
+        if (largest > MOST) refuseSenseless(decodeRows(rows), checkpoint, stored, start);
       } else {
-        if (exceeds(rows, LARGEST)) refuseInfinite(rows, checkpoint, stored, start);
+        if (exceeds(rows, MOST)) refuseSenseless(rows, checkpoint, stored, start);
         if (convert) sink.write(name, convert(rows, stored.shape));
         else sink.write(name, rows, start);
       }
@@ -174,9 +181,12 @@ async function* ahead<Item>(source: AsyncGenerator<Item>): AsyncGenerator<Item> 
   }
 }
 
-function refuseInfinite(values: Float32Array, checkpoint: Checkpoint, stored: StoredTensor, start: number): never {
-  const index = values.findIndex((value) => !Number.isFinite(value));
+function refuseSenseless(values: Float32Array, checkpoint: Checkpoint, stored: StoredTensor, start: number): never {
+  const index = values.findIndex((value) => !(Math.abs(value) <= MOST));
+  const what = Number.isFinite(values[index])
+    ? `, of a magnitude above ${MOST.toPrecision(1)} that makes logits NaN`
+    : '';
   throw new WeightError(
-    `${checkpoint.name}: ${stored.name} holds ${values[index]} at element ${start + index} of ${formatShape(stored.shape)}: the file is damaged or the training diverged`,
+    `${checkpoint.name}: ${stored.name} holds ${values[index]} at element ${start + index} of ${formatShape(stored.shape)}${what}: the file is damaged or the training diverged`,
   );
 }
