@@ -1,5 +1,5 @@
 import { InputError } from '../core/errors.ts';
-import { byteLevelNames } from './byte-level.ts';
+import { byteLevelBpeJson, byteLevelNames } from './byte-level.ts';
 import type { TextPiece } from './encode-stream.ts';
 
 /**
@@ -106,37 +106,14 @@ function tokenizerJson(merges: readonly [number, number][]): object {
     written.push(`${names[a]} ${names[b]}`);
     names.push(names[a]! + names[b]!);
   }
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
-  return {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: [
-      {
-        id: 0,
-        content: END_OF_TEXT,
-        single_word: false,
-        lstrip: false,
-        rstrip: false,
-        normalized: false,
-        special: true,
-      },
-    ],
-    normalizer: null,
-    pre_tokenizer: byteLevel,
-    post_processor: null,
-    decoder: byteLevel,
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
-      vocab: Object.fromEntries([END_OF_TEXT, ...names].map((name, id) => [name, id])),
-      merges: written,
-    },
+  const endOfText = {
+    id: 0,
+    content: END_OF_TEXT,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
   };
+  return byteLevelBpeJson({ names: [END_OF_TEXT, ...names], merges: written, addedTokens: [endOfText] });
 }

@@ -9,3 +9,37 @@ export const byteLevelNames: readonly string[] = (() => {
     return String.fromCharCode(isPrintable ? byte : other++);
   });
 })();
+
+/** A byte-level BPE: tokens' names in the order of their ids, and the pairs of names that are merged, the first first. */
+export interface ByteLevelBpe {
+  readonly names: readonly string[];
+  readonly merges: readonly string[];
+  readonly addedTokens: readonly object[];
+}
+
+/** The same as the object of Hugging Face's `tokenizer.json`. */
+export function byteLevelBpeJson({ names, merges, addedTokens }: ByteLevelBpe): object {
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: addedTokens,
+    normalizer: null,
+    pre_tokenizer: byteLevel,
+    post_processor: null,
+    decoder: byteLevel,
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab: Object.fromEntries(names.map((name, id) => [name, id])),
+      merges,
+    },
+  };
+}
