@@ -1,9 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
 import { readRecords, readTexts } from '../src/platform/data-files.ts';
 import { parted } from '../src/platform/example-data.ts';
@@ -16,16 +15,10 @@ import { byteTokenizer, byteTokenizerJson } from '../src/tokenizers/bytes.ts';
 import { encodePieces, wholeTexts } from '../src/tokenizers/encode-stream.ts';
 import { huggingFaceTokenizer } from '../src/tokenizers/hugging-face.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
+import { dataFolder } from './data-folder.ts';
 
 const main = new URL('../dist/cli/main.js', import.meta.url).pathname;
-const folder = mkdtempSync(join(tmpdir(), 'riverrun-data-'));
-process.env['XDG_CACHE_HOME'] = folder;
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const at = (name: string) => join(folder, name);
-const file = (name: string, contents: string | Uint8Array): string => {
-  writeFileSync(at(name), contents);
-  return at(name);
-};
+const { at, file } = dataFolder('data');
 const lines = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
 
 const random = new Random(9);

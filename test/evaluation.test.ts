@@ -1,9 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
 import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
 import { load } from '../src/platform/node-load.ts';
@@ -16,16 +15,10 @@ import { classify } from '../src/tasks/classify.ts';
 import { evaluate } from '../src/tasks/evaluate.ts';
 import { evaluateTexts } from '../src/tasks/evaluate-texts.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
+import { dataFolder } from './data-folder.ts';
 
 const main = new URL('../dist/cli/main.js', import.meta.url).pathname;
-const folder = mkdtempSync(join(tmpdir(), 'riverrun-evaluation-'));
-process.env['XDG_CACHE_HOME'] = folder;
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const at = (name: string) => join(folder, name);
-const file = (name: string, contents: string | Uint8Array): string => {
-  writeFileSync(at(name), contents);
-  return at(name);
-};
+const { at, file } = dataFolder('evaluation');
 const lines = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
 
 const random = new Random(5);

@@ -1,8 +1,6 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
 import { readF32 } from '../src/formats/read-f32.ts';
 import { openSafetensors } from '../src/formats/safetensors.ts';
@@ -13,16 +11,10 @@ import { loadState } from '../src/platform/state-files.ts';
 import { type TrainOptions, trainModel } from '../src/platform/train.ts';
 import type { Trained } from '../src/platform/training-run.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
+import { dataFolder } from './data-folder.ts';
 import { errorRatio } from './tolerance.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'riverrun-training-'));
-process.env['XDG_CACHE_HOME'] = folder;
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const at = (name: string) => join(folder, name);
-const file = (name: string, contents: string | Uint8Array): string => {
-  writeFileSync(at(name), contents);
-  return at(name);
-};
+const { folder, at, file } = dataFolder('training');
 
 const random = new Random(3);
 const words = ['river', 'stone', 'bird', 'green', 'runs', 'sings', 'over', 'the', 'a', 'under'];
