@@ -21,8 +21,7 @@ export function byteTokenizer(): Tokenizer {
 }
 
 /** The same as the object of a `tokenizer.json`: a byte-level BPE without merges. */
-export const byteTokenizerJson = (): object =>
-  byteLevelBpeJson({ names: byteLevelNames, merges: [], addedTokens: [] });
+export const byteTokenizerJson = (): object => byteLevelBpeJson({ names: byteLevelNames, merges: [], addedTokens: [] });
 
 /** Whether a tokenizer.json is that of bytes, which needs no library. */
 export const isByteTokenizerJson = (json: unknown): boolean =>
