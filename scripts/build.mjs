@@ -1,10 +1,11 @@
-// Builds the package: AssemblyScript kernels → embedded Wasm modules → dist/. With --if-stale only what changed;
+// Builds the package: AssemblyScript kernels → embedded Wasm modules → dist/, the command line bundled. With --if-stale only what changed;
 // with --kernels only the kernels.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildSync } from 'esbuild';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const assembly = join(root, 'src/backends/wasm/assembly');
@@ -114,6 +115,25 @@ ${cases.join('\n')}
   );
 }
 
+/** The command line as a few files, those of a command read when it is named: two hundred modules take long to find and to open. */
+function bundleCommandLine() {
+  const folder = join(root, 'dist/cli');
+  rmSync(folder, { recursive: true });
+  buildSync({
+    entryPoints: [join(root, 'src/cli/main.ts')],
+    outdir: folder,
+    bundle: true,
+    splitting: true,
+    packages: 'external',
+    format: 'esm',
+    platform: 'node',
+    target: 'node20.19',
+    sourcemap: true,
+    sourcesContent: false,
+    logLevel: 'warning',
+  });
+}
+
 const kernelSources = [...files(assembly, (name) => name.endsWith('.ts')), fileURLToPath(import.meta.url)];
 const kernelOutputs = ['simd.ts', 'relaxed.ts', 'kernel-ids.ts'].map((name) => join(generated, name));
 step('kernels', kernelSources, kernelOutputs, buildKernels);
@@ -130,5 +150,6 @@ if (!process.argv.includes('--kernels')) {
     }
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
     execFileSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.build.json')], { stdio: 'inherit', cwd: root });
+    bundleCommandLine();
   });
 }

@@ -118,9 +118,9 @@ async function verdictFile(): Promise<string> {
 
 /** Digests of the kernels, computed in a new process. */
 async function digestsWith(flags: readonly string[]): Promise<ReadonlyMap<string, string>> {
-  // From the sources, newer Nodes run TypeScript as it is.
+  // From the sources, newer Nodes run TypeScript as it is; bundled, this is not in the folder of its own name.
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  const script = fileURLToPath(new URL(`./kernel-check-main.${extension}`, import.meta.url));
+  const script = fileURLToPath(new URL(`../platform/kernel-check-main.${extension}`, import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [...flags, script], {
     timeout: 30_000,
     maxBuffer: 1 << 24,
