@@ -153,9 +153,15 @@ describe('train', () => {
     [{ patience: 3 }, /patience is given, but there is no validation data/],
     [{ evaluationLength: 8 }, /evaluationLength is given, but there is no validation data/],
     [{ decaySteps: 3 }, /decaySteps is given, but the schedule is cosine/],
-    [{ negativeEigenvalues: true }, /negativeEigenvalues are for delta_net and gated_deltanet: mamba/],
+    [{ schedule: 'constant', finalRate: 0.5 }, /finalRate is given, but the schedule is constant/],
+    [{ vocabulary: 300 }, /vocabulary is given, but the tokenizer is not learned/],
+    [{ inner: 64 }, /inner is given, but beside width and layers a new mamba has only state/],
+    [{ architecture: 'mamba2', inner: 64 }, /inner is given, but .* a new mamba2 has only headWidth and state/],
+    [{ architecture: 'rwkv7', state: 16 }, /state is given, but .* a new rwkv7 has only headWidth and inner/],
+    [{ negativeEigenvalues: true }, /negativeEigenvalues is given, but .* a new mamba has only state/],
     [{ state: 0 }, /state is 0/],
-  ])('%j is refused, and nothing is written', async (options, message) => {
+    [{ width: 0 }, /width is 0/],
+  ] as [Partial<TrainOptions>, RegExp][])('%j is refused, and nothing is written', async (options, message) => {
     await expect(run(trainModel(small('senseless', options)))).rejects.toThrow(message);
     expect(existsSync(at('senseless'))).toBe(false);
   });
@@ -183,11 +189,12 @@ describe('train', () => {
     expect(await tensorOf('grouped', learned)).not.toEqual(await tensorOf('begun', learned));
   });
 
+  const heads = (architecture: string) => (architecture === 'mamba' ? {} : { headWidth: 16 });
   test.each(['rwkv7', 'mamba', 'gated_deltanet'])(
     'a training with carried states that is ended and resumed has the same losses, to the last bit: %s',
     async (architecture) => {
       const one = (name: string, more: Partial<TrainOptions>) =>
-        small(`${name}-${architecture}`, { architecture, headWidth: 16, carryState: true, ...more });
+        small(`${name}-${architecture}`, { architecture, ...heads(architecture), carryState: true, ...more });
       const whole = await run(trainModel(one('carried', {})));
       const apart = await run(trainModel(one('forgotten', { carryState: false })));
       expect(losses(whole.records)).not.toEqual(losses(apart.records));
@@ -589,6 +596,7 @@ describe('finetune', () => {
     ['no clipping at all', { clip: -1 }, /clip is -1/],
     ['a length of nothing', { length: 0 }, /length is 0/],
     ['half an epoch', { epochs: 0.5 }, /epochs is 0.5/],
+    ['a decay of a schedule without one', { decaySteps: 5 }, /decaySteps is given, but the schedule is cosine/],
     [
       'patience where nothing is measured',
       { label: undefined, data: [text], validation: undefined, patience: 2 },

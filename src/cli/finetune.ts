@@ -54,7 +54,7 @@ export function finetuneCommand(): Command {
         .default('cosine'),
     )
     .option('--warmup <n>', 'steps in which the rate rises (default: 5 %, at most 200)', integer)
-    .option('--final-rate <x>', 'what is left of the rate at the end', number, 0.1)
+    .option('--final-rate <x>', 'what is left of the rate at the end (default: 0.1)', number)
     .option('--decay-steps <n>', 'wsd: steps of the decay (default: 20 %)', integer)
     .option('--weight-decay <x>', 'decoupled decay of matrices', number, 0.1)
     .option('--undecayed <pattern>', 'regular expression of parameters that do not decay; several times', collect)

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { type TrainOptions, trainModel } from '../platform/train.ts';
-import { newArchitectures } from '../train/configurations.ts';
+import { architecturesWith, newArchitectures, type OwnDimension } from '../train/configurations.ts';
 import { collect, integer, number, rates } from './options.ts';
 import { interruptSignal } from './terminal.ts';
 import { printTraining } from './training-output.ts';
@@ -13,22 +13,37 @@ interface TrainFlags extends Omit<TrainOptions, 'architecture' | 'output' | 'sig
   readonly quiet?: boolean;
 }
 
+/** The description of an option that only some architectures have: which, and what it says. */
+function of(dimension: OwnDimension, text: string): string {
+  const having = architecturesWith(dimension);
+  const others = newArchitectures.filter((type) => !having.includes(type));
+  return `${others.length < having.length ? `all but ${others.join(', ')}` : having.join(', ')}: ${text}`;
+}
+
 export function trainCommand(): Command {
   return new Command('train')
     .description('Train a new language model from text. The result is a folder that every other command can load.')
     .addOption(new Option('-a, --arch <type>', 'architecture').choices(newArchitectures).default('mamba'))
     .option('--width <n>', 'width of the residual stream', integer, 256)
     .option('--layers <n>', 'layers', integer, 8)
-    .option('--head-width <n>', 'channels of a head (default: 64)', integer)
-    .option('--inner <n>', 'inner width of the MLP or channel mixing', integer)
-    .option('--state <n>', 'size of the state: per channel in mamba, per head in mamba2', integer)
-    .option('--negative-eigenvalues', 'delta_net, gated_deltanet: eigenvalues from −1 to 1')
+    .option('--head-width <n>', of('headWidth', 'channels of a head (default: 64)'), integer)
+    .option(
+      '--inner <n>',
+      of('inner', 'inner width of the MLP or channel mixing (default: 8/3 of the width, rwkv7: 4)'),
+      integer,
+    )
+    .option(
+      '--state <n>',
+      of('state', 'size of the state, per channel in mamba (default: 16), per head in mamba2 (default: 64)'),
+      integer,
+    )
+    .option('--negative-eigenvalues', of('negativeEigenvalues', 'eigenvalues from −1 to 1'))
     .requiredOption('-d, --data <path>', 'file or folder to learn from, or - ; may be given several times', collect)
     .option('-v, --validation <path>', 'file or folder to measure the loss on; may be given several times', collect)
     .option('--field <name>', 'field of JSONL, CSV and TSV that holds the text', 'text')
     .requiredOption('-o, --out <folder>', 'where the model goes')
     .option('--tokenizer <name>', 'bytes, or a tokenizer.json (default: one is learned from the data)')
-    .option('--vocabulary <n>', 'tokens of a tokenizer that is learned', integer, 4096)
+    .option('--vocabulary <n>', 'tokens of a tokenizer that is learned (default: 4096)', integer)
     .option('-n, --steps <n>', 'steps; 0 writes the model as it begins (default: one pass over the data)', integer)
     .option('-b, --batch <n>', 'windows of a step', integer, 8)
     .option('--together <n>', 'windows that run together; more take more memory (default: 2,048 tokens)', integer)
@@ -41,7 +56,7 @@ export function trainCommand(): Command {
         .default('cosine'),
     )
     .option('--warmup <n>', 'steps in which the rate rises (default: 5 %, at most 200)', integer)
-    .option('--final-rate <x>', 'what is left of the rate at the end', number, 0.1)
+    .option('--final-rate <x>', 'what is left of the rate at the end (default: 0.1)', number)
     .option('--decay-steps <n>', 'wsd: steps of the decay (default: 20 %)', integer)
     .option('--weight-decay <x>', 'decoupled decay of matrices', number, 0.1)
     .option('--recompute', 'compute layers once more for their derivatives: less memory, a third more work')

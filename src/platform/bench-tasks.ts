@@ -5,7 +5,7 @@ import { Random } from '../core/random.ts';
 import { architectureOf } from '../models/index.ts';
 import { traceModel } from '../runtime/graph.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
-import { newArchitectures, newModel } from '../train/configurations.ts';
+import { architecturesWith, newArchitectures, newModel } from '../train/configurations.ts';
 import { exampleParts } from '../train/examples.ts';
 import { Learner } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
@@ -53,11 +53,9 @@ export interface TaskResult {
   readonly accuracy: readonly { readonly length: number; readonly accuracy: number }[];
 }
 
-const negatives = ['delta_net', 'gated_deltanet'];
-
 /** Every architecture that is compared. */
 export const comparedArchitectures: readonly string[] = newArchitectures.flatMap((name) =>
-  negatives.includes(name) ? [name, `${name}-negative`] : [name],
+  architecturesWith('negativeEigenvalues').includes(name) ? [name, `${name}-negative`] : [name],
 );
 
 /** Trains a small model (width 64, two layers) of every architecture on every task, and measures it at the trained length and beyond. */
@@ -101,8 +99,13 @@ async function solve(
   { steps = 1000, batch = 64, learningRate = 1e-2, seed = 0, signal, onStep }: BenchTasksOptions,
 ): Promise<TaskResult> {
   const type = name.replace('-negative', '');
-  const sizes = { width: 64, layers: 2, headWidth: 32, inner: 128, vocabulary: Math.max(8, task.vocabulary) };
-  const { config, tensors } = newModel(type, { ...sizes, negativeEigenvalues: name !== type });
+  const sizes = { width: 64, layers: 2, vocabulary: Math.max(8, task.vocabulary) };
+  const own = {
+    ...(architecturesWith('headWidth').includes(type) && { headWidth: 32 }),
+    ...(architecturesWith('inner').includes(type) && { inner: 128 }),
+    ...(name !== type && { negativeEigenvalues: true }),
+  };
+  const { config, tensors } = newModel(type, { ...sizes, ...own });
   const architecture = architectureOf(config, tensors);
   const graph = traceModel(architecture, architecture.config(config, tensors));
   const longest = Math.max(...task.measured) + 8;

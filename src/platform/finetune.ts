@@ -14,7 +14,7 @@ import { savedConfig } from '../train/export.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, loraTargets, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
-import { refuseIdle, refuseSenselessNumbers } from '../train/option-limits.ts';
+import { refuseIdle, refuseIdleSchedule, refuseSenselessNumbers } from '../train/option-limits.ts';
 import { spanPrediction } from '../train/spans.ts';
 import type { Evaluation, TrainRecord } from '../train/trainer.ts';
 import { writeAdapter } from './adapter-files.ts';
@@ -103,8 +103,8 @@ const defaultRates = { full: 1e-3, lora: 3e-3, head: 1e-2, state: 3e-2 } as cons
 export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainRecord, Trained> {
   refuseUnknownOptions(options, optionNames);
   refuseSenselessNumbers(options);
-  const { output, method = 'full', schedule = 'cosine', seed = 0 } = options;
-  if (schedule !== 'wsd') refuseIdle(options, ['decaySteps'], `the schedule is ${schedule}`);
+  const { output, method = 'full', seed = 0 } = options;
+  refuseIdleSchedule(options);
   if (method !== 'lora') refuseIdle(options, ['rank', 'alpha', 'targets'], `the method is ${method}`);
   refuseFilledFolder(output, options.resume);
   const given = [...options.data, ...(options.validation ?? [])];

@@ -14,14 +14,14 @@ import { trainBpe } from '../tokenizers/bpe-trainer.ts';
 import { byteTokenizer, byteTokenizerJson } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
-import { type ModelDimensions, newModel } from '../train/configurations.ts';
+import { type ModelDimensions, newModel, refuseDimensions } from '../train/configurations.ts';
 import { evaluationParts, streams, windows, withRoomFor } from '../train/corpus.ts';
 import { modelTensors, savedConfig } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
-import { refuseIdle, refuseSenselessNumbers } from '../train/option-limits.ts';
+import { refuseIdle, refuseIdleSchedule, refuseSenselessNumbers } from '../train/option-limits.ts';
 import type { TrainRecord } from '../train/trainer.ts';
 import { corpusContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
@@ -182,9 +182,10 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
 
 function refuseSenseless(options: TrainOptions): void {
   refuseSenselessNumbers(options);
-  const { schedule = 'cosine', validation } = options;
-  if (schedule !== 'wsd') refuseIdle(options, ['decaySteps'], `the schedule is ${schedule}`);
-  if (!validation)
+  refuseDimensions(options.architecture, options);
+  refuseIdleSchedule(options);
+  if (options.tokenizer !== undefined) refuseIdle(options, ['vocabulary'], 'the tokenizer is not learned');
+  if (!options.validation)
     refuseIdle(
       options,
       ['patience', 'evaluateEvery', 'evaluationWindows', 'evaluationLength'],
@@ -223,10 +224,14 @@ function settingsOf({
   output: _____,
   checkpointEvery: ______,
   recompute: _______,
+  vocabulary = DEFAULT_VOCABULARY,
   ...settings
 }: TrainOptions): object {
-  return settings;
+  return { ...settings, vocabulary };
 }
+
+/** Tokens of a tokenizer that is learned. */
+const DEFAULT_VOCABULARY = 4096;
 
 /** A new model of the options' sizes. */
 function modelOf(options: TrainOptions, vocabulary: number): { graph: ModelGraph; config: Json; parsed: unknown } {
@@ -255,7 +260,7 @@ interface MadeTokenizer {
 /** The tokenizer that the options name, the one that a resumed training made, or one learned from the data. */
 async function tokenizerOf({
   tokenizer,
-  vocabulary = 4096,
+  vocabulary = DEFAULT_VOCABULARY,
   data,
   field,
   output,

@@ -1,6 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import type { TensorShapes } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
+import { refuseIdle } from './option-limits.ts';
 
 /** Sizes of a model to be trained from scratch. */
 export interface ModelDimensions {
@@ -10,13 +11,31 @@ export interface ModelDimensions {
   readonly vocabulary: number;
   /** Channels of a head, where the architecture has heads. Default 64, or the width where it is less. */
   readonly headWidth?: number | undefined;
-  /** Inner width of the MLP or channel mixing, where there is one. */
+  /** Inner width of the MLP or channel mixing, where there is one. Default: 4 times the width in RWKV-7, elsewhere 8/3, in multiples of 64. */
   readonly inner?: number | undefined;
   /** Size N of the state: per channel in Mamba (16), per head in Mamba-2 (64). */
   readonly state?: number | undefined;
   /** DeltaNet and Gated DeltaNet: eigenvalues from −1 to 1 instead of 0 to 1 (Grazzi et al. 2024). */
   readonly negativeEigenvalues?: boolean | undefined;
 }
+
+/** The dimensions that only some architectures have. */
+export type OwnDimension = 'headWidth' | 'inner' | 'state' | 'negativeEigenvalues';
+
+/** Which of them each architecture has, beside width, layers and vocabulary. */
+export const ownDimensions = {
+  mamba: ['state'],
+  mamba2: ['headWidth', 'state'],
+  rwkv7: ['headWidth', 'inner'],
+  llama: ['headWidth', 'inner'],
+  linear_attn: ['headWidth', 'inner'],
+  retnet: ['headWidth', 'inner'],
+  gla: ['headWidth', 'inner'],
+  delta_net: ['headWidth', 'inner', 'negativeEigenvalues'],
+  gated_deltanet: ['headWidth', 'inner', 'negativeEigenvalues'],
+} as const satisfies Readonly<Record<string, readonly OwnDimension[]>>;
+
+type NewArchitecture = keyof typeof ownDimensions;
 
 /** A configuration as config.json has it, and the shapes of tensors from which some architectures tell their sizes. */
 export interface NewModel {
@@ -31,7 +50,7 @@ type Maker = (
 /** The token that ends a text, and begins one, is the first of the vocabulary, as in the tokenizers that `train` makes. */
 const common = { bos_token_id: 0, eos_token_id: 0, pad_token_id: 0 };
 
-const makers: Readonly<Record<string, Maker>> = {
+const makers: Readonly<Record<NewArchitecture, Maker>> = {
   mamba: ({ width, layers, vocabulary, state = 16 }) => ({
     architectures: ['MambaForCausalLM'],
     model_type: 'mamba',
@@ -171,31 +190,52 @@ const fla = (
 const multiple = (n: number, of: number): number => of * Math.ceil(n / of);
 
 /** The architectures that can be trained from scratch, by `model_type`. */
-export const newArchitectures: readonly string[] = Object.keys(makers);
+export const newArchitectures: readonly string[] = Object.keys(ownDimensions);
 
-/** Those whose eigenvalues may be negative. */
-const deltaRules: readonly string[] = ['delta_net', 'gated_deltanet'];
+/** The architectures that have a dimension. */
+export const architecturesWith = (dimension: OwnDimension): readonly string[] =>
+  newArchitectures.filter((type) => has(type as NewArchitecture, dimension));
 
-/** The configuration of a new model. InputError for an unknown architecture, or sizes that do not go together. */
-export function newModel(type: string, dimensions: ModelDimensions): NewModel {
-  const make = makers[type];
-  if (!make)
+const has = (type: NewArchitecture, dimension: OwnDimension): boolean =>
+  (ownDimensions[type] as readonly OwnDimension[]).includes(dimension);
+
+/** InputError for an unknown architecture, a dimension that it does not have, or sizes that do not go together. */
+export function refuseDimensions(
+  type: string,
+  dimensions: Omit<ModelDimensions, 'vocabulary'>,
+): asserts type is NewArchitecture {
+  if (!newArchitectures.includes(type))
     throw new InputError(`no new model of architecture ${type} can be made; there are ${newArchitectures.join(', ')}`);
-  const { width, layers, vocabulary, inner, state, negativeEigenvalues = false } = dimensions;
-  const headWidth = dimensions.headWidth ?? Math.min(64, width);
-  const sizes = { width, layers, vocabulary, headWidth, inner: inner ?? 1, state: state ?? 1 };
-  if (negativeEigenvalues && !deltaRules.includes(type))
-    throw new InputError(`negativeEigenvalues are for ${deltaRules.join(' and ')}: ${type} has no such eigenvalues`);
-  for (const [name, value] of Object.entries(sizes))
-    if (!Number.isSafeInteger(value) || value < 1)
+  const known = type as NewArchitecture;
+  const { headWidth, inner, state } = dimensions;
+  // Eigenvalues that are not negative are those of every other architecture.
+  const own = { headWidth, inner, state, negativeEigenvalues: dimensions.negativeEigenvalues || undefined };
+  const names = Object.keys(own) as OwnDimension[];
+  refuseIdle(
+    own,
+    names.filter((name) => !has(known, name)),
+    `beside width and layers a new ${type} has only ${ownDimensions[known].join(' and ')}`,
+  );
+  const { width, layers } = dimensions;
+  for (const [name, value] of Object.entries({ width, layers, headWidth, inner, state }))
+    if (value !== undefined && (!Number.isSafeInteger(value) || value < 1))
       throw new InputError(`${name} is ${value}: it must be a whole number above 0`);
-  if (type !== 'mamba' && width % headWidth !== 0)
-    throw new InputError(`the width ${width} is not a multiple of the heads' ${headWidth} channels`);
-  const config = {
-    ...make({ ...dimensions, headWidth, negativeEigenvalues }),
-    ...common,
-  };
-  return { config, tensors: type === 'rwkv7' ? rwkv7Tensors({ ...dimensions, headWidth }) : new Map() };
+  if (has(known, 'headWidth') && width % headWidthOf(dimensions) !== 0)
+    throw new InputError(`the width ${width} is not a multiple of the heads' ${headWidthOf(dimensions)} channels`);
+}
+
+const headWidthOf = ({ width, headWidth }: Pick<ModelDimensions, 'width' | 'headWidth'>): number =>
+  headWidth ?? Math.min(64, width);
+
+/** The configuration of a new model. InputError for an unknown architecture, or dimensions that do not go together or that it does not have. */
+export function newModel(type: string, dimensions: ModelDimensions): NewModel {
+  refuseDimensions(type, dimensions);
+  const { vocabulary, negativeEigenvalues = false } = dimensions;
+  if (!Number.isSafeInteger(vocabulary) || vocabulary < 1)
+    throw new InputError(`vocabulary is ${vocabulary}: it must be a whole number above 0`);
+  const sizes = { ...dimensions, headWidth: headWidthOf(dimensions), negativeEigenvalues };
+  const config = { ...makers[type](sizes), ...common };
+  return { config, tensors: type === 'rwkv7' ? rwkv7Tensors(sizes) : new Map() };
 }
 
 /** Tensors from which RWKV-7 tells its sizes; ranks as the reference implementation's for small widths. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { refuseIdle, refuseSenselessNumbers } from './option-limits.ts';
+import { refuseIdle, refuseIdleSchedule, refuseSenselessNumbers } from './option-limits.ts';
 
 const counts = ['batch', 'together', 'length', 'vocabulary', 'evaluateEvery', 'evaluationWindows', 'evaluationLength'];
 
@@ -26,4 +26,21 @@ test('an option that would say nothing is refused by name', () => {
   expect(() => refuseIdle(options, ['patience', 'targets'], 'the method is full')).toThrow(
     'targets is given, but the method is full: leave it out',
   );
+});
+
+test.each([
+  [{ decaySteps: 5 }, 'decaySteps is given, but the schedule is cosine'],
+  [{ decaySteps: 5, schedule: 'linear' }, 'decaySteps is given, but the schedule is linear'],
+  [{ decaySteps: 5, schedule: 'constant' }, 'decaySteps is given, but the schedule is constant'],
+  [{ finalRate: 0.1, schedule: 'constant' }, 'finalRate is given, but the schedule is constant'],
+] as const)('%j: what the schedule has not is refused by name', (options, message) => {
+  expect(() => refuseIdleSchedule(options)).toThrow(message);
+});
+
+test.each(['cosine', 'linear', 'wsd', 'constant'] as const)('%s takes what it has', (schedule) => {
+  refuseIdleSchedule({
+    schedule,
+    ...(schedule === 'wsd' && { decaySteps: 5 }),
+    ...(schedule !== 'constant' && { finalRate: 0 }),
+  });
 });

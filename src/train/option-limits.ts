@@ -1,4 +1,5 @@
 import { InputError } from '../core/errors.ts';
+import type { ScheduleOptions } from './schedule.ts';
 
 const limits = {
   'a whole number above 0': (value: number) => Number.isSafeInteger(value) && value > 0,
@@ -44,4 +45,13 @@ export function refuseSenselessNumbers(options: object): void {
 export function refuseIdle<T extends object>(options: T, names: readonly (keyof T & string)[], reason: string): void {
   const idle = names.find((name) => options[name] !== undefined);
   if (idle !== undefined) throw new InputError(`${idle} is given, but ${reason}: leave it out`);
+}
+
+/** InputError for options that the schedule has not. */
+export function refuseIdleSchedule(
+  options: Pick<Partial<ScheduleOptions>, 'schedule' | 'finalRate' | 'decaySteps'>,
+): void {
+  const { schedule = 'cosine' } = options;
+  if (schedule !== 'wsd') refuseIdle(options, ['decaySteps'], `the schedule is ${schedule}`);
+  if (schedule === 'constant') refuseIdle(options, ['finalRate'], `the schedule is ${schedule}`);
 }
