@@ -13,7 +13,7 @@ import { Metadata } from '../src/gguf/metadata.ts';
 import { patternOf } from '../src/gguf/pre-tokenizers.ts';
 import { embeddedTokenizer } from '../src/gguf/tokenizer.ts';
 import { tokenizerMetadata } from '../src/gguf/tokenizer-export.ts';
-import { convert, inspect, load, RiverrunError } from '../src/index.ts';
+import { convert, inspect, load, RiverrunError, State } from '../src/index.ts';
 import { openModelFiles } from '../src/platform/model-files.ts';
 import { conversion } from '../src/runtime/conversion.ts';
 import { worldVocabularyFile } from '../src/tokenizers/rwkv-world.ts';
@@ -274,6 +274,94 @@ describe('folders', () => {
     expect((await inspect(twice)).tensors).toEqual((await inspect(once)).tensors);
     expect(await logitsOf(twice, 'mamba')).toEqual(await logitsOf(once, 'mamba'));
     expect(await logitsOf(once, 'mamba')).not.toEqual(await logitsOf(goldenFolder('mamba'), 'mamba'));
+  });
+});
+
+describe('the state that texts begin with', () => {
+  const stateFile = (path: string) => join(path, 'initial.state');
+
+  /** A copy of a fixture's folder with a state that texts begin with: drawn at random, or one after some tokens. */
+  async function withState(name: string, copy: string, read: readonly number[] = []): Promise<string> {
+    const path = join(folder, copy);
+    cpSync(goldenFolder(name), path, { recursive: true });
+    const model = await load(path, { threads: 1 });
+    const session = model.session();
+    if (read.length > 0) await session.read(read);
+    const made = session.state.copy();
+    const random = new Random(7);
+    const drawn = [...made.tensors].map(([key, { shape, values }]) => {
+      const numbers = read.length > 0 ? values : values.map(() => random.normal());
+      return [key, { shape, values: numbers }] as const;
+    });
+    writeFileSync(stateFile(path), new State({ ...made, tensors: new Map(drawn) }).save());
+    model.dispose();
+    return path;
+  }
+
+  async function begun(path: string, state?: false): Promise<{ logits: Float32Array; initial: State | undefined }> {
+    const model = await load(path, { threads: 1, ...(state === false && { state }) });
+    const logits = await model.session().logitsOf([3, 1, 4, 1, 5]);
+    const initial = model.initialState;
+    model.dispose();
+    return { logits, initial };
+  }
+
+  test.each(['rwkv7', 'mamba', 'gated_deltanet'])(
+    'goes to a folder with %s, in any format of its matrices',
+    async (name) => {
+      const path = await withState(name, `${name}-tuned`);
+      const before = await begun(path);
+      expect(before.logits).not.toEqual((await begun(path, false)).logits);
+      for (const type of ['auto', 'f16', 'q8'] as const) {
+        const output = join(folder, `${name}-tuned-${type}`);
+        expect((await convert(path, output, { type })).notes).toEqual([]);
+        const after = await begun(output);
+        expect(after.initial!.tensors).toEqual(before.initial!.tensors);
+        if (type === 'auto') expect(after.logits).toEqual(before.logits);
+        else
+          expect(errorRatio(after.logits, before.logits)).toBeLessThan(
+            errorRatio((await begun(output, false)).logits, before.logits),
+          );
+      }
+    },
+  );
+
+  test('is told of where GGUF has no place for it', async () => {
+    const path = await withState('mamba', 'tuned-gguf');
+    const output = join(folder, 'tuned.gguf');
+    const { notes } = await convert(path, output);
+    expect(notes).toContain(
+      'initial.state was not written: GGUF has no place for it, and texts begin with the empty state there',
+    );
+    expect((await begun(output)).initial).toBeUndefined();
+    expect((await convert(goldenFolder('mamba'), output)).notes).toEqual([]);
+  });
+
+  test('goes with the same numbers only where a text made it', async () => {
+    const path = await withState('mamba', 'read', [5, 6, 7]);
+    const [same, other] = [join(folder, 'read-same'), join(folder, 'read-f16')];
+    expect((await convert(path, same)).notes).toEqual([]);
+    expect((await begun(same)).logits).toEqual((await begun(path)).logits);
+    expect((await convert(path, other, { type: 'f16' })).notes).toEqual([
+      expect.stringMatching(/^initial\.state was not written: it is of a text of 3 tokens that other numbers read/),
+    ]);
+    expect((await begun(other)).initial).toBeUndefined();
+  });
+
+  test('of another model is refused by its path, and nothing is written', async () => {
+    const path = await withState('mamba', 'mixed');
+    writeFileSync(stateFile(path), readFileSync(stateFile(await withState('mamba2', 'mixed-in'))));
+    const output = join(folder, 'mixed-out');
+    await expect(convert(path, output)).rejects.toThrow(`${stateFile(path)}: the state is of`);
+    expect(existsSync(output)).toBe(false);
+  });
+
+  test('of a model that was in the folder before does not stay', async () => {
+    const output = join(folder, 'again');
+    await convert(await withState('mamba', 'first'), output);
+    expect(existsSync(stateFile(output))).toBe(true);
+    await convert(goldenFolder('mamba'), output);
+    expect(existsSync(stateFile(output))).toBe(false);
   });
 });
 

@@ -14,7 +14,7 @@ interface ConvertFlags {
 export function convertCommand(): Command {
   return new Command('convert')
     .description(
-      'Write a model in another form: a GGUF file where OUT ends in .gguf, otherwise a folder with config.json, model.safetensors and the tokenizer. Ctrl-C leaves nothing half written.',
+      'Write a model in another form: a GGUF file where OUT ends in .gguf, otherwise a folder with config.json, model.safetensors, the tokenizer and initial.state, where there is one. Ctrl-C leaves nothing half written.',
     )
     .argument('<in>', 'folder, checkpoint file, hub id (org/name) or embedded model')
     .argument('<out>', 'a file that ends in .gguf, or a folder')

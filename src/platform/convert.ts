@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { InputError, WeightError } from '../core/errors.ts';
@@ -11,12 +11,14 @@ import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-wr
 import { type GgufMatrixType, ggufExport } from '../gguf/export.ts';
 import { tokenizerMetadata } from '../gguf/tokenizer-export.ts';
 import { type Conversion, type ConvertedParameter, conversion } from '../runtime/conversion.ts';
+import { difference } from '../runtime/fingerprint.ts';
 import { isWide } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
+import { State } from '../runtime/state.ts';
 import { worldVocabularyFile } from '../tokenizers/rwkv-world.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
-import { type LocateOptions, locate } from './node-load.ts';
+import { INITIAL_STATE, initialStateOf, type LocateOptions, load, locate } from './node-load.ts';
 
 /** How matrices can be written: `q8` and `q4` are the 8 and 4 bits of either format, which GGUF calls q8_0 and q4_0. */
 export const convertTypes = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4', 'q8_0', 'q4_0'] as const;
@@ -44,7 +46,7 @@ export interface Converted {
 
 /**
  * Writes a model in another form: a GGUF file where `output` ends in .gguf, otherwise a folder with config.json,
- * model.safetensors and the tokenizer's files. Nothing is left half written.
+ * model.safetensors, the tokenizer's files and, where the model's folder has one, initial.state. Nothing is left half written.
  */
 export async function convert(name: string, output: string, options: ConvertOptions = {}): Promise<Converted> {
   refuseUnknownOptions(options, [
@@ -63,10 +65,60 @@ export async function convert(name: string, output: string, options: ConvertOpti
   const files = await openModelFiles(location);
   try {
     const model = conversion(files.config, files.checkpoint);
-    const write = output.endsWith('.gguf') ? writeGguf : writeFolder;
-    return await write(files, model, output, { ...options, type: options.type ?? 'auto' });
+    const settings = { ...options, type: options.type ?? 'auto' };
+    if (output.endsWith('.gguf')) {
+      const converted = await writeGguf(files, model, output, settings);
+      return initialStateOf(location) === undefined ? converted : withNote(converted, noPlaceForState);
+    }
+    // Before anything is written: one that is not the model's is refused.
+    const initial = await initialStateIn(location, options);
+    const converted = await writeFolder(files, model, output, settings);
+    const note = await carryInitialState(initial, output, options);
+    return note === undefined ? converted : withNote(converted, note);
   } finally {
     await files.checkpoint.close();
+  }
+}
+
+const withNote = (converted: Converted, note: string): Converted => ({
+  ...converted,
+  notes: [...converted.notes, note],
+});
+
+const noPlaceForState =
+  'initial.state was not written: GGUF has no place for it, and texts begin with the empty state there';
+
+/** The state that texts begin with, of the model in a folder; InputError where it is another model's. */
+async function initialStateIn(location: string, { signal }: ConvertOptions): Promise<State | undefined> {
+  if (initialStateOf(location) === undefined) return undefined;
+  const model = await load(location, { threads: 1, ...(signal && { signal }) });
+  const state = model.initialState;
+  model.dispose();
+  return state;
+}
+
+/**
+ * Writes the state that texts begin with beside the converted model, as that model's: a tuned state is as good for matrices in other bits, and one
+ * of a text is only for those that read it. Without one, the folder has none. Returns what is to be told.
+ */
+async function carryInitialState(
+  state: State | undefined,
+  output: string,
+  { signal }: ConvertOptions,
+): Promise<string | undefined> {
+  const path = join(output, INITIAL_STATE);
+  rmSync(path, { force: true });
+  if (!state) return undefined;
+  const model = await load(output, { threads: 1, ...(signal && { signal }) });
+  try {
+    const { fingerprint } = model;
+    const other = state.position > 0 ? difference(state.model, fingerprint) : undefined;
+    if (other !== undefined)
+      return `initial.state was not written: it is of a text of ${state.position} tokens that other numbers read (${other})`;
+    await writeFileAtomically(path, [new State({ ...state, model: fingerprint }).save()]);
+    return undefined;
+  } finally {
+    model.dispose();
   }
 }
 

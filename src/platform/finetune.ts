@@ -25,7 +25,7 @@ import { standardInputNotice } from './data-format.ts';
 import { labelledData } from './labelled-data.ts';
 import { type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
-import { initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
+import { INITIAL_STATE, initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
 import { hasSpans, spanData } from './span-data.ts';
 import { drawInitial, refuseFilledFolder, writeModel } from './train.ts';
 import { type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
@@ -279,7 +279,7 @@ async function writeState(options: FinetuneOptions, learner: Learner, hasHead: b
     const tensors = new Map(empty.tensors);
     for (const [name, { shape }] of empty.tensors)
       if (learner.parameters.has(`state:${name}`)) tensors.set(name, { shape, values: learner.read(`state:${name}`) });
-    await writeFileAtomically(join(options.output, 'initial.state'), [new State({ ...empty, tensors }).save()]);
+    await writeFileAtomically(join(options.output, INITIAL_STATE), [new State({ ...empty, tensors }).save()]);
   } finally {
     model.dispose();
   }

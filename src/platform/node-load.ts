@@ -99,7 +99,7 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
       files: sessionFiles,
     });
     const state = options.state ?? initialStateOf(location);
-    if (state) await model.beginWith(await loadState(state, model));
+    if (state) await beginWith(model, state);
     return model;
   } catch (error) {
     if (prepared.status === 'fulfilled') prepared.value.dispose();
@@ -109,9 +109,21 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
   }
 }
 
+async function beginWith(model: Model, path: string): Promise<void> {
+  const state = await loadState(path, model);
+  try {
+    await model.beginWith(state);
+  } catch (cause) {
+    throw cause instanceof InputError ? new InputError(`${path}: ${cause.message}`, { cause }) : cause;
+  }
+}
+
+/** The file of a tuned initial state, in a model's folder. */
+export const INITIAL_STATE = 'initial.state';
+
 /** The tuned initial state that lies with the model in its folder. */
 export function initialStateOf(location: string): string | undefined {
-  const path = join(location, 'initial.state');
+  const path = join(location, INITIAL_STATE);
   return statSync(location).isDirectory() && existsSync(path) ? path : undefined;
 }
 
