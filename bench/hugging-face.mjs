@@ -1,7 +1,7 @@
 // Whether transformers, tokenizers and PEFT open what trainings write: trains small models of the architectures that transformers has, with
-// heads and adapters, and compares logits and token ids. Python without PEFT leaves its rows out, and says so.
+// heads and adapters, and compares logits and token ids; and whether riverrun opens what PEFT writes. Python without PEFT leaves its rows out, and says so.
 //   node bench/hugging-face.mjs [--python python3] [--out bench/results/hugging-face.json]
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -82,7 +82,25 @@ async function compared({ name, folder, task, adapter, labels }) {
   return { name, worst, ...moved, sameIds, missing, passes, versions: theirs.versions };
 }
 
+/** Logits with an adapter that PEFT made of a base, as it has them and as we have them. */
+async function comparedOfPeft({ name, base, lora }) {
+  const { ids, logits: before } = await ours(base, 'tokens');
+  const folder = at(`${base}-peft`);
+  const theirs = await ask({ adapt: at(base), out: folder, ids, lora });
+  if (theirs.error) return { name, error: theirs.error };
+  const model = await load(at(base), { threads: 1, weights: 'f32', adapter: folder });
+  const logits = await model.session().logitsOf(ids);
+  model.dispose();
+  const [worst, moved] = [distance(logits, theirs.logits), distance(before, theirs.logits)];
+  const passes = worst <= TOLERANCE && moved >= 1000 * TOLERANCE;
+  return { name, worst, moved, passes, versions: theirs.versions };
+}
+
 for (const arch of ['mamba', 'mamba2', 'llama']) train(arch);
+// Transformers makes a GPT-2, and the others' tokenizer is its own, too.
+const gpt2 = { n_embd: 64, n_layer: 2, n_head: 4, n_positions: 256, vocab_size: 400, bos_token_id: 0, eos_token_id: 0 };
+await ask({ make: at('gpt2'), config: gpt2 });
+copyFileSync(join(at('llama'), 'tokenizer.json'), join(at('gpt2'), 'tokenizer.json'));
 const label = { data: labelled, validation: labelled, label: 'kind' };
 const span = { data: spans, validation: spans };
 const lora = { method: 'lora', rank: 4, steps: 20, 'learning-rate': 0.02 };
@@ -96,6 +114,9 @@ teach('lora-labels', 'llama', { ...label, ...lora });
 teach('lora-spans', 'spans-base', { ...span, ...lora });
 teach('lora-mamba', 'mamba', { data: 'README.md', ...lora });
 teach('lora-mamba2', 'mamba2', { data: 'README.md', ...lora });
+teach('lora-gpt2', 'gpt2', { data: 'README.md', ...lora });
+teach('lora-gpt2-layer', 'gpt2', { data: 'README.md', ...lora, targets: 'h\\.1\\..*(c_attn|mlp\\.c_proj)' });
+teach('lora-gpt2-labels', 'gpt2', { ...label, ...lora });
 
 const rows = [];
 for (const question of [
@@ -110,11 +131,25 @@ for (const question of [
   { name: 'llama, LoRA, spans', folder: 'lora-spans', task: 'spans', adapter: { base: 'spans-base' } },
   { name: 'mamba, LoRA', folder: 'lora-mamba', task: 'tokens', adapter: { base: 'mamba' } },
   { name: 'mamba2, LoRA', folder: 'lora-mamba2', task: 'tokens', adapter: { base: 'mamba2' } },
+  { name: 'gpt2, LoRA', folder: 'lora-gpt2', task: 'tokens', adapter: { base: 'gpt2' } },
+  { name: 'gpt2, LoRA of one layer', folder: 'lora-gpt2-layer', task: 'tokens', adapter: { base: 'gpt2' } },
+  { name: 'gpt2, LoRA, labels', folder: 'lora-gpt2-labels', task: 'labels', adapter: { base: 'gpt2' }, labels: 4 },
   // The folder of a model that was taught with additions is a plain model, in which they are once.
   { name: 'llama, LoRA, merged', folder: 'lora-tokens', task: 'tokens' },
   { name: 'mamba, LoRA, merged', folder: 'lora-mamba', task: 'tokens' },
+  { name: 'gpt2, LoRA, merged', folder: 'lora-gpt2', task: 'tokens' },
 ]) {
   const row = await compared(question);
+  console.log(JSON.stringify(row));
+  rows.push(row);
+}
+const ranks = { r: 4, lora_alpha: 8, rank_pattern: { 'mlp.*': 6 }, alpha_pattern: { 'layers.0.*|h.0.*': 16 } };
+for (const question of [
+  { name: 'gpt2, LoRA of PEFT', base: 'gpt2', lora: { ...ranks, target_modules: ['c_attn', 'c_fc', 'c_proj'] } },
+  { name: 'llama, LoRA of PEFT', base: 'llama', lora: { ...ranks, target_modules: ['q_proj', 'v_proj', 'down_proj'] } },
+  { name: 'mamba, LoRA of PEFT', base: 'mamba', lora: { ...ranks, target_modules: ['in_proj', 'x_proj'] } },
+]) {
+  const row = await comparedOfPeft(question);
   console.log(JSON.stringify(row));
   rows.push(row);
 }

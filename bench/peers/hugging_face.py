@@ -4,6 +4,10 @@ one on standard output.
     {"folder": FOLDER, "task": "tokens" | "labels" | "spans", "ids": [...], "text": TEXT, "adapter"?: FOLDER, "labels"?: n}
         -> {"logits": [...], "ids": [...], "versions": {...}}
            logits of all tokens one after the other, of labels, or [token][start, end]; ids of the text as tokenizers has them
+    {"make": FOLDER, "config": {...}}
+           writes a GPT-2 of random numbers
+    {"adapt": FOLDER, "lora": {...}, "ids": [...], "out": FOLDER} -> {"logits": [...], "config": {...}, "versions": {...}}
+           writes an adapter of random numbers as PEFT makes it from a LoraConfig; logits of the model with it
 """
 
 import json
@@ -20,7 +24,34 @@ transformers.logging.set_verbosity_error()
 classes = {"tokens": AutoModelForCausalLM, "labels": AutoModelForSequenceClassification, "spans": AutoModelForQuestionAnswering}
 
 
+def make(request):
+    torch.manual_seed(0)
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**request["config"])).save_pretrained(request["make"])
+    return {}
+
+
+def adapt(request):
+    import peft
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(request["adapt"], dtype=torch.float32)
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **request["lora"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad():
+        logits = model.eval()(torch.tensor([request["ids"]])).logits[0]
+    model.save_pretrained(request["out"])
+    config = json.load(open(request["out"] + "/adapter_config.json"))
+    versions = {"transformers": transformers.__version__, "peft": peft.__version__}
+    return {"logits": logits.flatten().tolist(), "config": config, "versions": versions}
+
+
 def answer(request):
+    if "make" in request:
+        return make(request)
+    if "adapt" in request:
+        return adapt(request)
     more = {"num_labels": request["labels"]} if "labels" in request else {}
     model, told = classes[request["task"]].from_pretrained(request["folder"], dtype=torch.float32, output_loading_info=True, **more)
     versions = {"transformers": transformers.__version__, "tokenizers": tokenizers.__version__}

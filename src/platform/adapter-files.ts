@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
 import { tensor } from '../train/checkpoint.ts';
 import type { Learner } from '../train/learner.ts';
-import { adaptedMatrices, lastModule, loraNames, loraOf, type MethodOptions } from '../train/method.ts';
+import { lastModule, loraNames, loraOf, type MatrixLayout, type MethodOptions } from '../train/method.ts';
 import { removeLeftovers, writeFileAtomically } from './node-file.ts';
 
 export interface AdapterOptions extends MethodOptions {
@@ -15,6 +15,8 @@ export interface AdapterOptions extends MethodOptions {
 /** What an adapter says beside its matrices. */
 export interface AdapterModel {
   readonly predicts: keyof typeof taskTypes;
+  /** The matrices that have additions. */
+  readonly targets: ReadonlyMap<string, MatrixLayout>;
   /** Names of the parameters of a new head, which PEFT saves whole. */
   readonly head: readonly string[];
   /** What Hugging Face's class for the task calls a parameter, where it is not the architecture's own name. */
@@ -37,15 +39,20 @@ const taskTypes = { tokens: 'CAUSAL_LM', labels: 'SEQ_CLS', spans: 'QUESTION_ANS
 export async function writeAdapter(
   options: AdapterOptions,
   learner: Learner,
-  { predicts, head, nameOf = (name) => name }: AdapterModel,
+  { predicts, targets, head, nameOf = (name) => name }: AdapterModel,
 ): Promise<void> {
   const { rank, scale } = loraOf(options);
-  const targets = adaptedMatrices(learner.parameters.keys());
-  const parts = [...targets.flatMap((name) => Object.values(loraNames(name))), ...head];
-  const tensors = parts.map(
-    (part): WrittenTensor =>
-      tensor(`base_model.model.${nameOf(part)}`, learner.parameters.get(part)!.shape, learner.read(part)),
+  const part = (name: string, layout: MatrixLayout = 'linear'): WrittenTensor => {
+    const [{ shape }, values] = [learner.parameters.get(name)!, learner.read(name)];
+    const saved = `base_model.model.${nameOf(name)}`;
+    return layout === 'linear'
+      ? tensor(saved, shape, values)
+      : tensor(saved, [...shape].reverse(), across(shape, values));
+  };
+  const additions = [...targets].flatMap(([name, layout]) =>
+    Object.values(loraNames(name)).map((one) => part(one, layout)),
   );
+  const tensors = [...additions, ...head.map((name) => part(name))];
   const config = {
     peft_type: 'LORA',
     task_type: taskTypes[predicts],
@@ -54,9 +61,10 @@ export async function writeAdapter(
     lora_alpha: scale * rank,
     lora_dropout: 0,
     bias: 'none',
-    fan_in_fan_out: false,
+    // Where matrices are stored as [inputs, outputs] (GPT-2), PEFT adds (B A)ᵀ to them.
+    fan_in_fan_out: [...targets.values()].includes('linearTransposed'),
     inference_mode: true,
-    target_modules: targetModules(targets, [...learner.parameters.keys()], nameOf),
+    target_modules: targetModules([...targets.keys()], [...learner.parameters.keys()], nameOf),
     ...(head.length > 0 && { modules_to_save: [...new Set(head.map((name) => name.replace(/\.\w+$/, '')))] }),
   };
   const folder = join(options.output, ADAPTER);
@@ -64,6 +72,11 @@ export async function writeAdapter(
   await removeLeftovers(folder);
   await writeFileAtomically(join(folder, 'adapter_model.safetensors'), encodeSafetensors(tensors, { format: 'pt' }));
   await writeFileAtomically(join(folder, 'adapter_config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
+}
+
+/** A matrix's numbers column by column. */
+function across([rows, columns]: readonly number[], values: Float32Array): Float32Array {
+  return Float32Array.from(values, (_, n) => values[(n % rows!) * columns! + Math.floor(n / rows!)]!);
 }
 
 /**

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import type { Json } from '../models/config.ts';
-import { type Head, traceModel } from '../runtime/graph.ts';
+import { type Head, type ModelGraph, traceModel } from '../runtime/graph.ts';
 import { SCORE } from '../runtime/label-head.ts';
 import { loadParameters } from '../runtime/load-parameters.ts';
 import { type MatchedModel, matchModel } from '../runtime/matched.ts';
@@ -10,7 +10,7 @@ import { spanHead } from '../runtime/span-head.ts';
 import { State } from '../runtime/state.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Batches, evaluationParts, windows, withRoomFor } from '../train/corpus.ts';
-import { savedConfig } from '../train/export.ts';
+import { type Additions, savedConfig } from '../train/export.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, loraTargets, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
@@ -131,8 +131,9 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
     const headNames = head ? [head.name, ...(head.bias === undefined ? [] : [head.bias])] : [];
     const { architecture, config } = matched;
     const plain = traceModel(architecture, config, { head });
-    const adapted = () => loraAdaptation(options, loraTargets(options, plain, architecture.type, headNames));
-    const graph = method === 'lora' ? traceModel(architecture, config, { head, adapt: adapted() }) : plain;
+    const additions = method === 'lora' ? additionsOf(options, plain, architecture.type, headNames) : undefined;
+    const adapt = additions && loraAdaptation(options, additions.targets);
+    const graph = adapt ? traceModel(architecture, config, { head, adapt }) : plain;
     const backend = await makeBackend(options.threads === undefined ? {} : { threads: options.threads });
     try {
       const learned = learnedBy(graph, options, headNames);
@@ -153,7 +154,7 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
           model: parameterContents(learner, origins.keys()),
           tokenizer: tokenizerContents(files.tokenizerFiles),
         };
-        const save = () => saveTaught(options, files, matched, learner, { ...data, headNames });
+        const save = () => saveTaught(options, files, matched, learner, { ...data, headNames, additions });
         const steps = options.steps ?? data.batches.stepsPerEpoch * (options.epochs ?? 3);
         const evaluate = data.evaluate && ((pause: Pause) => data.evaluate!(learner, pause));
         const {
@@ -215,12 +216,28 @@ async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise
   return { batches, contents, evaluate };
 }
 
+/** What LoRA adds to a model. */
+const additionsOf = (
+  options: FinetuneOptions,
+  graph: ModelGraph,
+  type: string,
+  head: readonly string[],
+): Additions => ({ targets: loraTargets(options, graph, type, head), scale: loraOf(options).scale });
+
 async function saveTaught(
   options: FinetuneOptions,
   files: ModelFiles,
   matched: MatchedModel,
   learner: Learner,
-  { labels, spans, headNames }: Data & { readonly headNames: readonly string[] },
+  {
+    labels,
+    spans,
+    headNames,
+    additions,
+  }: Data & {
+    readonly headNames: readonly string[];
+    readonly additions: Additions | undefined;
+  },
 ): Promise<void> {
   const { output, method = 'full' } = options;
   const hasHead = labels !== undefined || spans === true;
@@ -230,12 +247,12 @@ async function saveTaught(
     tokenizer: files.tokenizerFiles.json,
     ...(spans && { nameOf: spanModelName(matched.architecture.type) }),
   };
-  if (method === 'lora') {
+  if (additions) {
     const predicts = labels ? 'labels' : spans ? 'spans' : 'tokens';
-    await writeAdapter(options, learner, { predicts, head: headNames, nameOf: saved.nameOf });
+    const { targets } = additions;
+    await writeAdapter(options, learner, { predicts, targets, head: headNames, nameOf: saved.nameOf });
   }
-  if (method !== 'state' || hasHead)
-    await writeModel(output, learner, saved, method === 'lora' ? loraOf(options).scale : 0);
+  if (method !== 'state' || hasHead) await writeModel(output, learner, saved, additions);
   if (method === 'state') await writeState(options, learner, hasHead);
 }
 

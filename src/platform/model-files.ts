@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { findTemplate, templateSource } from '../chat/find.ts';
 import type { ChatTemplate } from '../chat/template.ts';
 import { ConfigError, FormatError, InputError, UnsupportedError } from '../core/errors.ts';
-import { withAdapter } from '../formats/adapter.ts';
+import { type AdaptedMatrix, withAdapter } from '../formats/adapter.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { openCheckpoint } from '../formats/open.ts';
 import { dequantised } from '../formats/quantised.ts';
@@ -14,6 +14,7 @@ import { ggufModel } from '../gguf/index.ts';
 import { Metadata } from '../gguf/metadata.ts';
 import { embeddedTokenizer } from '../gguf/tokenizer.ts';
 import type { Json } from '../models/config.ts';
+import { type MatchedModel, matchModel } from '../runtime/matched.ts';
 import { withoutRepeatedHead } from '../runtime/repeated-head.ts';
 import { byteTokenizer, byteTokenizerJson } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
@@ -71,8 +72,7 @@ export async function openModelFiles(location: string, options: ModelFilesOption
       options.tokenizer === undefined
         ? {}
         : { ...(await namedTokenizer(options.tokenizer)), tokenizerProblem: undefined };
-    const merged =
-      options.adapter === undefined ? {} : { checkpoint: await adapted(opened.checkpoint, options.adapter) };
+    const merged = options.adapter === undefined ? {} : { checkpoint: await adapted(opened, options.adapter) };
     const model = { ...opened, ...named, ...merged };
     return { ...model, ...(await openTemplate(model, folder)), endTokens: await endTokens(model, folder) };
   } catch (error) {
@@ -218,7 +218,7 @@ async function openTokenizer(
 }
 
 /** A checkpoint with the adapter of a folder merged into it: one of an adapter, or that of a model which `finetune` taught with one. */
-async function adapted(checkpoint: Checkpoint, given: string): Promise<Checkpoint> {
+async function adapted({ checkpoint, config: modelConfig }: Opened, given: string): Promise<Checkpoint> {
   const within = join(given, 'adapter');
   const isWithin = !existsSync(join(given, 'adapter_config.json')) && existsSync(join(within, 'adapter_config.json'));
   const folder = isWithin ? within : given;
@@ -226,11 +226,34 @@ async function adapted(checkpoint: Checkpoint, given: string): Promise<Checkpoin
   if (!config) throw new InputError(`${folder} has no adapter_config.json: it is no adapter`);
   const adapter = await openWeights(join(folder, 'adapter_model.safetensors'));
   try {
-    return withAdapter(checkpoint, adapter, config);
+    return withAdapter(checkpoint, adapter, config, adaptedMatrices(matchModel(modelConfig, checkpoint)));
   } catch (error) {
     await adapter.close();
     throw error;
   }
+}
+
+/**
+ * The matrices of a model by the names that adapters have for them: those of their tensors, or the names that Hugging Face's class has where a checkpoint
+ * leaves out how they begin (GPT-2's `h.0…` for `transformer.h.0…`).
+ */
+function adaptedMatrices({
+  architecture,
+  config,
+  graph,
+  origins,
+}: MatchedModel): (name: string) => AdaptedMatrix | undefined {
+  const parameters = new Map([...origins].map(([name, { stored }]) => [stored.name, name]));
+  return (name) => {
+    const renamed = architecture.rename?.(name, config);
+    const parameter = parameters.get(name) ?? (typeof renamed === 'string' ? renamed : name);
+    const origin = origins.get(parameter);
+    if (!origin || (origin.convert && origin.stored.name !== name)) return undefined;
+    return {
+      stored: origin.stored.name,
+      isTransposed: !origin.convert && graph.layouts.get(parameter) === 'linearTransposed',
+    };
+  };
 }
 
 /** The tokenizer that somebody names for a model. */

@@ -16,7 +16,7 @@ import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type ModelDimensions, newModel, refuseDimensions } from '../train/configurations.ts';
 import { evaluationParts, streams, windows, withRoomFor } from '../train/corpus.ts';
-import { modelTensors, savedConfig } from '../train/export.ts';
+import { type Additions, modelTensors, savedConfig } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
@@ -311,14 +311,14 @@ interface WrittenFiles {
   readonly nameOf?: (name: string) => string;
 }
 
-/** Writes a model's folder; `scale` is that of low-rank additions, which are merged. */
+/** Writes a model's folder; low-rank additions are merged. */
 export async function writeModel(
   output: string,
   learner: Learner,
   { config, tokenizer, nameOf }: WrittenFiles,
-  scale = 0,
+  additions?: Additions,
 ): Promise<void> {
-  const tensors = modelTensors(learner, scale).map((one) => ({ ...one, name: nameOf?.(one.name) ?? one.name }));
+  const tensors = modelTensors(learner, additions).map((one) => ({ ...one, name: nameOf?.(one.name) ?? one.name }));
   await writeFileAtomically(join(output, 'model.safetensors'), encodeSafetensors(tensors, { format: 'pt' }));
   await writeFileAtomically(join(output, 'config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
   if (tokenizer) await writeFileAtomically(join(output, 'tokenizer.json'), [JSON.stringify(tokenizer)]);

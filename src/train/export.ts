@@ -2,41 +2,44 @@ import type { WrittenTensor } from '../formats/safetensors-writer.ts';
 import type { Json } from '../models/config.ts';
 import { tensor } from './checkpoint.ts';
 import type { Learner } from './learner.ts';
-import { adaptedMatrices, loraNames } from './method.ts';
+import { loraNames, type MatrixLayout } from './method.ts';
 
 /** Parameters that are learned beside the model's own, which its checkpoint does not hold. */
 const isOwn = (name: string): boolean => !name.includes('.lora_') && !name.startsWith('state:');
 
-/**
- * A model's parameters as a checkpoint holds them, by the architecture's own names.
- *
- * @param scale how much of the low-rank additions counts, which are merged into their matrices
- */
-export function modelTensors(learner: Learner, scale = 0): WrittenTensor[] {
-  const adapted = new Set(adaptedMatrices(learner.parameters.keys()));
+/** Low-rank additions that are merged into their matrices: which have them, and how much of them counts. */
+export interface Additions {
+  readonly targets: ReadonlyMap<string, MatrixLayout>;
+  readonly scale: number;
+}
+
+/** A model's parameters as a checkpoint holds them, by the architecture's own names. */
+export function modelTensors(learner: Learner, additions?: Additions): WrittenTensor[] {
   return [...learner.parameters.values()]
     .filter(({ name }) => isOwn(name))
     .map(({ name, shape }) => {
       const values = learner.read(name);
-      return tensor(name, shape, adapted.has(name) ? merged(learner, name, shape, values, scale) : values);
+      const layout = additions?.targets.get(name);
+      return tensor(name, shape, layout ? merged(learner, name, layout, shape, values, additions!.scale) : values);
     });
 }
 
-/** W + scale · B A. */
+/** W + scale · B A, or Aᵀ Bᵀ where these are stored, as W is, the other way round. */
 function merged(
   learner: Learner,
   name: string,
-  [, I]: readonly number[],
+  layout: MatrixLayout,
+  [, columns]: readonly number[],
   W: Float32Array,
   scale: number,
 ): Float32Array {
   const names = loraNames(name);
-  const [A, B] = [learner.read(names.A), learner.read(names.B)];
-  const rank = A.length / I!;
+  const [left, right] = (layout === 'linear' ? [names.B, names.A] : [names.A, names.B]).map((one) => learner.read(one));
+  const rank = right!.length / columns!;
   return W.map((value, n) => {
-    const [o, i] = [Math.floor(n / I!), n % I!];
+    const [row, column] = [Math.floor(n / columns!), n % columns!];
     let sum = 0;
-    for (let r = 0; r < rank; r++) sum += B[o * rank + r]! * A[r * I! + i]!;
+    for (let r = 0; r < rank; r++) sum += left![row * rank + r]! * right![r * columns! + column]!;
     return value + scale * sum;
   });
 }

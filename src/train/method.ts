@@ -1,3 +1,4 @@
+import type { WeightLayout } from '../core/backend.ts';
 import { InputError } from '../core/errors.ts';
 import { reachable } from '../core/grad.ts';
 import type { Adaptation, Parameter } from '../core/trace.ts';
@@ -45,16 +46,24 @@ const readPastModule: Readonly<Record<string, RegExp>> = {
   falcon_mamba: /\.(out|dt)_proj\.weight$/,
 };
 
+/** How a linear product has its matrix: as rows of outputs [O, I], or, in GPT-2, of inputs [I, O]. */
+export type MatrixLayout = Exclude<WeightLayout, 'rows'>;
+
+const products: readonly MatrixLayout[] = ['linear', 'linearTransposed'];
+
 /** The matrices that linear products read and nothing else does, by name: those of modules to which additions can be made. */
-function linearMatrices({ logits, carries }: Pick<ModelGraph, 'logits' | 'carries'>): string[] {
-  const reads = new Map<string, boolean>();
+function linearMatrices({ logits, carries }: Pick<ModelGraph, 'logits' | 'carries'>): [string, MatrixLayout][] {
+  const reads = new Map<string, MatrixLayout | undefined>();
   for (const node of reachable([logits, ...carries.map(({ next }) => next)].map((root) => root.node)))
     for (const [operand, { node: source }] of Object.entries(node.inputs)) {
       if (source.leaf?.kind !== 'parameter') continue;
-      const isProduct = operand === 'w' && /^linear(Transposed)?$/.test(node.op!.name);
-      reads.set(source.leaf.name, isProduct && (reads.get(source.leaf.name) ?? true));
+      const { name } = source.leaf;
+      const layout = operand === 'w' ? products.find((product) => product === node.op!.name) : undefined;
+      reads.set(name, !reads.has(name) || reads.get(name) === layout ? layout : undefined);
     }
-  return [...reads].flatMap(([name, isProduct]) => (isProduct && name.endsWith('.weight') ? [name] : []));
+  return [...reads].flatMap(([name, layout]) =>
+    layout && name.endsWith('.weight') ? [[name, layout] as [string, MatrixLayout]] : [],
+  );
 }
 
 /** The parameters of the addition to a matrix. */
@@ -62,10 +71,6 @@ export const loraNames = (name: string): { A: string; B: string } => {
   const module = name.replace(/\.weight$/, '');
   return { A: `${module}.lora_A.weight`, B: `${module}.lora_B.weight` };
 };
-
-/** The matrices that have additions, by the names of all parameters. */
-export const adaptedMatrices = (names: Iterable<string>): string[] =>
-  [...names].filter((name) => name.endsWith('.lora_A.weight')).map((name) => name.replace('.lora_A.', '.'));
 
 /** The additions' rank, and how much of them counts. InputError for what is none. */
 export function loraOf({ rank = 8, alpha = 16 }: MethodOptions): { readonly rank: number; readonly scale: number } {
@@ -80,14 +85,14 @@ export function loraTargets(
   graph: Pick<ModelGraph, 'logits' | 'carries'>,
   type: string,
   head: readonly string[] = [],
-): ReadonlySet<string> {
-  const all = linearMatrices(graph).filter((name) => !head.includes(name));
+): ReadonlyMap<string, MatrixLayout> {
+  const all = linearMatrices(graph).filter(([name]) => !head.includes(name));
   const pattern = targets === undefined ? undefined : regularExpression(targets, 'targets');
-  const chosen = all.filter((name) =>
+  const chosen = all.filter(([name]) =>
     pattern ? pattern.test(name) : isMap(name) && readPastModule[type]?.test(name) !== true,
   );
-  if (chosen.length > 0) return new Set(chosen);
-  const modules = [...new Set(all.map(lastModule))].sort().join(', ');
+  if (chosen.length > 0) return new Map(chosen);
+  const modules = [...new Set(all.map(([name]) => lastModule(name)))].sort().join(', ');
   throw new InputError(
     `targets${pattern ? `: ${targets}` : ''} fits no matrix of a linear product. Additions can be made to ${modules}: see \`riverrun inspect --tensors\` for their full names`,
   );
@@ -104,16 +109,27 @@ function regularExpression(text: string, option: string): RegExp {
   }
 }
 
-/** W + (alpha / rank) · B A in the place of every matrix W [O, I] that `targets` names, with B [O, rank] and A [rank, I]. */
-export function loraAdaptation(options: MethodOptions, targets: ReadonlySet<string>): Adaptation {
+/**
+ * W + (alpha / rank) · B A in the place of every matrix W that `targets` names, with B [O, rank] and A [rank, I]. A matrix that is stored as [I, O] has
+ * the two as [rank, O] and [I, rank].
+ */
+export function loraAdaptation(options: MethodOptions, targets: ReadonlyMap<string, MatrixLayout>): Adaptation {
   const { rank, scale } = loraOf(options);
   return (parameter, declare) => {
-    if (!targets.has(parameter.name)) return parameter.tensor;
-    const [O, I] = parameter.shape as [number, number];
+    const layout = targets.get(parameter.name);
+    if (layout === undefined) return parameter.tensor;
+    const isTransposed = layout === 'linearTransposed';
+    const [rows, columns] = parameter.shape as [number, number];
+    const [O, I] = isTransposed ? [columns, rows] : [rows, columns];
     const names = loraNames(parameter.name);
-    const A = declare(names.A, [rank, I], { kind: 'uniform', low: -(I ** -0.5), high: I ** -0.5 });
-    const B = declare(names.B, [O, rank], { kind: 'zeros' });
-    return expr`${parameter.tensor} + ${scale} * ${linearTransposed(B, A)}`;
+    const A = declare(names.A, isTransposed ? [I, rank] : [rank, I], {
+      kind: 'uniform',
+      low: -(I ** -0.5),
+      high: I ** -0.5,
+    });
+    const B = declare(names.B, isTransposed ? [rank, O] : [O, rank], { kind: 'zeros' });
+    const product = isTransposed ? linearTransposed(A, B) : linearTransposed(B, A);
+    return expr`${parameter.tensor} + ${scale} * ${product}`;
   };
 }
 
