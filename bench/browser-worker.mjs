@@ -8,9 +8,10 @@ import { assemble } from '../dist/runtime/model.js';
 import { generation } from './peers/transformers-js-generation.mjs';
 
 /** Threads of our engine: web workers. */
-function spawn(source, data) {
+function spawn(source, data, ended) {
   const code = `${source}\nonmessage = ({ data }) => start(data);`;
   const worker = new Worker(URL.createObjectURL(new Blob([code], { type: 'text/javascript' })));
+  worker.onerror = ({ message }) => ended(new Error(message));
   worker.postMessage(data);
   return worker;
 }

@@ -62,7 +62,7 @@ import { barrier } from '../assembly/barrier';
 
 export { ${list.map(({ name }) => name).join(', ')} };
 
-/** Walks a plan: [kernel, args] words from \`plan\` on, \`steps\` of them, with a barrier after each. */
+/** Walks a plan: [kernel, args] words from \`plan\` on, \`steps\` of them, with a barrier after each; ends early where another thread has failed. */
 export function walk(plan: usize, steps: i32, thread: i32, threads: i32, control: usize, mayWait: i32): void {
   for (let i = 0; i < steps; i++) {
     const args = <usize>load<u32>(plan + 8 * i, 4);
@@ -70,7 +70,7 @@ export function walk(plan: usize, steps: i32, thread: i32, threads: i32, control
 ${cases.join('\n')}
       default: unreachable();
     }
-    barrier(control, threads, mayWait);
+    if (!barrier(control, threads, mayWait)) return;
   }
 }
 `,

@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import { openSafetensors } from '../src/formats/safetensors.ts';
 import { safetensorsBytes, type WrittenTensor } from '../src/formats/safetensors-writer.ts';
@@ -14,7 +14,10 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'riverrun-load-'));
   cpSync(goldenFolder('mamba'), folder, { recursive: true });
 });
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => {
+  vi.unstubAllGlobals();
+  rmSync(folder, { recursive: true });
+});
 
 const path = (name: string) => join(folder, name);
 
@@ -48,6 +51,27 @@ async function expectRefusal(message: RegExp): Promise<void> {
   await expect(attempt).rejects.toThrow(message);
   await expect(attempt).rejects.toBeInstanceOf(RiverrunError);
 }
+
+test('without SharedArrayBuffer a model reads, steps and goes on in batches on one thread, with the same results', async () => {
+  const tell = async (weights: 'f32' | 'q8' | 'q4') => {
+    const model = await load(folder, { weights });
+    const [a, b] = [model.session(), model.session()];
+    const read = Array.from(await a.logitsOf([1, 2, 3, 4, 5]));
+    await b.step(7);
+    const together = (await model.readTogether([a, b], [[6], [8, 9]])).map((logits) => Array.from(logits));
+    const { threads } = model;
+    model.dispose();
+    return { threads, results: [read, ...together] };
+  };
+  for (const weights of ['f32', 'q8', 'q4'] as const) {
+    const shared = await tell(weights);
+    vi.stubGlobal('SharedArrayBuffer', undefined);
+    const alone = await tell(weights);
+    vi.unstubAllGlobals();
+    expect(alone.threads).toBe(1);
+    expect(alone.results).toEqual(shared.results);
+  }
+});
 
 test('a sharded checkpoint is the same model', async () => {
   const all = await tensors();

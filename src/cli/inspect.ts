@@ -102,7 +102,7 @@ async function inspectDevice({ revectorize, json }: InspectFlags): Promise<void>
     `processor    ${cpu}, ${arch}, ${cores} cores`,
     `memory       ${formatBytes(memoryBytes)}`,
     `engine       Node ${node}, V8 ${v8}`,
-    `kernels      WebAssembly SIMD${kernels === 'relaxed' ? ', relaxed' : ''}, ${threads} threads unless told otherwise`,
+    `kernels      WebAssembly SIMD${kernels === 'relaxed' ? ', relaxed' : ''}, ${threads} ${threads === 1 ? 'thread' : 'threads'} unless told otherwise`,
     `256 bits     ${revectorization.on ? 'on' : 'off'}: ${revectorization.reason}`,
   ];
   await print(`${lines.join('\n')}\n`);

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { referenceBackend } from '../backends/reference/index.ts';
-import { wasmBackend } from '../backends/wasm/index.ts';
+import { hasSharedMemory, wasmBackend } from '../backends/wasm/index.ts';
 import type { Backend, WeightFormat } from '../core/backend.ts';
 import { InputError } from '../core/errors.ts';
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
@@ -24,7 +24,7 @@ export const embeddedModel = 'tiny-books-mamba-13m';
 export interface LoadOptions {
   /** How matrices are held in memory: as they are stored (`auto`, the default) or in a format. */
   readonly weights?: WeightFormat | 'auto';
-  /** Threads to compute with. Default: one per core, at most 8. */
+  /** Threads to compute with. Default: one per core, at most 8; one without SharedArrayBuffer, which more need. */
   readonly threads?: number;
   /** What computes: `wasm` (default), or the slow and exact `reference`. */
   readonly backend?: 'wasm' | 'reference' | 'reference-f64';
@@ -155,8 +155,8 @@ export async function locate(name: string, options: LocateOptions): Promise<stri
   );
 }
 
-/** Threads that models get when none are asked for. */
-export const defaultThreads = (): number => Math.min(8, availableParallelism());
+/** Threads that models get when none are asked for: one without SharedArrayBuffer. */
+export const defaultThreads = (): number => (hasSharedMemory() ? Math.min(8, availableParallelism()) : 1);
 
 /** What computes, as the options have it. */
 export async function makeBackend({

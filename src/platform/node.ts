@@ -11,9 +11,11 @@ export function enableWasmFeatures(): void {
  * Runs `source` in a worker thread and calls its `start(data)`. The thread does not keep the process alive. The code
  * travels as a data: URL, so that no file need be found by bundlers, and is a module whatever the process's own flags say.
  */
-export const spawnThread: SpawnThread = (source, data) => {
+export const spawnThread: SpawnThread = (source, data, ended) => {
   const code = `import { workerData } from 'node:worker_threads';\n${source}\nstart(workerData);`;
   const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), { workerData: data });
   worker.unref();
+  worker.on('error', ended);
+  worker.on('exit', (code) => ended(new Error(`it ended with code ${code}`)));
   return { terminate: () => void worker.terminate() };
 };

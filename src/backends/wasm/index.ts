@@ -1,9 +1,10 @@
 import type { Backend } from '../../core/backend.ts';
 import { Digest } from '../../core/digest.ts';
+import { InputError, UnsupportedError } from '../../core/errors.ts';
 import type { OpName } from '../../ops/index.ts';
 import { WasmExecutable } from './executable.ts';
 import { kernels } from './kernels.ts';
-import { Memory } from './memory.ts';
+import { hasSharedMemory, Memory } from './memory.ts';
 import { hasRelaxedSimd, type KernelModule, moduleBytes } from './module.ts';
 import { WasmSlot } from './slot.ts';
 import { CONTROL_BYTES, type SpawnThread, Threads } from './threads.ts';
@@ -24,7 +25,7 @@ export interface WasmOptions {
   readonly guards?: boolean;
 }
 
-export { hasRelaxedSimd };
+export { hasRelaxedSimd, hasSharedMemory };
 
 /** A digest of the build of the kernels that this engine takes. */
 export async function moduleDigest(): Promise<string> {
@@ -39,6 +40,11 @@ const GUARD = 64;
 export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
   const { threads = 1, spawn, relaxed = hasRelaxedSimd(), mayWait = true, poison = false, guards = false } = options;
   const shared = threads > 1;
+  if (shared && !spawn) throw new InputError(`threads is ${threads}: more than one need \`spawn\`, which starts them`);
+  if (shared && !hasSharedMemory())
+    throw new UnsupportedError(
+      `threads is ${threads}: more than one need SharedArrayBuffer, which is not there. Take one, or serve the page cross-origin isolated`,
+    );
   const memory = new Memory(shared, guards);
   const build = relaxed ? await import('./generated/relaxed.ts') : await import('./generated/simd.ts');
   const module = await WebAssembly.compile(moduleBytes(build.module, shared));
@@ -53,7 +59,12 @@ export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
     spawn,
     mayWait,
   );
-  await pool.ready();
+  try {
+    await pool.ready();
+  } catch (error) {
+    pool.dispose();
+    throw error;
+  }
   return {
     name: `wasm-${relaxed ? 'relaxed' : 'simd'}`,
     threads: pool.count,

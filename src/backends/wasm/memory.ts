@@ -10,6 +10,9 @@ const FIRST = PAGE;
 /** A NaN that no kernel makes: what it stands in must not be read, and is found changed where it was written over. */
 export const POISON = 0x7fc0beef;
 
+/** Whether threads can share memory: not so in pages that are not cross-origin isolated. */
+export const hasSharedMemory = (): boolean => typeof SharedArrayBuffer !== 'undefined';
+
 /**
  * One WebAssembly memory handed out in blocks: first fit over a list of free stretches, growing when none fits.
  * Addresses are byte offsets, and a block never moves.

@@ -1,3 +1,4 @@
+import { RiverrunError, UnsupportedError } from '../../core/errors.ts';
 import type { KernelModule } from './module.ts';
 
 /** A thread of execution, as the platform makes it: a Node worker or a web worker. */
@@ -5,10 +6,15 @@ export interface WorkerThread {
   terminate(): void;
 }
 
-/** Starts a thread that runs JavaScript `source`, in which `start(data)` is called with a structured clone of `data`. */
-export type SpawnThread = (source: string, data: unknown) => WorkerThread;
+/**
+ * Starts a thread that runs JavaScript `source`, in which `start(data)` is called with a structured clone of `data`. `ended` is to be called
+ * with the cause when the thread could not be started, failed or is no more.
+ */
+export type SpawnThread = (source: string, data: unknown, ended: (cause: unknown) => void) => WorkerThread;
 
-/** i32 words in shared memory. The first three are the barrier's. */
+/** i32 words in shared memory. The first four are the barrier's: arrived, generation, sleeping, failed. */
+const GENERATION = 1;
+const FAILED = 3;
 const COMMAND = 4;
 const PLAN = 5;
 const STEPS = 6;
@@ -25,14 +31,22 @@ function start({ module, memory, thread, threads, control, spin }) {
   const words = new Int32Array(memory.buffer, control, ${CONTROL_BYTES / 4});
   let seen = 0;
   Atomics.add(words, ${READY}, 1);
-  Atomics.notify(words, ${READY});
   for (;;) {
     let spins = 0;
     while (Atomics.load(words, ${COMMAND}) === seen) {
       if (++spins > spin) Atomics.wait(words, ${COMMAND}, seen);
     }
+    if (Atomics.load(words, ${FAILED}) !== 0) return;
     seen = Atomics.load(words, ${COMMAND});
-    exports.walk(Atomics.load(words, ${PLAN}), Atomics.load(words, ${STEPS}), thread, threads, control, 1);
+    try {
+      exports.walk(Atomics.load(words, ${PLAN}), Atomics.load(words, ${STEPS}), thread, threads, control, 1);
+    } catch (error) {
+      // The others wait for this thread's part.
+      Atomics.store(words, ${FAILED}, 1);
+      Atomics.add(words, ${GENERATION}, 1);
+      Atomics.notify(words, ${GENERATION});
+      throw error;
+    }
   }
 }`;
 
@@ -43,8 +57,10 @@ export class Threads {
   readonly #words: Int32Array;
   readonly #control: number;
   readonly #mayWait: number;
-  readonly #workers: WorkerThread[];
+  readonly #workers: WorkerThread[] = [];
+  #cause: unknown;
 
+  /** UnsupportedError where a thread can't be started. */
   constructor(
     kernels: KernelModule,
     module: WebAssembly.Module,
@@ -58,27 +74,44 @@ export class Threads {
     this.#control = control;
     this.#words = new Int32Array(memory.buffer, control, CONTROL_BYTES / 4);
     this.#mayWait = Number(mayWait);
-    this.count = spawn ? count : 1;
-    this.#workers = Array.from({ length: this.count - 1 }, (_, i) =>
-      spawn!(workerSource, { module, memory, thread: i + 1, threads: count, control, spin: 20_000 }),
-    );
-  }
-
-  /** Resolves when every worker has started. */
-  async ready(): Promise<void> {
-    while (Atomics.load(this.#words, READY) < this.#workers.length)
-      await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-
-  /** Walks `steps` steps of the plan at an address, on all threads; returns when all are done. */
-  walk(plan: number, steps: number): void {
-    if (this.count > 1) {
-      Atomics.store(this.#words, PLAN, plan);
-      Atomics.store(this.#words, STEPS, steps);
-      Atomics.add(this.#words, COMMAND, 1);
-      Atomics.notify(this.#words, COMMAND);
+    this.count = count;
+    try {
+      for (let thread = 1; thread < this.count; thread++) {
+        const data = { module, memory, thread, threads: count, control, spin: 20_000 };
+        this.#workers.push(spawn!(workerSource, data, (cause) => this.#fail(cause)));
+      }
+    } catch (cause) {
+      this.dispose();
+      throw notStarted(count, cause);
     }
-    this.#kernels.walk(plan, steps, 0, this.count, this.#control, this.#mayWait);
+  }
+
+  /** Resolves when every worker has started; UnsupportedError where one does not. */
+  async ready(): Promise<void> {
+    while (Atomics.load(this.#words, READY) < this.#workers.length) {
+      if (this.#hasFailed) throw notStarted(this.count, this.#cause);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  /** Walks `steps` steps of the plan at an address, on all threads; returns when all are done. RiverrunError where a thread has failed. */
+  walk(plan: number, steps: number): void {
+    if (this.count === 1) {
+      this.#kernels.walk(plan, steps, 0, 1, this.#control, this.#mayWait);
+      return;
+    }
+    this.#expectAll();
+    Atomics.store(this.#words, PLAN, plan);
+    Atomics.store(this.#words, STEPS, steps);
+    Atomics.add(this.#words, COMMAND, 1);
+    Atomics.notify(this.#words, COMMAND);
+    try {
+      this.#kernels.walk(plan, steps, 0, this.count, this.#control, this.#mayWait);
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+    this.#expectAll();
   }
 
   /** The same on this thread alone: for work that is done before another has woken. */
@@ -86,8 +119,33 @@ export class Threads {
     this.#kernels.walk(plan, steps, 0, 1, this.#control, this.#mayWait);
   }
 
+  get #hasFailed(): boolean {
+    return Atomics.load(this.#words, FAILED) !== 0;
+  }
+
+  #expectAll(): void {
+    if (!this.#hasFailed) return;
+    const cause = this.#cause === undefined ? '' : `: ${messageOf(this.#cause)}`;
+    throw new RiverrunError(`a thread that computes has ended${cause}; load the model again`, { cause: this.#cause });
+  }
+
+  /** Lets go of all who wait for a thread that will not arrive: for good, since nobody knows which parts of the work are done. */
+  #fail(cause: unknown): void {
+    this.#cause ??= cause;
+    Atomics.store(this.#words, FAILED, 1);
+    Atomics.add(this.#words, GENERATION, 1);
+    Atomics.notify(this.#words, GENERATION);
+    Atomics.add(this.#words, COMMAND, 1);
+    Atomics.notify(this.#words, COMMAND);
+  }
+
   dispose(): void {
     for (const worker of this.#workers) worker.terminate();
     this.#workers.length = 0;
   }
 }
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+
+const notStarted = (count: number, cause: unknown): UnsupportedError =>
+  new UnsupportedError(`${count} threads can't be started: ${messageOf(cause)}. Take fewer`, { cause });
