@@ -18,9 +18,13 @@ export type StoredType =
   | 'q5_0'
   | 'q5_1'
   | 'q8_0'
+  | 'iq4_nl'
+  | 'q2_k'
+  | 'q3_k'
   | 'q4_k'
   | 'q5_k'
-  | 'q6_k';
+  | 'q6_k'
+  | 'iq4_xs';
 
 /** One tensor of a checkpoint. `shape` is outermost axis first, whatever the file's own order. */
 export interface StoredTensor {

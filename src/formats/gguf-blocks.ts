@@ -20,9 +20,13 @@ const formats: Readonly<Record<BlockType, { elements: number; bytes: number; dec
   q5_0: { elements: 32, bytes: 22, decode: (bytes, at, into, to) => decode32(bytes, at, into, to, true, false) },
   q5_1: { elements: 32, bytes: 24, decode: (bytes, at, into, to) => decode32(bytes, at, into, to, true, true) },
   q8_0: { elements: 32, bytes: 34, decode: decodeQ8 },
+  iq4_nl: { elements: 32, bytes: 18, decode: decodeIQ4 },
+  q2_k: { elements: 256, bytes: 84, decode: decodeQ2K },
+  q3_k: { elements: 256, bytes: 110, decode: decodeQ3K },
   q4_k: { elements: 256, bytes: 144, decode: (bytes, at, into, to) => decodeK(bytes, at, into, to, false) },
   q5_k: { elements: 256, bytes: 176, decode: (bytes, at, into, to) => decodeK(bytes, at, into, to, true) },
   q6_k: { elements: 256, bytes: 210, decode: decodeQ6K },
+  iq4_xs: { elements: 256, bytes: 136, decode: decodeIQ4XS },
 };
 
 /** How many numbers a block of each format holds, and in how many bytes. */
@@ -117,6 +121,66 @@ export function widenBlocks(bytes: Uint8Array): Uint8Array {
 function decodeQ8(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
   const scale = halfAt(bytes, at);
   for (let j = 0; j < 32; j++) into[to + j] = ((bytes[at + 2 + j]! << 24) >> 24) * scale;
+}
+
+/**
+ * Q2_K: 16 bytes of scales (low halves) and minima (high halves) of 16 numbers each, 64 bytes of bit pairs, a scale of scales, a scale of
+ * minima. Each half of the block is 32 bytes, whose pairs are four groups of 32 numbers, lowest first.
+ */
+function decodeQ2K(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
+  const scale = halfAt(bytes, at + 80);
+  const minimum = halfAt(bytes, at + 82);
+  for (let i = 0; i < 256; i++) {
+    const both = bytes[at + (i >> 4)]!;
+    const quantum = (bytes[at + 16 + (i >> 7) * 32 + (i & 31)]! >> (((i >> 5) & 3) * 2)) & 3;
+    into[to + i] = scale * (both & 15) * quantum - minimum * (both >> 4);
+  }
+}
+
+/**
+ * Q3_K: 32 bytes of third bits, 64 bytes of bit pairs as in Q2_K, 16 6-bit scales of 16 numbers each in 12 bytes, a scale of scales. Byte j of
+ * the third bits has number j of each group of 32, and a bit that is not set stands for −4.
+ */
+function decodeQ3K(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
+  const scale = halfAt(bytes, at + 108);
+  for (let group = 0; group < 16; group++) {
+    const low = (bytes[at + 96 + (group & 7)]! >> ((group >> 3) * 4)) & 15;
+    const high = (bytes[at + 104 + (group & 3)]! >> ((group >> 2) * 2)) & 3;
+    const groupScale = scale * ((low | (high << 4)) - 32);
+    for (let i = group * 16; i < group * 16 + 16; i++) {
+      const pair = (bytes[at + 32 + (i >> 7) * 32 + (i & 31)]! >> (((i >> 5) & 3) * 2)) & 3;
+      const third = (bytes[at + (i & 31)]! >> (i >> 5)) & 1;
+      into[to + i] = groupScale * (pair - (third ? 0 : 4));
+    }
+  }
+}
+
+/** What the 16 numbers of IQ4_NL and IQ4_XS stand for: `kvalues_iq4nl`. */
+const unevenSteps = Int8Array.of(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+
+/** 32 numbers in 16 bytes, low halves first, times a scale. */
+function decodeUneven(bytes: Uint8Array, at: number, scale: number, into: Float32Array, to: number): void {
+  for (let j = 0; j < 16; j++) {
+    const pair = bytes[at + j]!;
+    into[to + j] = scale * unevenSteps[pair & 15]!;
+    into[to + j + 16] = scale * unevenSteps[pair >> 4]!;
+  }
+}
+
+/** IQ4_NL: a scale and 32 numbers of uneven steps, which K-quantisers take for rows that are not whole blocks of 256. */
+function decodeIQ4(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
+  decodeUneven(bytes, at + 2, halfAt(bytes, at), into, to);
+}
+
+/** IQ4_XS: a scale of scales, the high bit pairs of eight 6-bit scales in 2 bytes, their low halves in 4, and 32 numbers of each. */
+function decodeIQ4XS(bytes: Uint8Array, at: number, into: Float32Array, to: number): void {
+  const scale = halfAt(bytes, at);
+  const high = bytes[at + 2]! | (bytes[at + 3]! << 8);
+  for (let group = 0; group < 8; group++) {
+    const low = (bytes[at + 4 + (group >> 1)]! >> ((group & 1) * 4)) & 15;
+    const groupScale = scale * ((low | (((high >> (2 * group)) & 3) << 4)) - 32);
+    decodeUneven(bytes, at + 8 + 16 * group, groupScale, into, to + 32 * group);
+  }
 }
 
 /**

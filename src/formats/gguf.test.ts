@@ -228,7 +228,7 @@ describe('refuses', () => {
       /more elements/,
     ],
     ['rows of half a block', one(tensorInfo('w', [48, 2], 8, 0)), FormatError, /whole blocks of 32/],
-    ['a type not supported', one(tensorInfo('w', [256], 10, 0)), UnsupportedError, /Q2_K/],
+    ['a type not supported', one(tensorInfo('w', [256], 16, 0)), UnsupportedError, /IQ2_XXS/],
     ['a type not defined', one(tensorInfo('w', [256], 99, 0)), FormatError, /type 99/],
     ['a tensor beyond the end', one(tensorInfo('w', [257], 0, 0)), FormatError, /truncated/],
     ['an offset off the grid', one(tensorInfo('w', [1], 0, 4)), FormatError, /multiple of 32/],
