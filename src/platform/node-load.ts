@@ -114,7 +114,7 @@ async function beginWith(model: Model, path: string): Promise<void> {
   try {
     await model.beginWith(state);
   } catch (cause) {
-    throw cause instanceof InputError ? new InputError(`${path}: ${cause.message}`, { cause }) : cause;
+    throw cause instanceof InputError ? new InputError(`${cause.message} (${path})`, { cause }) : cause;
   }
 }
 
