@@ -352,7 +352,9 @@ describe('the state that texts begin with', () => {
     const path = await withState('mamba', 'mixed');
     writeFileSync(stateFile(path), readFileSync(stateFile(await withState('mamba2', 'mixed-in'))));
     const output = join(folder, 'mixed-out');
-    await expect(convert(path, output)).rejects.toThrow(/^the state is of a model of type mamba2.*mixed\/initial\.state\)$/);
+    await expect(convert(path, output)).rejects.toThrow(
+      /^the state is of a model of type mamba2.*mixed\/initial\.state\)$/,
+    );
     expect(existsSync(output)).toBe(false);
   });
 
