@@ -1,13 +1,14 @@
 import { ShapeError } from '../core/errors.ts';
-import type { Op, View } from '../core/op.ts';
+import type { Op } from '../core/op.ts';
 import { type Shape, sameShape } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { apply } from '../core/trace.ts';
 import { type BroadcastPattern, broadcastPattern, broadcastShape } from './broadcast.ts';
 import { call, derivative, type Expression, evaluator, operand, operands, parse, substitute } from './expression.ts';
 
-const element = (view: View, { perRow, inner, size }: BroadcastPattern, t: number, j: number): number =>
-  view.data[view.row(perRow ? t : 0) + (Math.floor(j / inner) % size)]!;
+/** Which number of an operand's row element `j` reads. Most operands are not broadcast, and need no division. */
+const place = ({ inner, size }: BroadcastPattern, j: number): number =>
+  inner === 1 && j < size ? j : Math.floor(j / inner) % size;
 
 /** Names of the operands, in order. */
 export const operandNames = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l'] as const;
@@ -41,8 +42,9 @@ export const exprOp: Op = {
     const width = y!.shape.slice(1).reduce((a, b) => a * b, 1);
     for (let t = 0; t < rows; t++) {
       const to = y!.row(t);
+      const from = views.map((view, i) => view.row(patterns[i]!.perRow ? t : 0));
       for (let j = 0; j < width; j++) {
-        for (let i = 0; i < views.length; i++) values[i] = element(views[i]!, patterns[i]!, t, j);
+        for (let i = 0; i < views.length; i++) values[i] = views[i]!.data[from[i]! + place(patterns[i]!, j)]!;
         y!.data[to + j] = evaluate(values);
       }
     }

@@ -24,5 +24,8 @@ export function byteTokenizer(): Tokenizer {
 export const byteTokenizerJson = (): object => byteLevelBpeJson({ names: byteLevelNames, merges: [], addedTokens: [] });
 
 /** Whether a tokenizer.json is that of bytes, which needs no library. */
-export const isByteTokenizerJson = (json: unknown): boolean =>
-  JSON.stringify(json) === JSON.stringify(byteTokenizerJson());
+export function isByteTokenizerJson(json: unknown): boolean {
+  // Large vocabularies, which have merges, take long to write.
+  const { merges } = (json as { model?: { merges?: unknown } } | null)?.model ?? {};
+  return Array.isArray(merges) && merges.length === 0 && JSON.stringify(json) === JSON.stringify(byteTokenizerJson());
+}
