@@ -22,6 +22,8 @@ const names = {
   'outer-sum': ['outerSum', 'groupColumns'],
   'attention-grad': ['attentionGrad'],
   'recurrence-grad': ['recurrenceGrad'],
+  'norm-grad': ['layerNormGrad', 'rmsNormGrad'],
+  softmax: ['crossEntropy', 'crossEntropyGrad'],
 };
 
 /** One build of the kernels with a memory of its own; all are given the same numbers at the same addresses. */
@@ -130,6 +132,36 @@ function recurrenceGrad(kind, H, V, K) {
   return { what, kernel: 'recurrenceGrad', args, found: names.map((name) => [place[name], counts[name]]) };
 }
 
+/** The derivative of norms over `width` numbers, several to a row. */
+function normGrad(kernel, inner, width) {
+  const count = TOKENS * inner * width;
+  const [x, dy, dx] = [random(count), random(count), allocate(count)];
+  const args = words(words(TOKENS), inner, ...[x, dy, dx].flatMap((at) => [at, inner * width]), width, bits(1e-5));
+  return { what: `${kernel}, ${inner} × ${width} a token`, kernel, args, found: [[dx, count]] };
+}
+
+/** The loss of a token's logits, and its derivative. */
+function crossEntropy(V) {
+  const logits = random(TOKENS * V);
+  const targets = words(...Array.from({ length: TOKENS }, () => Math.floor(Math.random() * V)));
+  const y = allocate(TOKENS);
+  const args = words(words(TOKENS), logits, V, targets, y, 1, V);
+  return { what: `cross-entropy of ${V} logits`, kernel: 'crossEntropy', args, found: [[y, TOKENS]] };
+}
+function crossEntropyGrad(V) {
+  const logits = random(TOKENS * V);
+  const targets = words(...Array.from({ length: TOKENS }, () => Math.floor(Math.random() * V)));
+  const dy = random(TOKENS, () => 1 / TOKENS);
+  const y = allocate(TOKENS * V);
+  const args = words(words(TOKENS), logits, V, targets, dy, 1, y, V, V);
+  return {
+    what: `derivative of cross-entropy, ${V} logits`,
+    kernel: 'crossEntropyGrad',
+    args,
+    found: [[y, TOKENS * V]],
+  };
+}
+
 /** Milliseconds of each side, the best of the rounds, once all are known to find the same. */
 function measure({ what, kernel, args, found }) {
   const run = (one) => one.kernels[kernel](args, 0, 1);
@@ -167,6 +199,11 @@ const cases = [
   () => recurrenceGrad('delta', 4, 64, 64),
   () => recurrenceGrad('head', 8, 64, 64),
   () => recurrenceGrad('scan', 512, 1, 16),
+  () => normGrad('layerNormGrad', 1, 256),
+  () => normGrad('layerNormGrad', 4, 64),
+  () => normGrad('rmsNormGrad', 1, 256),
+  () => crossEntropy(4096),
+  () => crossEntropyGrad(4096),
 ];
 const rows = [];
 for (const make of cases) {

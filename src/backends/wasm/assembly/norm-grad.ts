@@ -1,6 +1,70 @@
 import { madd } from './math';
-import { loadLanes, rowAt, share, storeLanes } from './rows';
-import { dot, sum } from './vectors';
+import { loadLanes, rowAt, share, storeLanes, sumLanes } from './rows';
+
+/** What `totals` and `moments` find. */
+let first: f32 = 0;
+let second: f32 = 0;
+
+/** Σ x and Σ y over `width` numbers. */
+function totals(x: usize, y: usize, width: i32): void {
+  let a = f32x4.splat(0);
+  let b = f32x4.splat(0);
+  let c = f32x4.splat(0);
+  let d = f32x4.splat(0);
+  let i = 0;
+  for (; i + 8 <= width; i += 8, x += 32, y += 32) {
+    a = f32x4.add(a, v128.load(x));
+    b = f32x4.add(b, v128.load(x, 16));
+    c = f32x4.add(c, v128.load(y));
+    d = f32x4.add(d, v128.load(y, 16));
+  }
+  for (; i < width; i += 4, x += 16, y += 16) {
+    a = f32x4.add(a, loadLanes(x, width - i));
+    c = f32x4.add(c, loadLanes(y, width - i));
+  }
+  first = sumLanes(f32x4.add(a, b));
+  second = sumLanes(f32x4.add(c, d));
+}
+
+/** Σ (x − x0)² and Σ (x − x0)·(y − y0) over `width` numbers. */
+function moments(x: usize, y: usize, width: i32, x0: f32, y0: f32): void {
+  const p0 = f32x4.splat(x0);
+  const q0 = f32x4.splat(y0);
+  let a = f32x4.splat(0);
+  let b = f32x4.splat(0);
+  let c = f32x4.splat(0);
+  let d = f32x4.splat(0);
+  let i = 0;
+  for (; i + 8 <= width; i += 8, x += 32, y += 32) {
+    let p = f32x4.sub(v128.load(x), p0);
+    a = madd(p, p, a);
+    c = madd(p, f32x4.sub(v128.load(y), q0), c);
+    p = f32x4.sub(v128.load(x, 16), p0);
+    b = madd(p, p, b);
+    d = madd(p, f32x4.sub(v128.load(y, 16), q0), d);
+  }
+  first = sumLanes(f32x4.add(a, b));
+  second = sumLanes(f32x4.add(c, d));
+  for (; i < width; i++, x += 4, y += 4) {
+    const p = load<f32>(x) - x0;
+    first += p * p;
+    second += p * (load<f32>(y) - y0);
+  }
+}
+
+/** y = a·p + b·x + c. */
+function combine(y: usize, p: usize, x: usize, width: i32, a: f32, b: f32, c: f32): void {
+  const va = f32x4.splat(a);
+  const vb = f32x4.splat(b);
+  const vc = f32x4.splat(c);
+  let i = 0;
+  for (; i + 4 <= width; i += 4, y += 16, p += 16, x += 16)
+    v128.store(y, madd(va, v128.load(p), madd(vb, v128.load(x), vc)));
+  if (i < width) {
+    const rest = madd(vb, loadLanes(x, width - i), vc);
+    storeLanes(y, width - i, madd(va, loadLanes(p, width - i), rest));
+  }
+}
 
 /**
  * With s = 1/√(mean(x²) + ε): dx = s·(dy − x·s²·mean(dy·x)).
@@ -17,20 +81,9 @@ export function rmsNormGrad(args: usize, thread: i32, threads: i32): void {
     const x = rowAt(args + 8, r / inner) + within;
     const dy = rowAt(args + 16, r / inner) + within;
     const dx = rowAt(args + 24, r / inner) + within;
-    const scale = <f32>(1 / Math.sqrt(<f64>dot(x, x, width) / <f64>width + <f64>epsilon));
-    combine(dx, dy, x, width, scale, 0, -scale * scale * scale * (dot(x, dy, width) / <f32>width));
-  }
-}
-
-/** y = a·p + b·x + c. */
-function combine(y: usize, p: usize, x: usize, width: i32, a: f32, c: f32, b: f32): void {
-  const va = f32x4.splat(a);
-  const vb = f32x4.splat(b);
-  const vc = f32x4.splat(c);
-  for (let i = 0; i < width; i += 4) {
-    const at = (<usize>i) << 2;
-    const rest = madd(vb, loadLanes(x + at, width - i), vc);
-    storeLanes(y + at, width - i, madd(va, loadLanes(p + at, width - i), rest));
+    moments(x, dy, width, 0, 0);
+    const scale = <f32>(1 / Math.sqrt(<f64>first / <f64>width + <f64>epsilon));
+    combine(dx, dy, x, width, scale, -scale * scale * scale * (second / <f32>width), 0);
   }
 }
 
@@ -50,26 +103,30 @@ export function layerNormGrad(args: usize, thread: i32, threads: i32): void {
     const dy = rowAt(args + 16, r / inner) + within;
     const dx = rowAt(args + 24, r / inner) + within;
     const count = <f32>width;
-    const mean = sum(x, width) / count;
-    const arriving = sum(dy, width) / count;
+    totals(x, dy, width);
+    const mean = first / count;
+    const arriving = second / count;
     // Centred moments, so that large means don't cancel.
-    const centre = f32x4.splat(mean);
-    let squares: f32 = 0;
-    let products: f32 = 0;
-    for (let i = 0; i < width; i++) {
-      const centred = load<f32>(x + ((<usize>i) << 2)) - mean;
-      squares += centred * centred;
-      products += centred * (load<f32>(dy + ((<usize>i) << 2)) - arriving);
-    }
-    const scale = <f32>(1 / Math.sqrt(<f64>squares / <f64>width + <f64>epsilon));
-    const back = f32x4.splat(scale * scale * (products / count));
-    const s = f32x4.splat(scale);
-    const a = f32x4.splat(arriving);
-    for (let i = 0; i < width; i += 4) {
-      const at = (<usize>i) << 2;
-      const centred = f32x4.sub(loadLanes(x + at, width - i), centre);
-      const rest = f32x4.sub(f32x4.sub(loadLanes(dy + at, width - i), a), f32x4.mul(centred, back));
-      storeLanes(dx + at, width - i, f32x4.mul(s, rest));
-    }
+    moments(x, dy, width, mean, arriving);
+    const scale = <f32>(1 / Math.sqrt(<f64>first / <f64>width + <f64>epsilon));
+    putCentred(dx, x, dy, width, mean, arriving, scale, scale * scale * (second / count));
+  }
+}
+
+/** dx = s·((dy − arriving) − (x − mean)·back). */
+function putCentred(dx: usize, x: usize, dy: usize, width: i32, mean: f32, arriving: f32, s: f32, back: f32): void {
+  const centre = f32x4.splat(mean);
+  const a = f32x4.splat(arriving);
+  const scale = f32x4.splat(s);
+  const b = f32x4.splat(back);
+  let i = 0;
+  for (; i + 4 <= width; i += 4, dx += 16, x += 16, dy += 16) {
+    const rest = f32x4.sub(f32x4.sub(v128.load(dy), a), f32x4.mul(f32x4.sub(v128.load(x), centre), b));
+    v128.store(dx, f32x4.mul(scale, rest));
+  }
+  if (i < width) {
+    const left = width - i;
+    const rest = f32x4.sub(f32x4.sub(loadLanes(dy, left), a), f32x4.mul(f32x4.sub(loadLanes(x, left), centre), b));
+    storeLanes(dx, left, f32x4.mul(scale, rest));
   }
 }

@@ -1,15 +1,24 @@
-import { expx4 } from './math';
+import { exp2Finex4, expx4 } from './math';
 import { loadLanes, rowAt, share, storeLanes, sumLanes } from './rows';
 import { dot, largest, sum } from './vectors';
+
+/** log₂ e, and the least power of two that is not 0. Loaded, as the tables in math.ts. */
+const POWERS = memory.data<f32>([1.4426950408889634, -126]);
+
+/** e^(x − shift) for x ≤ shift, by powers of two, in fewer steps than `expx4`: of 0 it is 1, far below 0, of NaN NaN. */
+function below(x: v128, shift: v128): v128 {
+  const power = f32x4.mul(f32x4.sub(x, shift), v128.load32_splat(POWERS));
+  return v128.andnot(exp2Finex4(power), f32x4.le(power, v128.load32_splat(POWERS, 4)));
+}
 
 /** Σ exp(x − shift). */
 function sumOfExponentials(x: usize, count: i32, shift: f32): f32 {
   const by = f32x4.splat(shift);
   let total = f32x4.splat(0);
   let i = 0;
-  for (; i + 4 <= count; i += 4) total = f32x4.add(total, expx4(f32x4.sub(v128.load(x + ((<usize>i) << 2)), by)));
+  for (; i + 4 <= count; i += 4) total = f32x4.add(total, below(v128.load(x + ((<usize>i) << 2)), by));
   let result = sumLanes(total);
-  for (; i < count; i++) result += f32x4.extract_lane(expx4(f32x4.splat(load<f32>(x + ((<usize>i) << 2)) - shift)), 0);
+  for (; i < count; i++) result += f32x4.extract_lane(below(f32x4.splat(load<f32>(x + ((<usize>i) << 2))), by), 0);
   return result;
 }
 
@@ -19,13 +28,23 @@ function logSumExp(x: usize, count: i32): f32 {
   return top + <f32>Math.log(sumOfExponentials(x, count, top));
 }
 
-/** y = exp(x − shift). */
-function exponentials(y: usize, x: usize, count: i32, shift: f32): void {
+/** y = exp(x − shift), and their sum. */
+function exponentials(y: usize, x: usize, count: i32, shift: f32): f32 {
   const by = f32x4.splat(shift);
-  for (let i = 0; i < count; i += 4) {
-    const at = (<usize>i) << 2;
-    storeLanes(y + at, count - i, expx4(f32x4.sub(loadLanes(x + at, count - i), by)));
+  let total = f32x4.splat(0);
+  let i = 0;
+  for (; i + 4 <= count; i += 4, x += 16, y += 16) {
+    const e = below(v128.load(x), by);
+    v128.store(y, e);
+    total = f32x4.add(total, e);
   }
+  let result = sumLanes(total);
+  for (; i < count; i++, x += 4, y += 4) {
+    const e = f32x4.extract_lane(below(f32x4.splat(load<f32>(x)), by), 0);
+    store<f32>(y, e);
+    result += e;
+  }
+  return result;
 }
 
 /**
@@ -63,9 +82,7 @@ export function crossEntropyGrad(args: usize, thread: i32, threads: i32): void {
       memory.fill(y, 0, (<usize>V) << 2);
       continue;
     }
-    const top = largest(x, V);
-    exponentials(y, x, V, top);
-    scale(y, V, arriving / sum(y, V));
+    scale(y, V, arriving / exponentials(y, x, V, largest(x, V)));
     const at = y + ((<usize>target) << 2);
     store<f32>(at, load<f32>(at) - arriving);
   }
@@ -73,10 +90,9 @@ export function crossEntropyGrad(args: usize, thread: i32, threads: i32): void {
 
 function scale(x: usize, count: i32, by: f32): void {
   const factor = f32x4.splat(by);
-  for (let i = 0; i < count; i += 4) {
-    const at = x + ((<usize>i) << 2);
-    storeLanes(at, count - i, f32x4.mul(loadLanes(at, count - i), factor));
-  }
+  let i = 0;
+  for (; i + 4 <= count; i += 4, x += 16) v128.store(x, f32x4.mul(v128.load(x), factor));
+  for (; i < count; i++, x += 4) store<f32>(x, load<f32>(x) * by);
 }
 
 /**
@@ -94,8 +110,7 @@ export function softmax(args: usize, thread: i32, threads: i32): void {
     const x = rowAt(args + 8, r / inner) + within;
     const y = rowAt(args + 16, r / inner) + within;
     if (!log) {
-      exponentials(y, x, width, largest(x, width));
-      scale(y, width, 1 / sum(y, width));
+      scale(y, width, 1 / exponentials(y, x, width, largest(x, width)));
       continue;
     }
     const by = f32x4.splat(logSumExp(x, width));

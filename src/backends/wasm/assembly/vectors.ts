@@ -54,7 +54,14 @@ export function axpy(y: usize, a: f32, x: usize, count: i32): void {
 /** The largest of `count` numbers; −∞ of none. */
 export function largest(x: usize, count: i32): f32 {
   let a = f32x4.splat(-Infinity);
+  let b = a;
   let i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const at = x + ((<usize>i) << 2);
+    a = f32x4.pmax(a, v128.load(at));
+    b = f32x4.pmax(b, v128.load(at, 16));
+  }
+  a = f32x4.pmax(a, b);
   for (; i + 4 <= count; i += 4) a = f32x4.pmax(a, v128.load(x + ((<usize>i) << 2)));
   let result = max(
     max(f32x4.extract_lane(a, 0), f32x4.extract_lane(a, 1)),
