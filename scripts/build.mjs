@@ -59,11 +59,13 @@ function buildKernels() {
     entry,
     `${imports.join('\n')}
 import { barrier } from '../assembly/barrier';
+import { shareCounter } from '../assembly/schedule';
 
 export { ${list.map(({ name }) => name).join(', ')} };
 
 /** Walks a plan: [kernel, args] words from \`plan\` on, \`steps\` of them, with a barrier after each; ends early where another thread has failed. */
 export function walk(plan: usize, steps: i32, thread: i32, threads: i32, control: usize, mayWait: i32): void {
+  shareCounter(control, threads);
   for (let i = 0; i < steps; i++) {
     const args = <usize>load<u32>(plan + 8 * i, 4);
     switch (load<i32>(plan + 8 * i)) {

@@ -12,14 +12,17 @@ export interface WorkerThread {
  */
 export type SpawnThread = (source: string, data: unknown, ended: (cause: unknown) => void) => WorkerThread;
 
-/** i32 words in shared memory. The first four are the barrier's: arrived, generation, sleeping, failed. */
+/**
+ * i32 words in shared memory. The first four are the barrier's: arrived, generation, sleeping, failed.
+ * The second cache line is the kernels' count of units.
+ */
 const GENERATION = 1;
 const FAILED = 3;
 const COMMAND = 4;
 const PLAN = 5;
 const STEPS = 6;
 const READY = 7;
-export const CONTROL_BYTES = 64;
+export const CONTROL_BYTES = 128;
 
 /**
  * What a worker runs. It sleeps until the command word changes, walks the plan it is given together with all other

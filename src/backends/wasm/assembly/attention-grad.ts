@@ -1,6 +1,7 @@
 import { exp2x4, madd } from './math';
 import { productRows, productTile } from './product-tile';
-import { loadLanes, rowAt, share, storeLanes, sumLanes } from './rows';
+import { loadLanes, rowAt, storeLanes, sumLanes } from './rows';
+import { beginUnits, takeUnits, unitsEnd } from './schedule';
 import { largest } from './vectors';
 
 /** Rows of a product's tile, and columns. */
@@ -43,7 +44,7 @@ let tile: usize = 0;
  * The adjoint of causal attention over whole texts: with p the weights, dp = v·dy and ds = scale · p ⊙ (dp − Σ p dp),
  * dq = Σ ds k, dk = Σ ds q, dv = Σ p dy. Weights are made again, for a block of queries at a time; the five products are of tiles.
  * args: [segmentsAt, ends, q (2 words), k (2), v (2), dy (2), dq (2), dk (2), dv (2), H, G, K, V, scale (f32), window,
- *        scratch, its floats for a thread]. Threads share the segments' groups of heads.
+ *        scratch, its floats for a thread]. Threads take the segments' groups of heads in turns.
  */
 export function attentionGrad(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
@@ -53,8 +54,8 @@ export function attentionGrad(args: usize, thread: i32, threads: i32): void {
   K = load<i32>(args, 72);
   V = load<i32>(args, 76);
   const scratch = <usize>load<u32>(args, 88) + ((<usize>(thread * load<i32>(args, 92))) << 2);
-  const to = share(segments * G, thread + 1, threads);
-  for (let unit = share(segments * G, thread, threads); unit < to; unit++) {
+  beginUnits(segments * G, thread, threads);
+  for (let unit = takeUnits(1); unit < unitsEnd(); unit = takeUnits(1)) {
     const b = unit / G;
     const g = unit % G;
     const first = b > 0 ? load<i32>(ends + ((<usize>(b - 1)) << 2)) : 0;

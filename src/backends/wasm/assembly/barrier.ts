@@ -1,3 +1,5 @@
+import { resetCounter } from './schedule';
+
 /** Spins before a thread sleeps: a few tens of microseconds, longer than any wait for threads that all have a core. */
 const SPINS: i32 = 20000;
 
@@ -12,6 +14,7 @@ export function barrier(control: usize, threads: i32, mayWait: i32): bool {
   const generation = atomic.load<i32>(control, 4);
   if (atomic.add<i32>(control, 1) == threads - 1) {
     atomic.store<i32>(control, 0);
+    resetCounter(control);
     atomic.add<i32>(control, 1, 4);
     if (atomic.load<i32>(control, 8) > 0) atomic.notify(control + 4, -1);
     return true;

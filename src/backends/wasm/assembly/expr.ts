@@ -1,4 +1,5 @@
 import { erfx4, expx4, logx4, sigmoidx4, silux4, softplusx4, tanhx4 } from './math';
+import { beginUnits, runEnd, takeUnits, unitsEnd } from './schedule';
 
 /**
  * Pointwise formulas. A formula is a list of instructions over tiles of TILE floats; every instruction is one SIMD loop over a
@@ -13,69 +14,75 @@ import { erfx4, expx4, logx4, sigmoidx4, silux4, softplusx4, tanhx4 } from './ma
  */
 const TILE: i32 = 256;
 const REGISTERS: i32 = 32;
+/** Pieces that a thread takes at a time. */
+const RUN: i32 = 16;
 
 export function expr(args: usize, thread: i32, threads: i32): void {
   const addresses = <usize>load<u32>(args) + <usize>(thread * REGISTERS * (TILE * 4 + 4));
   const registers = addresses + REGISTERS * 4;
   const rows = load<i32>(<usize>load<u32>(args, 4));
   const width = load<i32>(args, 8);
-  const y = <usize>load<u32>(args, 12);
-  const yStride = load<i32>(args, 16);
-  const operandCount = load<i32>(args, 20);
-  const instructionCount = load<i32>(args, 24);
-  const operands = args + 28;
-  const code = operands + <usize>(operandCount * 20);
   for (let i = 0; i < REGISTERS; i++)
     store<u32>(addresses + ((<usize>i) << 2), <u32>(registers + <usize>(i * TILE * 4)));
 
-  // Work is cut into pieces of a row, dealt out in contiguous runs. Of a few rows each thread gets as many.
+  // Work is cut into pieces of a row, taken in runs. Of a few rows each thread gets as many.
   let perRow = (width + TILE - 1) / TILE;
   if (rows * perRow < 8 * threads) perRow = ((perRow + threads - 1) / threads) * threads;
   const piece = min(TILE, ((width + perRow - 1) / perRow + 3) & ~3);
   perRow = (width + piece - 1) / piece;
   const pieces = rows * perRow;
-  const from = <i32>((<i64>pieces * thread) / threads);
-  const to = <i32>((<i64>pieces * (thread + 1)) / threads);
-  for (let n = from; n < to; n++) {
-    const row = n / perRow;
-    const start = (n - row * perRow) * piece;
-    const count = min(piece, width - start);
-    const result = y + ((<usize>(row * yStride + start)) << 2);
-    // The result is in register 0; vectors that would reach past it are made beside it.
-    const direct = (count & 3) == 0;
-    store<u32>(addresses, <u32>(direct ? result : registers));
-    for (let i = 0; i < operandCount; i++) {
-      const operand = operands + <usize>(i * 20);
-      const base = <usize>load<u32>(operand) + ((<usize>(row * load<i32>(operand, 4))) << 2);
-      const register = load<i32>(operand, 16);
-      const inner = load<i32>(operand, 8);
-      const size = load<i32>(operand, 12);
-      const place = registers + <usize>(register * TILE * 4);
-      const index = size < width ? start % size : start;
-      const inOnePiece = inner == 1 && size > 1 && index + count <= size && direct && instructionCount > 0;
-      store<u32>(
-        addresses + ((<usize>register) << 2),
-        <u32>(inOnePiece ? base + ((<usize>index) << 2) : register == 0 && direct ? result : place),
-      );
-      if (!inOnePiece) fetch(register == 0 && direct ? result : place, base, start, count, inner, size);
-    }
-    for (let i = 0; i < instructionCount; i++) {
-      const instruction = code + <usize>(i * 20);
-      const destination = load<i32>(instruction, 4);
-      execute(
-        load<i32>(instruction),
-        // An operand's register that is used again is a register from then on.
-        destination == 0 ? <usize>load<u32>(addresses) : registers + <usize>(destination * TILE * 4),
-        <usize>load<u32>(addresses + ((<usize>load<i32>(instruction, 8)) << 2)),
-        <usize>load<u32>(addresses + ((<usize>load<i32>(instruction, 12)) << 2)),
-        load<f32>(instruction, 16),
-        count,
-      );
-      if (destination != 0)
-        store<u32>(addresses + ((<usize>destination) << 2), <u32>(registers + <usize>(destination * TILE * 4)));
-    }
-    if (!direct) memory.copy(result, registers, (<usize>count) << 2);
+  // Few pieces are done before threads that take from each other would know.
+  const run = pieces >= 4 * RUN * threads ? RUN : (pieces + threads - 1) / threads;
+  beginUnits(pieces, thread, threads);
+  for (let n = takeUnits(run); n < unitsEnd(); n = takeUnits(run))
+    for (const stop = runEnd(n, run); n < stop; n++) compute(args, n, perRow, piece, registers, addresses);
+}
+
+/** Piece `n` of the rows, `perRow` pieces to a row. */
+function compute(args: usize, n: i32, perRow: i32, piece: i32, registers: usize, addresses: usize): void {
+  const width = load<i32>(args, 8);
+  const operandCount = load<i32>(args, 20);
+  const instructionCount = load<i32>(args, 24);
+  const operands = args + 28;
+  const code = operands + <usize>(operandCount * 20);
+  const row = n / perRow;
+  const start = (n - row * perRow) * piece;
+  const count = min(piece, width - start);
+  const result = <usize>load<u32>(args, 12) + ((<usize>(row * load<i32>(args, 16) + start)) << 2);
+  // The result is in register 0; vectors that would reach past it are made beside it.
+  const direct = (count & 3) == 0;
+  store<u32>(addresses, <u32>(direct ? result : registers));
+  for (let i = 0; i < operandCount; i++) {
+    const operand = operands + <usize>(i * 20);
+    const base = <usize>load<u32>(operand) + ((<usize>(row * load<i32>(operand, 4))) << 2);
+    const register = load<i32>(operand, 16);
+    const inner = load<i32>(operand, 8);
+    const size = load<i32>(operand, 12);
+    const place = registers + <usize>(register * TILE * 4);
+    const index = size < width ? start % size : start;
+    const inOnePiece = inner == 1 && size > 1 && index + count <= size && direct && instructionCount > 0;
+    store<u32>(
+      addresses + ((<usize>register) << 2),
+      <u32>(inOnePiece ? base + ((<usize>index) << 2) : register == 0 && direct ? result : place),
+    );
+    if (!inOnePiece) fetch(register == 0 && direct ? result : place, base, start, count, inner, size);
   }
+  for (let i = 0; i < instructionCount; i++) {
+    const instruction = code + <usize>(i * 20);
+    const destination = load<i32>(instruction, 4);
+    execute(
+      load<i32>(instruction),
+      // An operand's register that is used again is a register from then on.
+      destination == 0 ? <usize>load<u32>(addresses) : registers + <usize>(destination * TILE * 4),
+      <usize>load<u32>(addresses + ((<usize>load<i32>(instruction, 8)) << 2)),
+      <usize>load<u32>(addresses + ((<usize>load<i32>(instruction, 12)) << 2)),
+      load<f32>(instruction, 16),
+      count,
+    );
+    if (destination != 0)
+      store<u32>(addresses + ((<usize>destination) << 2), <u32>(registers + <usize>(destination * TILE * 4)));
+  }
+  if (!direct) memory.copy(result, registers, (<usize>count) << 2);
 }
 
 /** Copies `count` elements of an operand from element `start` of its row on, spreading what is broadcast. */

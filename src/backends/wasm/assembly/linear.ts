@@ -2,9 +2,13 @@ import { fromBf16, fromHalfBy, halfBias, halfPlaces } from './half';
 import { panelsTimesRow, panelTimesRows, TILE } from './linear-tiles';
 import { partStart, partsOf, tileOf } from './product';
 import { share } from './rows';
+import { beginUnits, runEnd, takeUnits, unitsEnd } from './schedule';
 
 /** Bytes of x that may stay in the second-level cache while the panels pass. */
 const CACHE: i32 = 393216;
+
+/** Multiply-adds that a thread takes at a time, at least. */
+const WORK: i32 = 1 << 18;
 
 /**
  * y = x Wᵀ + bias with W in panels of 8 outputs, [⌈O/8⌉][I][8], so that one row of x or many stream through the same
@@ -20,23 +24,30 @@ export function linear(args: usize, thread: i32, threads: i32): void {
   const scratch = <usize>load<u32>(args, 44) + ((<usize>(thread * I)) << 5);
   const tile = tileOf(thread);
   const parts = partsOf(rows, panels, threads, TILE, max(TILE, (CACHE / 4 / max(I, 1) / TILE) * TILE));
-  const last = share(parts * panels, thread + 1, threads);
   if (rows == 1 || (rows == 2 && format != 0)) {
     const from = share(panels, thread, threads);
     const to = share(panels, thread + 1, threads);
     for (let r = 0; r < rows; r++) panelsTimesRow(args, r, <usize>load<u32>(args, 16), from, to, I, format, tile);
     return;
   }
-  for (let unit = share(parts * panels, thread, threads); unit < last; unit++) {
-    const p = unit % panels;
-    const first = partStart(rows, unit / panels, parts, TILE);
-    const end = partStart(rows, unit / panels + 1, parts, TILE);
-    const panel = <usize>load<u32>(args, 16) + ((<usize>(p * I)) << shift);
-    if (format == 0) {
-      panelTimesRows(args, first, end, panel, I, p << 3, tile);
-    } else {
-      expand(panel, scratch, I, format);
-      panelTimesRows(args, first, end, scratch, I, p << 3, tile);
+  // Two panels' outputs are a cache line of y: one thread's.
+  const pairs = (panels + 1) >> 1;
+  const run = max(1, WORK / max(1, (rows / parts) * I * 16));
+  beginUnits(parts * pairs, thread, threads);
+  for (let unit = takeUnits(run); unit < unitsEnd(); unit = takeUnits(run)) {
+    for (const stop = runEnd(unit, run); unit < stop; unit++) {
+      const first = partStart(rows, unit / pairs, parts, TILE);
+      const end = partStart(rows, unit / pairs + 1, parts, TILE);
+      const p = (unit % pairs) << 1;
+      for (let k = p; k < min(p + 2, panels); k++) {
+        const panel = <usize>load<u32>(args, 16) + ((<usize>(k * I)) << shift);
+        if (format == 0) {
+          panelTimesRows(args, first, end, panel, I, k << 3, tile);
+        } else {
+          expand(panel, scratch, I, format);
+          panelTimesRows(args, first, end, scratch, I, k << 3, tile);
+        }
+      }
     }
   }
 }

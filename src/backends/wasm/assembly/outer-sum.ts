@@ -1,11 +1,14 @@
 import { madd } from './math';
 import { tileOf } from './product';
 import { rowAt, share, storeLanes } from './rows';
+import { beginUnits, runEnd, takeUnits, unitsEnd } from './schedule';
 
 /** Rows of the result in a tile: with eight columns, twelve sums. */
 const TILE: i32 = 6;
 /** Rows that all groups take before the next ones. */
 const PASSING: i32 = 32;
+/** Multiply-adds that a thread takes at a time, at least. */
+const WORK: i32 = 1 << 18;
 
 /**
  * Groups columns [T, C] by `group`: [⌈C / group⌉][T][group], zeros where there are no more columns, so that what a tile reads of
@@ -66,13 +69,17 @@ export function outerSum(args: usize, thread: i32, threads: i32): void {
   const panels = (I + 7) >> 3;
   const units = ((O + TILE - 1) / TILE) * panels;
   const area = tileOf(thread);
-  const last = share(units, thread + 1, threads);
-  for (let unit = share(units, thread, threads); unit < last; unit++) {
-    const o = (unit / panels) * TILE;
-    const i = (unit % panels) << 3;
-    const a = <usize>load<u32>(args, 4) + ((<usize>(o * rows)) << 2);
-    const b = <usize>load<u32>(args, 8) + ((<usize>(i * rows)) << 2);
-    tile(args, a, b, rows, o, i, min(TILE, O - o), I - i, area);
+  // Two tiles are a cache line of y: one thread's.
+  const run = 2 * max(1, WORK / max(1, rows * 16 * TILE));
+  beginUnits(units, thread, threads);
+  for (let unit = takeUnits(run); unit < unitsEnd(); unit = takeUnits(run)) {
+    for (const stop = runEnd(unit, run); unit < stop; unit++) {
+      const o = (unit / panels) * TILE;
+      const i = (unit % panels) << 3;
+      const a = <usize>load<u32>(args, 4) + ((<usize>(o * rows)) << 2);
+      const b = <usize>load<u32>(args, 8) + ((<usize>(i * rows)) << 2);
+      tile(args, a, b, rows, o, i, min(TILE, O - o), I - i, area);
+    }
   }
 }
 

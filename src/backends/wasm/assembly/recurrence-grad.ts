@@ -2,11 +2,13 @@ import { CHANNELS } from './recurrence-channels';
 import { channelsBack } from './recurrence-grad-channels';
 import { headBack } from './recurrence-grad-heads';
 import { rowAt, share, stateAt } from './rows';
+import { beginUnits, takeUnits, unitsEnd } from './schedule';
 import { addTo, zero } from './vectors';
 
 /**
- * The adjoint of the recurrence. Heads are shared among the threads, and each runs its heads backwards along every segment; what
- * the heads of a group give their common r and k is summed for each thread apart (`parts`), then together by `addParts`.
+ * The adjoint of the recurrence. Heads are shared among the threads, and each runs its heads backwards along every segment; heads that
+ * add to no common sum are taken as threads come to them, a segment at a time. What the heads of a group give their common r and k is
+ * summed for each thread apart (`parts`), then together by `addParts`.
  * args, in words: 0 segmentsAt · 1 ends · 2 H · 3 G · 4 V · 5 K · 6 r (2) · 8 k (2) · 10 v (2) · 12 dy (2, or 0) · 14 state (2) ·
  *   16 dnext (2, or 0) · 18 scratch · 19 g (or 0) · 20 its stride from token to token · 21 from head to head · 22 1 if it varies along K ·
  *   23 dt (2, or 0) · 25 a (2, or 0) · 27 b (2) · 29 u (or 0) · 30 dr (2) · 32 dk (2) · 34 dv (2) · 36 dg · 37 its stride from token to token ·
@@ -15,7 +17,6 @@ import { addTo, zero } from './vectors';
  */
 export function recurrenceGrad(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
-  const ends = <usize>load<u32>(args, 4);
   const H = load<i32>(args, 8);
   const V = load<i32>(args, 16);
   const K = load<i32>(args, 20);
@@ -30,24 +31,38 @@ export function recurrenceGrad(args: usize, thread: i32, threads: i32): void {
     load<i32>(args, 116) == 0;
   if (perChannel || load<i32>(args, 12) < H) clearSums(args, thread, threads);
   if (thread == 0) clearAbsent(args);
-  const from = share(H, thread, threads);
+  if (isApart(args)) {
+    beginUnits(H * segments, thread, threads);
+    for (let unit = takeUnits(1); unit < unitsEnd(); unit = takeUnits(1))
+      back(args, unit / segments, 1, unit % segments, false, thread, scratch);
+    return;
+  }
   const to = share(H, thread + 1, threads);
   const unit = perChannel ? CHANNELS : 1;
-  for (let h = from; h < to; h += unit) {
+  for (let h = share(H, thread, threads); h < to; h += unit) {
     const count = min(unit, to - h);
     for (let i = 0; i < count; i++) clearHead(args, h + i, K);
-    let first = 0;
-    for (let b = 0; b < segments; b++) {
-      const last = load<i32>(ends + ((<usize>b) << 2));
-      const at = (<usize>(h * V * K)) << 2;
-      const state = stateAt(args + 56, b) + at;
-      const dnext = load<u32>(args, 64) ? rowAt(args + 64, b) + at : 0;
-      const dstate = rowAt(args + 180, b) + at;
-      if (perChannel) channelsBack(args, h, count, thread, first, last, state, dnext, dstate, scratch);
-      else headBack(args, h, thread, first, last, state, dnext, dstate, scratch);
-      first = last;
-    }
+    for (let b = 0; b < segments; b++) back(args, h, count, b, perChannel, thread, scratch);
   }
+}
+
+/** Whether a head's segments give nothing to the same sums, nor heads of a group: then it does not matter who goes along which. */
+function isApart(args: usize): bool {
+  const isPerToken = load<u32>(args, 76) == 0 || load<i32>(args, 80) != 0;
+  return load<i32>(args, 12) == load<i32>(args, 8) && isPerToken && load<u32>(args, 116) == 0;
+}
+
+/** `count` heads from `h` on along segment `b`. */
+function back(args: usize, h: i32, count: i32, b: i32, perChannel: bool, thread: i32, scratch: usize): void {
+  const ends = <usize>load<u32>(args, 4);
+  const first = b > 0 ? load<i32>(ends + ((<usize>(b - 1)) << 2)) : 0;
+  const last = load<i32>(ends + ((<usize>b) << 2));
+  const at = (<usize>(h * load<i32>(args, 16) * load<i32>(args, 20))) << 2;
+  const state = stateAt(args + 56, b) + at;
+  const dnext = load<u32>(args, 64) ? rowAt(args + 64, b) + at : 0;
+  const dstate = rowAt(args + 180, b) + at;
+  if (perChannel) channelsBack(args, h, count, thread, first, last, state, dnext, dstate, scratch);
+  else headBack(args, h, thread, first, last, state, dnext, dstate, scratch);
 }
 
 /** Zeros what the heads of this thread add to: dr and dk, or its own part of them. Heads that share nothing put theirs there themselves. */
