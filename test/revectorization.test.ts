@@ -1,9 +1,13 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
+import { type KernelName, kernelIds } from '../src/backends/wasm/generated/kernel-ids.ts';
 import { wasmBackend } from '../src/backends/wasm/index.ts';
+import { Memory } from '../src/backends/wasm/memory.ts';
+import { Threads } from '../src/backends/wasm/threads.ts';
 import { device } from '../src/platform/device.ts';
+import { spawnThread } from '../src/platform/node.ts';
 import { judgeRevectorization } from '../src/platform/revectorization.ts';
 import { kernelDigests } from '../src/verification/kernel-digests.ts';
 
@@ -38,6 +42,13 @@ describe('256-bit kernels are', () => {
 
   test('off where one differs, and it is named', async () => {
     const { on, reason } = await judgeRevectorization(given(true));
+    expect(on).toBe(false);
+    expect(reason).toMatch(/1 results of kernels differ: scan 1/);
+  });
+
+  test('off where one differs only once it was compiled again, as hot kernels are', async () => {
+    const digests = async (flags: readonly string[]) => await kernels(flags.includes('--wasm-sync-tier-up'))(flags);
+    const { on, reason } = await judgeRevectorization({ ...given(), digests });
     expect(on).toBe(false);
     expect(reason).toMatch(/1 results of kernels differ: scan 1/);
   });
@@ -91,6 +102,29 @@ test('digests of kernels are repeatable, and tell builds apart that round differ
   const stored = [...first].filter(([name]) => name.includes(' stored as '));
   expect(stored).toHaveLength(35);
   for (const [name, digest] of stored) expect(plain.get(name), name).toBe(digest);
+});
+
+test('every kernel is compared, those too that only several threads run', async () => {
+  const called = new Set<KernelName | undefined>();
+  const names = new Map(Object.entries(kernelIds).map(([name, id]) => [id as number, name as KernelName]));
+  const { allocate } = Memory.prototype;
+  const { walk, walkAlone } = Threads.prototype;
+  // Plans lie in the memory that was taken from last.
+  let memory: Memory | undefined;
+  vi.spyOn(Memory.prototype, 'allocate').mockImplementation(function (this: Memory, ...args) {
+    memory = this;
+    return allocate.apply(this, args);
+  });
+  for (const [name, method] of Object.entries({ walk, walkAlone }) as ['walk' | 'walkAlone', typeof walk][])
+    vi.spyOn(Threads.prototype, name).mockImplementation(function (this: Threads, plan, steps) {
+      for (let n = 0; n < steps; n++) called.add(names.get(memory!.i32[plan / 4 + 2 * n]!));
+      method.call(this, plan, steps);
+    });
+  const [backend, together] = [await wasmBackend(), await wasmBackend({ threads: 2, spawn: spawnThread })];
+  kernelDigests(backend, together);
+  for (const one of [backend, together]) one.dispose();
+  vi.restoreAllMocks();
+  expect([...called].sort()).toEqual(Object.keys(kernelIds).sort());
 });
 
 test('here they are what this Node allows', { timeout: 60_000 }, async () => {

@@ -7,11 +7,23 @@ import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { moduleDigest } from '../backends/wasm/index.ts';
 import { Digest } from '../core/digest.ts';
+import { version as packageVersion } from '../version.ts';
 import { writeFileAtomically } from './node-file.ts';
 
 /** The pass of V8 that fuses pairs of 128-bit operations into 256-bit ones. Before Node 24 the flag is there and does nothing. */
 const FLAG = '--experimental-wasm-revectorize';
 const OLDEST_NODE = 24;
+
+/** Compiled at once by the compiler that has the pass. */
+const AT_ONCE = ['--no-liftoff'];
+/**
+ * With the pass: so, and once more after the first calls, as kernels are that become hot. What is called often is then within what calls it,
+ * and the pass sees other code.
+ */
+const WITH_PASS = [
+  [...AT_ONCE, FLAG],
+  ['--wasm-tiering-budget=1000', '--wasm-sync-tier-up', FLAG],
+];
 
 /** Whether kernels may be compiled to 256-bit operations, and why not. */
 export interface Revectorization {
@@ -43,12 +55,11 @@ export async function judgeRevectorization(given: Surroundings): Promise<Revecto
   if (kept) return kept;
   let verdict: Revectorization;
   try {
-    // Compiled at once by the compiler that has the pass, as hot kernels are.
-    const [plain, wide] = await Promise.all([given.digests(['--no-liftoff']), given.digests(['--no-liftoff', FLAG])]);
-    const differing = [...plain].filter(([kernel, digest]) => wide.get(kernel) !== digest).map(([kernel]) => kernel);
+    const [plain, ...wide] = await Promise.all([AT_ONCE, ...WITH_PASS].map(given.digests));
+    const differing = [...plain!.keys()].filter((kernel) => wide.some((one) => one.get(kernel) !== plain!.get(kernel)));
     verdict =
       differing.length === 0
-        ? { on: true, reason: `${plain.size} results of kernels are the same bit for bit` }
+        ? { on: true, reason: `${plain!.size} results of kernels are the same bit for bit` }
         : { on: false, reason: `${differing.length} results of kernels differ: ${differing.slice(0, 3).join(', ')} …` };
   } catch (error) {
     // Not kept: a machine without memory for a moment is no reason for ever.
@@ -93,7 +104,7 @@ let decided: boolean | undefined;
 export async function setRevectorization(isWanted: boolean | undefined): Promise<void> {
   if (isWanted === undefined && decided !== undefined) return;
   const on = isWanted !== false && (await revectorization()).on;
-  if (on !== (decided ?? false)) setFlagsFromString(on ? FLAG : FLAG.replace('--', '--no-'));
+  if (on !== (decided ?? process.execArgv.includes(FLAG))) setFlagsFromString(on ? FLAG : FLAG.replace('--', '--no-'));
   decided = on;
 }
 
@@ -112,7 +123,8 @@ export function revectorization(): Promise<Revectorization> {
 /** The file of the verdict on these kernels, compiled by this engine for this processor. */
 async function verdictFile(): Promise<string> {
   const { env, version, versions } = process;
-  const key = new Digest().text([version, versions.v8, cpus()[0]?.model, await moduleDigest()].join('\n'));
+  const compared = [packageVersion, ...AT_ONCE, ...WITH_PASS.flat()];
+  const key = new Digest().text([version, versions.v8, cpus()[0]?.model, await moduleDigest(), ...compared].join('\n'));
   return join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'riverrun', 'kernels', `${key.hex()}.json`);
 }
 

@@ -2,10 +2,12 @@ import type { Backend, StoredRowsType, WeightFormat, WeightLayout } from '../cor
 import { Digest } from '../core/digest.ts';
 import { Random } from '../core/random.ts';
 import type { Tensor } from '../core/tensor.ts';
-import { input, leaf } from '../core/trace.ts';
+import { type Carry, input, leaf } from '../core/trace.ts';
 import { embed } from '../ops/embed.ts';
+import { expr } from '../ops/expr.ts';
 import { ops } from '../ops/index.ts';
 import { linear, linearTransposed } from '../ops/linear.ts';
+import { recurrenceGradOp } from '../ops/recurrence.ts';
 import { evaluate, runSetting, setting } from './op-cases.ts';
 
 const formats: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'q8', 'q4'];
@@ -21,10 +23,13 @@ const shapes: readonly (readonly [number, number])[] = [
 const rowCounts = [1, 2, 3, 5, 17, 66];
 
 /**
- * A digest of what each kernel computes, by the kernel's name and case: of every case of every op, and of products with
- * matrices in every format. Two builds of the kernels whose digests are the same compute the same to the last bit.
+ * A digest of what each kernel computes, by the kernel's name and case: of every case of every op, of products with
+ * matrices in every format, and of states that take each other's place. Two builds of the kernels whose digests are the same compute
+ * the same to the last bit.
+ *
+ * @param together a backend of several threads: what only those compute is told of it, too
  */
-export function kernelDigests(backend: Backend): Map<string, string> {
+export function kernelDigests(backend: Backend, together?: Backend): Map<string, string> {
   const digests = new Map<string, string>();
   for (const op of Object.values(ops))
     for (const [n, one] of op.cases.entries())
@@ -38,6 +43,10 @@ export function kernelDigests(backend: Backend): Map<string, string> {
       const stored = storedRows(backend, type, format);
       if (stored) digests.set(`${type} stored as ${format}`, stored);
     }
+  digests.set('states', digestOf(exchangedStates(backend)));
+  // Its sums over the heads of a group are in parts, one for each thread.
+  for (const [n, one] of together ? recurrenceGradOp.cases.entries() : [])
+    digests.set(`recurrenceGrad ${n}, together`, digestOf(runSetting(setting(recurrenceGradOp, one), together!)));
   return digests;
 }
 
@@ -104,6 +113,33 @@ function products(
   ]);
   const data = { x: normal(rows * I), ids: Int32Array.from({ length: rows }, () => random.integer(O)) };
   return evaluate(outputs, [], { tokens: rows, segments: 1, outputs: rows }, data, backend, parameters);
+}
+
+/** Two states, of which one becomes the other and the other what was computed from both. */
+function exchangedStates(backend: Backend): Record<string, number[]> {
+  const random = new Random(5);
+  const [width, segments] = [67, 3];
+  const [a, b] = ['a', 'b'].map((name) => leaf({ kind: 'state', name, fill: 0 }, ['segments', width])) as [
+    Tensor,
+    Tensor,
+  ];
+  const carry = (name: string, previous: Tensor, next: Tensor): Carry => ({
+    name,
+    shape: [width],
+    fill: 0,
+    growing: false,
+    previous,
+    next,
+  });
+  const carries = [carry('a', a, expr`${a} - 2 * ${b}`), carry('b', b, a)];
+  const numbers = () => Float32Array.from({ length: segments * width }, () => random.normal());
+  return evaluate(
+    new Map(),
+    carries,
+    { tokens: segments, segments, outputs: 1 },
+    { a: numbers(), b: numbers() },
+    backend,
+  );
 }
 
 function digestOf(result: Readonly<Record<string, readonly number[]>>): string {
