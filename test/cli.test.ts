@@ -305,6 +305,8 @@ describe('bench', () => {
       expect(page).toContain(`\`${field}\``);
     }
     expect(result.batch).toBe(2);
+    expect(result.weights).toBe('q8');
+    expect(result).not.toHaveProperty('notReached');
     expect(result.productsBound).toBeCloseTo(result.multiplyAddsPerSecond / result.multiplyAddsPerToken, 5);
     expect(result.prefillOfBound).toBeCloseTo(result.prefillTokensPerSecond / result.productsBound, 9);
     // Generating has the head's products besides, and memory's bandwidth.
@@ -333,20 +335,31 @@ describe('bench', () => {
     expectError(riverrun(['bench', '--model', 'no-such-model', '--svg', svg]), /no-such-folder/);
   });
 
+  test('tells of lengths that the model has no positions for, those too that are only almost too long', () => {
+    const args = 'bench --prefill 8 --decode 3 --rounds 1 --lengths 60,8,100'.split(' ');
+    const { status, stdout } = riverrun([...args, '--json', '--model', goldenFolder('gpt2')]);
+    expect(status).toBe(0);
+    const { weights, costs, notReached } = JSON.parse(stdout);
+    expect(weights).toBe('f32');
+    expect(costs.map(({ length }: { length: number }) => length)).toEqual([8]);
+    expect(notReached).toEqual({ lengths: [60, 100], reason: 'the model has positions for 64 tokens' });
+  });
+
   test('prints what it measured where there is nothing to draw', () => {
     const svg = join(folder, 'nothing.svg');
     const { status, stdout, stderr } = riverrun(
-      `bench --prefill 8 --decode 3 --rounds 1 --lengths 100 --json --svg ${svg} --model`
+      `bench --prefill 8 --decode 3 --rounds 1 --lengths 100 --svg ${svg} --model`
         .split(' ')
         .concat(goldenFolder('gpt2')),
     );
     expect(status).toBe(1);
-    expect(JSON.parse(stdout).costs).toEqual([]);
+    expect(stdout).toMatch(/^prefill [\s\S]*^not measured after 100 tokens: the model has positions for 64 tokens$/m);
     expect(stderr).toMatch(/no positions for texts of 100 tokens/);
     expect(existsSync(svg)).toBe(false);
   });
 
   test('says what it takes', () => {
+    expectError(riverrun(['bench', '--lengths', '8', '--curve']), /leave --curve and --long out/);
     expectError(riverrun(['bench', '--decode', '0']), /decode is 0: it must be a whole number of at least 1/);
     const { status, stdout } = riverrun(['bench', '--help']);
     expect(status).toBe(0);

@@ -74,6 +74,8 @@ async function runBench(flags: BenchFlags): Promise<void> {
     throw new InputError('--architectures, --steps, --learning-rate and --seed go with --tasks');
   const { model, weights, backend, revectorize, threads, tokenizer, adapter, revision, offline } = flags;
   const { prefill, decode, batch, rounds } = flags;
+  if (flags.lengths && (flags.curve || flags.long))
+    throw new InputError('--lengths names the lengths of the curve itself: leave --curve and --long out');
   const lengths = flags.lengths ?? (flags.long ? long : flags.curve || flags.svg ? usual : []);
   if (flags.svg !== undefined) await expectWritable(flags.svg);
   const line = new ProgressLine(flags.quiet);
@@ -121,7 +123,9 @@ function report(result: BenchResult): string {
     `load       ${result.loadSeconds.toFixed(2)} s`,
     `memory     ${formatBytes(result.peakBytes)} at most`,
   ];
+  const { notReached } = result;
   if (costs.length > 0) lines.push('', `cost of a token, by the tokens before it${together}`, ...costs.map(bar(costs)));
+  if (notReached) lines.push('', `not measured after ${notReached.lengths.join(', ')} tokens: ${notReached.reason}`);
   return `${lines.join('\n')}\n`;
 }
 

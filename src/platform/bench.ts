@@ -44,7 +44,8 @@ export interface BenchResult {
   readonly parameters: number;
   readonly backend: string;
   readonly threads: number;
-  readonly weights: WeightFormat | 'auto';
+  /** How the matrices are held that most multiply-adds are with. */
+  readonly weights: WeightFormat;
   /** Sequences generated together. */
   readonly batch: number;
   readonly machine: {
@@ -79,6 +80,8 @@ export interface BenchResult {
   /** The share of `decodeBound` that generating reaches. Over 1: as above, or the weights fit into caches. */
   readonly decodeOfBound: number;
   readonly costs: readonly CostAtLength[];
+  /** Lengths that were asked for and that the model or the memory does not reach, and why. */
+  readonly notReached?: { readonly lengths: readonly number[]; readonly reason: string };
 }
 
 /** Measures a model: random tokens, the best of some rounds. */
@@ -118,7 +121,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       prefillBest = Math.max(prefillBest, await prefillSpeed(model, tokens, options.signal));
       decodeBest = Math.max(decodeBest, await decodeSpeed(model, tokens, decode, batch, options.signal));
     }
-    const costs = await costsAt(model, lengths, batch, random, options);
+    const { costs, notReached } = await costsAt(model, lengths, batch, random, options);
     const peakBytes = 1024 * process.resourceUsage().maxRSS;
     // Last, for the matrices that it takes are larger than many models.
     onProgress?.('measuring memory');
@@ -142,7 +145,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       parameters: model.parameterCount,
       backend: model.backend,
       threads: model.threads,
-      weights: options.weights ?? 'auto',
+      weights: formatOf(model.multiplyAdds),
       batch,
       machine: {
         cpu: cpus()[0]?.model ?? 'unknown',
@@ -164,10 +167,18 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       decodeBound,
       decodeOfBound: decodeBest / decodeBound,
       costs,
+      ...(notReached && { notReached }),
     };
   } finally {
     model.dispose();
   }
+}
+
+/** The format that most multiply-adds are with. */
+function formatOf({ token, head }: Model['multiplyAdds']): WeightFormat {
+  const all = new Map(token);
+  for (const [format, count] of head) all.set(format, count + (all.get(format) ?? 0));
+  return [...all].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'f32';
 }
 
 /** The time of products at the rates of their kernels. */
@@ -241,8 +252,10 @@ async function costsAt(
   batch: number,
   random: Random,
   { signal, onProgress }: BenchOptions,
-): Promise<CostAtLength[]> {
+): Promise<Pick<BenchResult, 'costs' | 'notReached'>> {
   const costs: CostAtLength[] = [];
+  const wanted = [...new Set(lengths)].sort((a, b) => a - b);
+  const without = (reason: string) => ({ costs, notReached: { lengths: wanted.slice(costs.length), reason } });
   const session = model.session();
   /** Milliseconds of a token after those of the session. */
   const sample = async () => {
@@ -263,8 +276,8 @@ async function costsAt(
     }
   };
   try {
-    for (const length of [...new Set(lengths)].sort((a, b) => a - b)) {
-      if (length > model.longest) break;
+    for (const length of wanted) {
+      if (length + SAMPLE > model.longest) return without(`the model has positions for ${model.longest} tokens`);
       while (session.position < length) {
         const count = Math.min(4096, length - session.position);
         onProgress?.(`${session.position} of ${length} tokens read`);
@@ -282,8 +295,9 @@ async function costsAt(
   } catch (error) {
     // Keys and values may outgrow the memory: what was measured until then is the answer.
     if (!(error instanceof UnsupportedError) || costs.length === 0) throw error;
+    return without(error.message);
   } finally {
     session.dispose();
   }
-  return costs;
+  return { costs };
 }
