@@ -7,7 +7,6 @@ import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { moduleDigest } from '../backends/wasm/index.ts';
 import { Digest } from '../core/digest.ts';
-import { version as packageVersion } from '../version.ts';
 import { writeFileAtomically } from './node-file.ts';
 
 /** The pass of V8 that fuses pairs of 128-bit operations into 256-bit ones. Before Node 24 the flag is there and does nothing. */
@@ -120,10 +119,10 @@ export function revectorization(): Promise<Revectorization> {
   return verdict;
 }
 
-/** The file of the verdict on these kernels, compiled by this engine for this processor. */
+/** The file of the verdict on these kernels, compiled by this engine for this processor in these ways. */
 async function verdictFile(): Promise<string> {
   const { env, version, versions } = process;
-  const compared = [packageVersion, ...AT_ONCE, ...WITH_PASS.flat()];
+  const compared = [...AT_ONCE, ...WITH_PASS.flat()];
   const key = new Digest().text([version, versions.v8, cpus()[0]?.model, await moduleDigest(), ...compared].join('\n'));
   return join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'riverrun', 'kernels', `${key.hex()}.json`);
 }
