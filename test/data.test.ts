@@ -4,16 +4,20 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
+import { answerData } from '../src/platform/answer-data.ts';
 import { readRecords, readTexts } from '../src/platform/data-files.ts';
 import { parted } from '../src/platform/example-data.ts';
 import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
+import { labelledData } from '../src/platform/labelled-data.ts';
 import { embeddedModel, load } from '../src/platform/node-load.ts';
+import { spanData } from '../src/platform/span-data.ts';
 import { type TrainOptions, trainModel } from '../src/platform/train.ts';
 import type { Trained } from '../src/platform/training-run.ts';
 import { trainBpe } from '../src/tokenizers/bpe-trainer.ts';
 import { byteTokenizer, byteTokenizerJson } from '../src/tokenizers/bytes.ts';
 import { encodePieces, wholeTexts } from '../src/tokenizers/encode-stream.ts';
 import { huggingFaceTokenizer } from '../src/tokenizers/hugging-face.ts';
+import type { Learner, Part } from '../src/train/learner.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
 import { dataFolder } from './data-folder.ts';
 
@@ -112,6 +116,66 @@ describe('examples kept for validation', () => {
     expect(taught).toContain(alone);
     expect(held).toEqual(plain.filter((row) => row !== alone));
     expect(taught.length + held.length).toBe(500);
+  });
+
+  const told = Array.from({ length: 60 }, (_, i) => ({ text: `story ${i} is told`, label: i % 2 ? 'odd' : 'even' }));
+  const written = {
+    label: told,
+    completion: told.map(({ text, label }) => ({ prompt: text, completion: ` ${label}` })),
+    answers: told.map(({ text }) => ({
+      question: '?',
+      context: text,
+      answers: { text: [text.split(' ')[1]!], answer_start: [6] },
+    })),
+  };
+  /** Texts of a part's segments. */
+  const textsOf = ({ tokens, ends }: Part) =>
+    ends.map((end, i) => byteTokenizer().decode(Array.from(tokens).slice(i > 0 ? ends[i - 1]! : 0, end)));
+  const numberOf = (text: string) => Number(/story (\d+) /.exec(text)![1]);
+
+  test.each([
+    ['label', labelledData],
+    ['completion', answerData],
+    ['answers', spanData],
+  ] as const)('of %s are what is measured, and the others are learned, each once in an epoch', async (kind, read) => {
+    const data = [file(`kept-${kind}.jsonl`, lines(written[kind]))];
+    const options = { data, seed: 7, batch: 4, together: 3, ...(kind === 'label' && { label: 'label' }) };
+    const { batches, evaluate } = await read(options, byteTokenizer(), 256);
+    const [taught, held] = parted(told, 7);
+    const numbers = (texts: readonly string[]) => texts.map(numberOf).sort((a, b) => a - b);
+    const learned: string[] = [];
+    for (let step = 0; step < batches.stepsPerEpoch; step++)
+      for (const part of batches.parts(step)) learned.push(...textsOf(part));
+    expect(numbers(learned.slice(0, taught.length))).toEqual(taught.map(({ text }) => numberOf(text)));
+    const measured: string[] = [];
+    // Logits that tell two of three of what is to be told.
+    let count = 0;
+    const learner = {
+      evaluate: async (parts: Iterable<Part>, read: (part: Part, output: () => ArrayLike<number>) => void) => {
+        for (const part of parts) {
+          measured.push(...textsOf(part));
+          const logits = new Float32Array(kind === 'answers' ? 2 * part.tokens.length : 256 * part.rows.length);
+          const targets = Array.from(part.inputs['targets']!);
+          const size = kind === 'label' ? 2 : 256;
+          if (kind === 'answers')
+            for (const [b, end] of part.ends.entries()) {
+              const start = b > 0 ? part.ends[b - 1]! : 0;
+              logits[2 * (start + targets[2 * b]!)] = 1;
+              // Of every third question the last token is told wrong.
+              logits[2 * (count++ % 3 === 0 ? end - 1 : start + targets[2 * b + 1]!) + 1] = 1;
+            }
+          else
+            for (const [row, target] of targets.entries())
+              logits[row * size + (count++ % 3 === 0 ? (target + 1) % size : target)] = 1;
+          read(part, () => logits);
+        }
+        return 0;
+      },
+    } as unknown as Learner;
+    const { accuracy } = await evaluate(learner);
+    expect(numbers(measured)).toEqual(held.map(({ text }) => numberOf(text)));
+    expect(count).toBeGreaterThanOrEqual(held.length);
+    expect(accuracy).toBeCloseTo(1 - Math.ceil(count / 3) / count, 12);
   });
 
   test('leave a label its only example', async () => {

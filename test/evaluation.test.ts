@@ -117,7 +117,7 @@ const sum = (values: readonly { log: number }[]) => values.reduce((total, { log 
 const begun = ({ tokenizer }: Model, given: string) => [tokenizer.endOfText!, ...tokenizer.encode(given)];
 
 describe('eval', () => {
-  test.each([undefined, 7])(
+  test.each([undefined, 2, 4])(
     'of texts is the mean surprise of every token after the one that ends texts; windows of %s',
     async (length) => {
       const found = measured('words', text, length ? ['--length', String(length)] : []);
@@ -132,6 +132,9 @@ describe('eval', () => {
             tokens += each.length;
           }
         }
+        // Most texts have two windows of 4, the second of which is shorter, and three of 2.
+        expect(tokens / sentences.length).toBeGreaterThan(5);
+        expect(tokens / sentences.length).toBeLessThan(7);
         return { surprise, tokens };
       });
       const bytes = Buffer.byteLength(sentences.join(''));
@@ -221,6 +224,48 @@ describe('eval', () => {
       right,
       accuracy: right / 12,
     });
+  });
+
+  test('of endings and choices counts every token of them', async () => {
+    await withModel('bytes', async (model) => {
+      let isLonger = 0;
+      for (const prompt of ['the ', 'over a', 'bird', 'runs under', 'green st']) {
+        // A byte is a token: the likeliest ones, and the surprise of each.
+        const ids = model.tokenizer.encode(prompt);
+        const log: number[] = [];
+        for (let i = 0; i < 6; i++) {
+          const logits = await model.session().logitsOf(ids);
+          const row = logSoftmax(logits.subarray(-model.outputSize));
+          log.push(Math.max(...row));
+          ids.push(row.indexOf(Math.max(...row)));
+        }
+        const told = model.tokenizer.decode(ids.slice(-6));
+        expect(told).toMatch(/^[ -~]{6}$/);
+        const answered = async (ending: string) => await evaluate(model, [{ kind: 'ending', prompt, ending }]);
+        const { right, perplexity } = await answered(told);
+        expect(right).toBe(1);
+        expect(perplexity! / Math.exp(-log.reduce((a, b) => a + b))).toBeCloseTo(1, 4);
+        for (const at of [0, 3, 5])
+          expect((await answered(`${told.slice(0, at)}~${told.slice(at + 1)}`)).right, `byte ${at} of 6`).toBe(0);
+        // The whole is never likelier than how it begins, though it may be by the byte.
+        if (log.reduce((a, b) => a + b) / 6 > log[0]!) isLonger++;
+        const choices = [told, told[0]!, `${told[0]!}~`];
+        for (const answer of choices.keys())
+          expect((await evaluate(model, [{ kind: 'choice', prompt, choices, answer }])).right).toBe(
+            answer === 1 ? 1 : 0,
+          );
+      }
+      expect(isLonger).toBeGreaterThan(0);
+    });
+  });
+
+  test('asks and reads as many as the limit says', () => {
+    const questions = file('limited.jsonl', lines(sentences.slice(0, 6).map((one) => ({ text: one }))));
+    expect(measured('words', questions, ['--questions', '--limit', '4'])).toMatchObject({ questions: 4 });
+    expect(measured('words', questions, ['--questions', '--limit', '9'])).toMatchObject({ questions: 6 });
+    const [some, all] = [['--limit', '4'], []].map((limit) => measured('words', questions, limit));
+    expect([some.texts, all.texts]).toEqual([4, 6]);
+    expect(some.tokens).toBeLessThan(all.tokens);
   });
 
   test('of labels counts what the last token tells; numbers are labels as they are written', async () => {
