@@ -21,7 +21,8 @@ afterAll(() => {
 });
 
 const formats: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'q8', 'q4'];
-const rowCounts = [1, 3, 4, 5, 65];
+/** None, too: a head where no logits are asked for. */
+const rowCounts = [0, 1, 3, 4, 5, 65];
 /** Outputs and inputs, with rests of every kind, and whole groups. */
 const shapes: readonly (readonly [number, number])[] = [
   [1, 1],

@@ -32,7 +32,7 @@ export function linear(args: usize, thread: i32, threads: i32): void {
   }
   // Two panels' outputs are a cache line of y: one thread's.
   const pairs = (panels + 1) >> 1;
-  const run = max(1, WORK / max(1, (rows / parts) * I * 16));
+  const run = max(1, WORK / max(1, (rows / max(1, parts)) * I * 16));
   beginUnits(parts * pairs, thread, threads);
   for (let unit = takeUnits(run); unit < unitsEnd(); unit = takeUnits(run)) {
     for (const stop = runEnd(unit, run); unit < stop; unit++) {
