@@ -19,6 +19,7 @@ const TOKENS = BATCH * LENGTH;
 const TURN = 30;
 const names = {
   linear: ['linear'],
+  panels: ['packPanels'],
   'outer-sum': ['outerSum', 'groupColumns'],
   'attention-grad': ['attentionGrad'],
   'recurrence-grad': ['recurrenceGrad'],
@@ -58,6 +59,13 @@ function linear(I, O) {
   const y = allocate(TOKENS * O);
   const args = words(words(TOKENS), 1, x, I, W, 0, y, O, words(I), O, 0, allocate(8 * I));
   return { what: `y = x Wᵀ, ${I} → ${O}`, kernel: 'linear', args, found: [[y, TOKENS * O]] };
+}
+
+/** A matrix in rows, or its transpose, in panels of eight outputs. */
+function packPanels(O, I, transposed) {
+  const y = allocate(O * I);
+  const args = words(random(O * I), ...(transposed ? [1, O] : [I, 1]), O, words(I), y);
+  return { what: `${transposed ? `Wᵀ` : 'W'} in panels, ${I} → ${O}`, kernel: 'packPanels', args, found: [[y, O * I]] };
 }
 
 /** dW = Σ a ⊗ b. */
@@ -192,6 +200,8 @@ const cases = [
   () => linear(704, 256),
   () => linear(64, 256),
   () => linear(16, 512),
+  () => packPanels(704, 256, false),
+  () => packPanels(256, 704, true),
   () => outerSum(704, 256),
   () => groupColumns(4096, 6),
   () => groupColumns(256, 8),

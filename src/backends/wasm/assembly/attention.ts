@@ -1,5 +1,6 @@
 import { exp2x4, madd } from './math';
 import { rowAt, share, stateAt, sumLanes, sumRows } from './rows';
+import { beginUnits, takeUnits, unitsEnd } from './schedule';
 import { transpose4 } from './transpose';
 
 /** Tokens in a page of keys or values: [G][PAGE][width], each row padded with zeros to a whole number of PADs. */
@@ -84,9 +85,9 @@ function pageOf(state: usize, p: i32): usize {
  * Causal attention over pages, with a running maximum (Milakov & Gimelshein 2018). args: [segmentsAt, ends, positions,
  * q (2 words), keys (2 words), values (2 words), y (2 words), H, G, K, V, scale (f32), window, scratch (own floats a thread),
  * own]
- * Many queries of a group pass over a page together, so that it comes from memory once for all; threads take these blocks in
- * turn, since later ones cost more. Few queries, as in decoding, wait for memory alone: each thread reads what its heads have in a
- * page in one run.
+ * Many queries of a group pass over a page together, so that it comes from memory once for all; threads take these blocks as
+ * they come to them, since later ones cost more. Few queries, as in decoding, wait for memory alone: each thread reads what its
+ * heads have in a page in one run.
  */
 export function attention(args: usize, thread: i32, threads: i32): void {
   const segments = load<i32>(<usize>load<u32>(args));
@@ -105,7 +106,9 @@ export function attention(args: usize, thread: i32, threads: i32): void {
   sums = tops + ((<usize>ROWS) << 2);
   fades = sums + ((<usize>ROWS) << 2);
   let first = 0;
-  let dealt = 0;
+  let block = 0;
+  beginUnits(blocksOf(segments, ends, G), thread, threads);
+  let own = takeUnits(1);
   for (let b = 0; b < segments; b++) {
     const last = load<i32>(ends + ((<usize>b) << 2));
     const start = load<i32>(positions + ((<usize>b) << 2));
@@ -119,13 +122,28 @@ export function attention(args: usize, thread: i32, threads: i32): void {
         attendFew(args, pairs, from, min(to, from + ROWS / 2), first, last, start, keys, values);
     } else {
       for (let from = 0; from < rows; from += QUERIES) {
-        for (let g = 0; g < G; g++, dealt++)
-          if (dealt % threads == thread)
-            attendMany(args, g, first, start, from, min(rows, from + QUERIES), keys, values);
+        for (let g = 0; g < G; g++, block++) {
+          if (block != own || own >= unitsEnd()) continue;
+          attendMany(args, g, first, start, from, min(rows, from + QUERIES), keys, values);
+          own = takeUnits(1);
+        }
       }
     }
     first = last;
   }
+}
+
+/** Blocks of queries that pass over pages together. */
+function blocksOf(segments: i32, ends: usize, G: i32): i32 {
+  let blocks = 0;
+  let first = 0;
+  for (let b = 0; b < segments; b++) {
+    const last = load<i32>(ends + ((<usize>b) << 2));
+    const rows = (last - first) * heads;
+    if (rows >= MANY) blocks += ((rows + QUERIES - 1) / QUERIES) * G;
+    first = last;
+  }
+  return blocks;
 }
 
 /** Queries `from` to `to` of group g: the i-th is that of the segment's token ⌊i / heads⌋ and the group's head i mod heads. */

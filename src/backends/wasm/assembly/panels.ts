@@ -1,6 +1,7 @@
 import { fromHalf, widened } from './half';
 import { GROUP_Q4, GROUP_Q8, groupsOf } from './quantised';
 import { rowAt, share } from './rows';
+import { transpose4 } from './transpose';
 
 /**
  * Packs a row-major matrix into panels. Element (o, i) is at w + 4·(o·oStride + i·iStride).
@@ -17,16 +18,38 @@ export function packPanels(args: usize, thread: i32, threads: i32): void {
   for (let p = share(panels, thread, threads); p < last; p++) {
     const to = <usize>load<u32>(args, 20) + ((<usize>(p * I)) << 5);
     const width = min(8, O - (p << 3));
-    for (let lane = 0; lane < 8; lane++) {
-      let from = w + <usize>((p << 3) + lane) * oStride;
-      let at = to + ((<usize>lane) << 2);
-      for (let i = 0; i < I; i++) {
-        store<f32>(at, lane < width ? load<f32>(from) : 0);
-        from += iStride;
-        at += 32;
-      }
-    }
+    const from = w + <usize>(p << 3) * oStride;
+    if (width == 8 && oStride == 4) packColumns(from, iStride, I, to);
+    else if (width == 8 && iStride == 4) packRows(from, oStride, I, to);
+    else
+      for (let lane = 0; lane < 8; lane++)
+        packLane(from + <usize>lane * oStride, iStride, lane < width ? I : 0, I, to, lane);
   }
+}
+
+/** A panel of eight columns of a matrix, whose rows are `step` bytes apart. */
+function packColumns(from: usize, step: usize, I: i32, to: usize): void {
+  for (let i = 0; i < I; i++, from += step, to += 32) {
+    v128.store(to, v128.load(from));
+    v128.store(to, v128.load(from, 16), 16);
+  }
+}
+
+/** A panel of eight rows of a matrix, `step` bytes apart. */
+function packRows(from: usize, step: usize, I: i32, to: usize): void {
+  let i = 0;
+  for (; i + 4 <= I; i += 4, from += 16, to += 128) {
+    transpose4(from, step, to, 32);
+    transpose4(from + 4 * step, step, to + 16, 32);
+  }
+  for (; i < I; i++, from += 4, to += 32)
+    for (let lane: usize = 0; lane < 8; lane++) store<f32>(to + (lane << 2), load<f32>(from + lane * step));
+}
+
+/** One of a panel's eight outputs: `count` numbers `step` bytes apart, and zeros up to I. */
+function packLane(from: usize, step: usize, count: i32, I: i32, to: usize, lane: i32): void {
+  to += (<usize>lane) << 2;
+  for (let i = 0; i < I; i++, from += step, to += 32) store<f32>(to, i < count ? load<f32>(from) : 0);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { exp2Finex4, expx4 } from './math';
 import { loadLanes, rowAt, share, storeLanes, sumLanes } from './rows';
+import { beginUnits, takeUnits, unitsEnd } from './schedule';
 import { dot, largest, sum } from './vectors';
 
 /** log₂ e, and the least power of two that is not 0. Loaded, as the tables in math.ts. */
@@ -55,8 +56,8 @@ export function crossEntropy(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(<usize>load<u32>(args));
   const targets = <usize>load<u32>(args, 12);
   const V = load<i32>(args, 24);
-  const to = share(rows, thread + 1, threads);
-  for (let r = share(rows, thread, threads); r < to; r++) {
+  beginUnits(rows, thread, threads);
+  for (let r = takeUnits(1); r < unitsEnd(); r = takeUnits(1)) {
     const target = load<i32>(targets + ((<usize>r) << 2));
     const x = rowAt(args + 4, r);
     const y: f32 = target < 0 ? 0 : logSumExp(x, V) - load<f32>(x + ((<usize>target) << 2));
@@ -72,8 +73,8 @@ export function crossEntropyGrad(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(<usize>load<u32>(args));
   const targets = <usize>load<u32>(args, 12);
   const V = load<i32>(args, 32);
-  const to = share(rows, thread + 1, threads);
-  for (let r = share(rows, thread, threads); r < to; r++) {
+  beginUnits(rows, thread, threads);
+  for (let r = takeUnits(1); r < unitsEnd(); r = takeUnits(1)) {
     const target = load<i32>(targets + ((<usize>r) << 2));
     const x = rowAt(args + 4, r);
     const y = rowAt(args + 24, r);
