@@ -246,7 +246,8 @@ const SAMPLES = 10;
 /** Milliseconds of steps before the first length: until kernels are compiled for good, and the clock of the processor is up. */
 const WARM = 500;
 
-async function costsAt(
+/** What a token costs after texts of some lengths, the best of some samples; the first length is measured when the machine is warm. */
+export async function costsAt(
   model: Model,
   lengths: readonly number[],
   batch: number,
