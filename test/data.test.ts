@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
-import { answerData } from '../src/platform/answer-data.ts';
+import { answerData, hasAnswers } from '../src/platform/answer-data.ts';
 import { readRecords, readTexts } from '../src/platform/data-files.ts';
 import { parted } from '../src/platform/example-data.ts';
 import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
@@ -283,6 +283,44 @@ describe('tables', () => {
     await expect(all(readRecords([file('b.csv', 'x,y\n1,"2\n')]))).rejects.toThrow(/b.csv is not valid CSV/);
     await expect(all(readRecords([file('c.csv', 'x,y\n1,\0\n')]))).rejects.toThrow(/c.csv holds a NUL byte/);
   });
+});
+
+describe('columns of tables without a header', () => {
+  const columns = ['text', 'number'];
+  const rows = Array.from({ length: 30 }, (_, i) => `the river ${i},${i}`);
+  const plain = file('plain.csv', rows.map((row) => `${row}\n`).join(''));
+
+  test('are those of texts', async () => {
+    const texts = await all(readTexts([plain], { columns }));
+    expect(texts.map(({ text }) => text)).toEqual(rows.map((row) => row.split(',')[0]));
+    await expect(all(readTexts([plain]))).rejects.toThrow(/row 1 has no text "text" \(it has 0, the river 0\)/);
+    await run(trainModel(small('columns')));
+    const learned = { model: at('columns'), data: [plain], columns, steps: 1, batch: 2, length: 16, threads: 1 };
+    await run(finetune({ ...learned, output: at('columns-taught') }));
+    const given = ['--model', at('columns'), '--data', plain, '--columns', 'text,number', '--threads', '1', '--json'];
+    expect(JSON.parse(riverrun(['eval', ...given]).stdout)).toMatchObject({ texts: 30 });
+  });
+
+  test('are those of answers', async () => {
+    const named = ['prompt', 'completion'];
+    expect(await hasAnswers([plain], { columns: named })).toBe(true);
+    expect(await hasAnswers([plain])).toBe(false);
+    const { batches } = await answerData({ data: [plain], columns: named, batch: 1 }, byteTokenizer(), 256);
+    const [part] = [...batches.parts(0)];
+    expect(byteTokenizer().decode(Array.from(part!.tokens))).toMatch(/^the river (\d+)\1$/);
+  });
+});
+
+test('a cache that can not be written to is told of, with what names another', async () => {
+  const before = process.env['XDG_CACHE_HOME'];
+  process.env['XDG_CACHE_HOME'] = file('no-folder', '');
+  try {
+    await expect(run(trainModel(small('uncached')))).rejects.toThrow(
+      /no-folder.*Tokens are kept there: XDG_CACHE_HOME names another folder/,
+    );
+  } finally {
+    process.env['XDG_CACHE_HOME'] = before;
+  }
 });
 
 describe('a model of bytes', () => {

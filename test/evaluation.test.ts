@@ -266,6 +266,11 @@ describe('eval', () => {
     const [some, all] = [['--limit', '4'], []].map((limit) => measured('words', questions, limit));
     expect([some.texts, all.texts]).toEqual([4, 6]);
     expect(some.tokens).toBeLessThan(all.tokens);
+    const idle = riverrun(['eval', '--model', at('words'), '--data', questions, '--questions', '--length', '4']);
+    expect([idle.status, idle.stderr]).toEqual([
+      1,
+      'riverrun: length is given, but questions are asked: it is for texts, leave it out\n',
+    ]);
   });
 
   test('of labels counts what the last token tells; numbers are labels as they are written', async () => {

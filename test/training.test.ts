@@ -70,6 +70,18 @@ describe('train', () => {
     expect(records.length).toBeLessThan(200);
   });
 
+  test('a folder that has no model yet says what it has', async () => {
+    const controller = new AbortController();
+    for await (const _ of trainModel(small('unwritten', { signal: controller.signal }))) controller.abort();
+    const [folder, checkpoint] = [at('unwritten'), at('unwritten/training.safetensors')];
+    await expect(load(folder)).rejects.toThrow(
+      `${folder} has the checkpoint of a training, which has not written its model yet: go on with it (--resume)`,
+    );
+    await expect(load(checkpoint)).rejects.toThrow(
+      `${checkpoint} is the checkpoint of a training, and no model: name the folder that it writes`,
+    );
+  });
+
   test('learns, writes a folder that loads, and logs every step', async () => {
     const { records, result } = await run(
       trainModel(small('first', { validation: [text], evaluateEvery: 4, steps: 40 })),
@@ -555,6 +567,9 @@ describe('finetune', () => {
           learningRate: 0.1,
         }),
       ),
+    );
+    await expect(load(at('state'))).rejects.toThrow(
+      `${at('state')} has a tuned state, and no model: name the model that it is for, with --load ${at('state/initial.state')}`,
     );
     const model = await load(base, { threads: 1 });
     const session = model.session();

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { InputError } from '../core/errors.ts';
 import { dataFiles, readTexts } from '../platform/data-files.ts';
 import { standardInputNotice } from '../platform/data-format.ts';
 import { hasQuestions, readQuestions } from '../platform/question-files.ts';
@@ -57,6 +58,8 @@ async function runEvaluate(flags: EvaluateFlags): Promise<void> {
   const line = new ProgressLine(flags.quiet);
   try {
     const isText = flags.label === undefined && !flags.questions && !(await hasQuestions(files, flags));
+    if (!isText && flags.length !== undefined)
+      throw new InputError('length is given, but questions are asked: it is for texts, leave it out');
     const notice = await standardInputNotice(files, { ...flags, hasRecords: !isText });
     if (notice !== undefined && !flags.quiet) process.stderr.write(`riverrun: ${notice}\n`);
     const result = isText
@@ -96,13 +99,13 @@ async function ofQuestions(
 async function ofTexts(
   model: Model,
   files: readonly string[],
-  { field, length, limit }: EvaluateFlags,
+  { field, columns, length, limit }: EvaluateFlags,
   signal: AbortSignal,
   line: ProgressLine,
 ): Promise<Record<string, number>> {
   const onProgress = (tokens: number) => line.show(`${tokens} tokens`);
   return {
-    ...(await evaluateTexts(model, limited(readTexts(files, { field, signal }), limit), {
+    ...(await evaluateTexts(model, limited(readTexts(files, { field, columns, signal }), limit), {
       length,
       signal,
       onProgress,

@@ -3,11 +3,14 @@ import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
 import { exampleContents } from './contents-digest.ts';
 import { type DataRecord, dataFiles, fieldsOf, readRecords } from './data-files.ts';
+import type { LayoutOptions } from './data-format.ts';
 import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
 
 export interface AnswerDataOptions {
   readonly data: readonly string[];
   readonly validation?: readonly string[] | undefined;
+  /** Names of the columns of CSV and TSV files that have no header. */
+  readonly columns?: readonly string[] | undefined;
   /** Tokens after which an example is cut. */
   readonly length?: number | undefined;
   readonly batch?: number | undefined;
@@ -27,8 +30,8 @@ interface Passage {
 }
 
 /** Whether these files hold answers to learn: records with `prompt` and `completion`, or JSONL with `messages`. */
-export async function hasAnswers(paths: readonly string[]): Promise<boolean> {
-  const fields = await fieldsOf(paths);
+export async function hasAnswers(paths: readonly string[], { field, columns }: LayoutOptions = {}): Promise<boolean> {
+  const fields = await fieldsOf(paths, { field, columns });
   return fields.includes('completion') || fields.includes('messages');
 }
 
@@ -41,11 +44,11 @@ export async function answerData(
   tokenizer: Tokenizer,
   vocabulary: number,
 ): Promise<ExampleData> {
-  const { seed = 0, batch = 16, length = 256, together: most, signal } = options;
+  const { seed = 0, batch = 16, length = 256, together: most, columns, signal } = options;
   const read = async (paths: readonly string[]) => {
     const found: Example[] = [];
     const left: Record<'empty' | 'beyond', string[]> = { empty: [], beyond: [] };
-    for await (const record of readRecords(dataFiles(paths), { signal })) {
+    for await (const record of readRecords(dataFiles(paths), { columns, signal })) {
       const example = exampleOf(record, tokenizer, length);
       if (typeof example === 'string') left[example].push(record.where);
       else found.push(example);

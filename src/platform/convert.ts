@@ -16,9 +16,9 @@ import { isWide } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { State } from '../runtime/state.ts';
 import { worldVocabularyFile } from '../tokenizers/rwkv-world.ts';
-import { type ModelFiles, openModelFiles } from './model-files.ts';
+import { INITIAL_STATE, type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
-import { INITIAL_STATE, initialStateOf, type LocateOptions, load, locate } from './node-load.ts';
+import { initialStateOf, type LocateOptions, load, locate } from './node-load.ts';
 
 /** How matrices can be written: `q8` and `q4` are the 8 and 4 bits of either format, which GGUF calls q8_0 and q4_0. */
 export const convertTypes = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4', 'q8_0', 'q4_0'] as const;

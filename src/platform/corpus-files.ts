@@ -9,10 +9,12 @@ import { encodePieces, wholeTexts } from '../tokenizers/encode-stream.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import type { Corpus } from '../train/corpus.ts';
 import { dataFiles, readTexts } from './data-files.ts';
-import { openFile, writeFileAtomically } from './node-file.ts';
+import { explain, openFile, writeFileAtomically } from './node-file.ts';
 
 export interface CorpusOptions {
   readonly field?: string | undefined;
+  /** Names of the columns of CSV and TSV files that have no header. */
+  readonly columns?: readonly string[] | undefined;
   /** What tells this tokenizer from others: the tokens are kept in a cache under it. Without, nothing is kept. */
   readonly tokenizerKey?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -29,29 +31,38 @@ export async function readCorpus(
   const files = dataFiles(paths);
   const { tokenizerKey } = options;
   if (tokenizerKey === undefined || files.includes('-')) return await tokenise(files, tokenizer, options);
-  const path = cachePath(files, tokenizerKey, options.field);
+  const path = cachePath(files, tokenizerKey, options);
   const known = existsSync(path) ? parse(await wholeFile(path)) : undefined;
   if (known) return known;
   const corpus = await tokenise(files, tokenizer, options);
-  await mkdir(join(path, '..'), { recursive: true });
-  await writeFileAtomically(path, serialise(corpus));
+  try {
+    await mkdir(join(path, '..'), { recursive: true });
+    await writeFileAtomically(path, serialise(corpus));
+  } catch (cause) {
+    const reason = cause instanceof InputError ? cause.message : explain(cause as NodeJS.ErrnoException, path);
+    throw new InputError(`${reason}. Tokens are kept there: XDG_CACHE_HOME names another folder`, { cause });
+  }
   return corpus;
 }
 
-function cachePath(files: readonly string[], tokenizerKey: string, field = 'text'): string {
+function cachePath(
+  files: readonly string[],
+  tokenizerKey: string,
+  { field = 'text', columns }: Pick<CorpusOptions, 'field' | 'columns'>,
+): string {
   const facts = files.map((file) => {
     const { size, mtimeMs } = statSync(file);
     return [resolve(file), size, mtimeMs];
   });
   const digest = createHash('sha256')
-    .update(JSON.stringify([1, tokenizerKey, field, facts]))
+    .update(JSON.stringify([1, tokenizerKey, field, facts, ...(columns ?? [])]))
     .digest('hex');
   const root = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
   return join(root, 'riverrun', 'tokens', `${digest.slice(0, 32)}.bin`);
 }
 
 async function tokenise(files: readonly string[], tokenizer: Tokenizer, options: CorpusOptions): Promise<Corpus> {
-  const { field, signal, onProgress } = options;
+  const { field, columns, signal, onProgress } = options;
   const wide = tokenizer.vocabularySize > 65536;
   const separator = tokenizer.endOfText ?? 0;
   let tokens: Uint16Array | Uint32Array = wide ? new Uint32Array(1 << 20) : new Uint16Array(1 << 20);
@@ -67,7 +78,7 @@ async function tokenise(files: readonly string[], tokenizer: Tokenizer, options:
     length += ids.length;
   };
   const pace = new Pace();
-  for await (const text of wholeTexts(readTexts(files, { field, signal }))) {
+  for await (const text of wholeTexts(readTexts(files, { field, columns, signal }))) {
     starts.push(length);
     append([separator]);
     for await (const { tokens: ids } of encodePieces(tokenizer, text, { addSpecialTokens: false })) {

@@ -67,15 +67,15 @@ function inWords<T>(path: string, look: () => T): T {
 
 /**
  * The texts of data files: plain text, cut at `<|endoftext|>`; the field `field` of every line of JSONL, and of every row of CSV
- * and TSV, whose first row names the columns. Gzipped where the name ends in .gz. Empty texts are left out, and long ones come in pieces.
+ * and TSV, whose first row names the columns unless `columns` does. Gzipped where the name ends in .gz. Empty texts are left out, and long ones come in pieces.
  */
 export async function* readTexts(
   files: readonly string[],
-  { field = 'text', signal, longest = LONGEST_PIECE }: ReadDataOptions = {},
+  { field = 'text', columns, signal, longest = LONGEST_PIECE }: ReadDataOptions = {},
 ): AsyncGenerator<TextPiece> {
   const pace = new Pace();
   for (const file of files) {
-    if ((await layoutOf(file, { field })).format === 'text') {
+    if ((await layoutOf(file, { field, columns })).format === 'text') {
       for await (const piece of textPieces(decoded(file, signal), SEPARATOR, longest)) {
         signal?.throwIfAborted();
         yield piece;
@@ -83,7 +83,7 @@ export async function* readTexts(
       }
       continue;
     }
-    for await (const { fields, where } of readRecords([file], { field, signal })) {
+    for await (const { fields, where } of readRecords([file], { field, columns, signal })) {
       const text = fields[field];
       if (typeof text !== 'string')
         throw new InputError(

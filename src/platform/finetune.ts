@@ -23,9 +23,9 @@ import { type Contents, corpusContents, parameterContents, tokenizerContents } f
 import { readCorpus } from './corpus-files.ts';
 import { standardInputNotice } from './data-format.ts';
 import { labelledData } from './labelled-data.ts';
-import { type ModelFiles, openModelFiles } from './model-files.ts';
+import { INITIAL_STATE, type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
-import { INITIAL_STATE, initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
+import { initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
 import { hasSpans, spanData } from './span-data.ts';
 import { drawInitial, refuseFilledFolder, writeModel } from './train.ts';
 import { type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
@@ -197,14 +197,15 @@ interface Data {
 async function dataOf(options: FinetuneOptions, tokenizer: Tokenizer, matched: MatchedModel): Promise<Data> {
   if (options.label !== undefined) return await labelledData(options, tokenizer);
   if (await hasSpans(options.data)) return { ...(await spanData(options, tokenizer)), spans: true };
-  if (!(await hasAnswers(options.data))) return await textData(options, tokenizer);
+  if (!(await hasAnswers(options.data, options))) return await textData(options, tokenizer);
   return await answerData(options, tokenizer, matched.architecture.vocabulary(matched.config));
 }
 
 async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise<Data> {
-  const { field, signal, length = 256, batch = 16, together, seed = 0 } = options;
-  const corpus = await readCorpus(options.data, tokenizer, { field, signal });
-  const held = options.validation && (await readCorpus(options.validation, tokenizer, { field, signal }));
+  const { field, columns, signal, length = 256, batch = 16, together, seed = 0 } = options;
+  const read = (paths: readonly string[]) => readCorpus(paths, tokenizer, { field, columns, signal });
+  const corpus = await read(options.data);
+  const held = options.validation && (await read(options.validation));
   const learned = windows(corpus, { length, batch, together, seed });
   const batches = held ? withRoomFor(learned, held, length) : learned;
   const evaluate =

@@ -22,6 +22,12 @@ import { worldTokenizerOf, worldVocabulary } from '../tokenizers/rwkv-world.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { openFile } from './node-file.ts';
 
+/** The file of a tuned initial state, in a model's folder. */
+export const INITIAL_STATE = 'initial.state';
+
+/** The file that a training goes on from, in its folder. */
+export const CHECKPOINT = 'training.safetensors';
+
 /** A model's files, open. */
 export interface ModelFiles {
   /** The tensors as the architecture knows them. */
@@ -67,6 +73,8 @@ export async function openModelFiles(location: string, options: ModelFilesOption
   refusePart(weights);
   const file = await openWeights(weights);
   try {
+    if (file.metadata['format'] === 'riverrun-training')
+      throw new InputError(`${weights} is the checkpoint of a training, and no model: name the folder that it writes`);
     const opened = file.format === 'gguf' ? await openGgufModel(file, folder) : await openWithCompanions(file, folder);
     const named =
       options.tokenizer === undefined
@@ -171,7 +179,15 @@ function weightsFile(folder: string): string {
   ];
   const found = usual.find((name) => files.includes(name));
   if (found) return join(folder, found);
-  const others = files.filter((name) => /\.(safetensors|pth|pt|bin|gguf)$/.test(name));
+  const others = files.filter((name) => /\.(safetensors|pth|pt|bin|gguf)$/.test(name) && name !== CHECKPOINT);
+  if (others.length === 0 && files.includes(INITIAL_STATE))
+    throw new InputError(
+      `${folder} has a tuned state, and no model: name the model that it is for, with --load ${join(folder, INITIAL_STATE)}`,
+    );
+  if (others.length === 0 && files.includes(CHECKPOINT))
+    throw new InputError(
+      `${folder} has the checkpoint of a training, which has not written its model yet: go on with it (--resume)`,
+    );
   if (others.length === 1) return join(folder, others[0]!);
   const held =
     others.length > 1

@@ -12,7 +12,7 @@ import { assemble, type Model } from '../runtime/model.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { type ModelSizes, modelSizes } from '../runtime/sizes.ts';
 import { type FetchProgress, fetchModel } from './hub.ts';
-import { openModelFiles } from './model-files.ts';
+import { INITIAL_STATE, openModelFiles } from './model-files.ts';
 import { enableWasmFeatures, spawnThread } from './node.ts';
 import { setRevectorization } from './revectorization.ts';
 import { sessionFiles } from './session-files.ts';
@@ -117,9 +117,6 @@ async function beginWith(model: Model, path: string): Promise<void> {
     throw cause instanceof InputError ? new InputError(`${cause.message} (${path})`, { cause }) : cause;
   }
 }
-
-/** The file of a tuned initial state, in a model's folder. */
-export const INITIAL_STATE = 'initial.state';
 
 /** The tuned initial state that lies with the model in its folder. */
 export function initialStateOf(location: string): string | undefined {

@@ -9,6 +9,7 @@ import type { Learner, Pause } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
 import { type ScheduleOptions, scheduleNames } from '../train/schedule.ts';
 import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
+import { CHECKPOINT } from './model-files.ts';
 import { explain, openFile, removeLeftovers, writeFileAtomically } from './node-file.ts';
 
 /** What all trainings have to say about their steps. */
@@ -68,7 +69,6 @@ export interface Trained {
   readonly interrupted: boolean;
 }
 
-const CHECKPOINT = 'training.safetensors';
 const LOG = 'log.jsonl';
 
 /** Whether there is a training in the folder to go on with. */
