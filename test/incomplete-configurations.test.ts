@@ -87,6 +87,12 @@ test('the state-spaces dialect needs no more than the kind of layer', () => {
   expect(parsed(original, tensors)).toEqual({ ...expected, tied: true });
 });
 
+test('RetNet’s heads of an odd number of channels, which can not be turned in pairs, are refused', () => {
+  const config = { ...configOf('retnet'), num_heads: configOf('retnet')['hidden_size'] };
+  const architecture = architectureOf(config, new Map());
+  expect(() => architecture.config(config, new Map())).toThrow('heads of 1 channels can not be turned in pairs');
+});
+
 describe('heads', () => {
   const backend = referenceBackend();
 

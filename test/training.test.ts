@@ -594,6 +594,7 @@ describe('finetune', () => {
       /all 2 examples are labelled "x"/,
     ],
     ['a label that is missing', { data: [file('none.jsonl', '{"text":"a"}\n')] }, /has no "kind"/],
+    ['a label that is empty', { data: [file('blank.jsonl', '{"text":"a","kind":""}\n')] }, /line 1: kind is empty/],
     [
       'a label only in the validation data',
       { validation: [file('new.jsonl', '{"text":"a","kind":"new"}\n')] },

@@ -1,3 +1,4 @@
+import { ConfigError } from '../core/errors.ts';
 import type { StepInputs } from '../core/step.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { constant, type Scope } from '../core/trace.ts';
@@ -67,6 +68,7 @@ export const retnet: Architecture<RetNetConfig> = {
     c.only('feature_map', [null], 'queries and keys are used as they are');
     const norm = gatedNorm(tensors);
     const heads = flaHeads(c, common.D, norm, { H: 8, k: 1, v: 2 });
+    if (heads.K % 2 === 1) throw new ConfigError(`config: heads of ${heads.K} channels can not be turned in pairs`);
     c.only('num_kv_heads', [null, heads.H], 'every head has keys of its own');
     return {
       ...common,

@@ -4,7 +4,8 @@ import type { DataRecord } from './data-files.ts';
 /** A field that must be a text. */
 export function textField({ fields, where }: DataRecord, name: string): string {
   const value = fields[name];
-  if (typeof value !== 'string' || value === '')
+  if (value === '') throw new InputError(`${where}: ${name} is empty`);
+  if (typeof value !== 'string')
     throw new InputError(`${where} has no text "${name}" (it has ${Object.keys(fields).join(', ')})`);
   return value;
 }
@@ -12,7 +13,8 @@ export function textField({ fields, where }: DataRecord, name: string): string {
 /** A label, or a text with one: a text, or a number, true or false as it is written. InputError for what is missing, empty, a list or an object. */
 export function plainField({ fields, where }: DataRecord, name: string): string {
   const value = fields[name];
-  if (value === undefined || value === null || value === '')
+  if (value === '') throw new InputError(`${where}: ${name} is empty`);
+  if (value === undefined || value === null)
     throw new InputError(`${where} has no "${name}" (it has ${Object.keys(fields).join(', ')})`);
   if (typeof value === 'object')
     throw new InputError(`${where}: ${name} is ${JSON.stringify(value).slice(0, 80)}: it must be a text or a number`);

@@ -14,6 +14,26 @@ test.each(newArchitectures)('a new %s has a configuration that its architecture 
   expect(parameters.size).toBeGreaterThan(10);
 });
 
+test.each(newArchitectures)(
+  'heads of any whole number of channels make a %s that can be traced, or are refused',
+  (type) => {
+    for (const width of [1, 2, 3, 6, 15, 35])
+      for (let headWidth = 1; headWidth <= width; headWidth++) {
+        const own = architecturesWith('headWidth').includes(type) ? { headWidth } : {};
+        const made = () => newModel(type, { width, layers: 1, vocabulary: 8, ...own });
+        const isRefused = width % headWidth !== 0 || (headWidth % 2 === 1 && ['llama', 'retnet', 'gla'].includes(type));
+        if (isRefused && type !== 'mamba')
+          expect(made).toThrow(/not a multiple of the heads|an even number of channels/);
+        else {
+          const { config, tensors } = made();
+          const architecture = architectureOf(config, tensors);
+          const { logits } = traceModel(architecture, architecture.config(config, tensors));
+          expect(logits.shape).toEqual(['outputs', 8]);
+        }
+      }
+  },
+);
+
 /** Other values than the defaults of a width of 64. */
 const others = { headWidth: 32, inner: 80, state: 24, negativeEigenvalues: true } as const;
 const dimensions = Object.keys(others) as OwnDimension[];

@@ -37,6 +37,9 @@ export const ownDimensions = {
 
 type NewArchitecture = keyof typeof ownDimensions;
 
+/** Those whose heads are turned in pairs of channels, or have half as many keys as values: their heads have an even number of channels. */
+const evenHeads: readonly NewArchitecture[] = ['llama', 'retnet', 'gla'];
+
 /** A configuration as config.json has it, and the shapes of tensors from which some architectures tell their sizes. */
 export interface NewModel {
   readonly config: Json;
@@ -220,8 +223,11 @@ export function refuseDimensions(
   for (const [name, value] of Object.entries({ width, layers, headWidth, inner, state }))
     if (value !== undefined && (!Number.isSafeInteger(value) || value < 1))
       throw new InputError(`${name} is ${value}: it must be a whole number above 0`);
-  if (has(known, 'headWidth') && width % headWidthOf(dimensions) !== 0)
-    throw new InputError(`the width ${width} is not a multiple of the heads' ${headWidthOf(dimensions)} channels`);
+  const channels = headWidthOf(dimensions);
+  if (has(known, 'headWidth') && width % channels !== 0)
+    throw new InputError(`the width ${width} is not a multiple of the heads' ${channels} channels`);
+  if (evenHeads.includes(known) && channels % 2 !== 0)
+    throw new InputError(`headWidth is ${channels}: a new ${type} has heads of an even number of channels`);
 }
 
 const headWidthOf = ({ width, headWidth }: Pick<ModelDimensions, 'width' | 'headWidth'>): number =>
