@@ -259,6 +259,39 @@ describe('eval', () => {
     });
   });
 
+  test('of endings reads them after their prompts, where a text of its own would begin with a space', async () => {
+    const tokens = ['<unk>', '</s>', '▁', ...'abcdefghijklmnopqrstuvwxyz.'];
+    const tokenizer = {
+      added_tokens: [0, 1].map((id) => ({ id, content: tokens[id], special: true })),
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [
+          { type: 'Prepend', prepend: '▁' },
+          { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+        ],
+      },
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+      model: {
+        type: 'BPE',
+        unk_token: '<unk>',
+        vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+        merges: [],
+      },
+    };
+    const path = file('spaces.json', JSON.stringify(tokenizer));
+    await run(trainModel({ ...small, tokenizer: path, steps: 2, output: at('spaces') }));
+    await withModel('spaces', async (model) => {
+      const [prompt, ending] = ['the river', ' runs'];
+      expect(model.tokenizer.encode(ending)).toHaveLength(6);
+      const whole = model.tokenizer.encode(prompt + ending);
+      const each = (await predicted(model, whole)).slice(-5);
+      const { perplexity } = await evaluate(model, [{ kind: 'ending', prompt, ending }]);
+      expect(perplexity! / Math.exp(-sum(each))).toBeCloseTo(1, 4);
+    });
+  });
+
   test('asks and reads as many as the limit says', () => {
     const questions = file('limited.jsonl', lines(sentences.slice(0, 6).map((one) => ({ text: one }))));
     expect(measured('words', questions, ['--questions', '--limit', '4'])).toMatchObject({ questions: 4 });
