@@ -42,7 +42,7 @@ export class Encoder {
     this.threads = threads;
     this.#plan = plan;
     this.#weights = weights;
-    this.#offsets = slotLayout(states).offsets;
+    this.#offsets = slotLayout(states, memory).offsets;
     this.#arena = this.allocate(4 * plan.arena);
     this.slots = this.allocate(4 * plan.capacity.segments);
     for (const [name, { shape }] of plan.inputs)

@@ -1,18 +1,37 @@
 import { keptRows, type Slot, type StateDeclaration } from '../../core/backend.ts';
-import type { Memory } from './memory.ts';
+import { type Memory, POISON } from './memory.ts';
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
-/** Byte offset of each state in a sequence's block, and the block's length. The same for every sequence of a model. */
-export function slotLayout(declarations: readonly StateDeclaration[]): { offsets: Map<string, number>; bytes: number } {
+/** Bytes that are left unused behind every state of a guarded memory. */
+const GUARD = 64;
+
+/** Where the states lie in a sequence's block, in bytes. */
+interface SlotLayout {
+  readonly offsets: Map<string, number>;
+  /** Where what nothing may touch begins and ends behind each state: none unless the memory is guarded. */
+  readonly guards: readonly (readonly [start: number, end: number])[];
+  readonly bytes: number;
+}
+
+/** The layout of a sequence's block: the same for every sequence of a model. */
+export function slotLayout(
+  declarations: readonly StateDeclaration[],
+  { guarded }: Pick<Memory, 'guarded'>,
+): SlotLayout {
   const offsets = new Map<string, number>();
+  const guards: [number, number][] = [];
   let bytes = 0;
   for (const { name, shape, growing } of declarations) {
     offsets.set(name, bytes);
     // Of a state that grows, the block has only the address of its table of pages, and the mask of places in it.
-    bytes += growing ? 16 : Math.ceil((4 * count(shape)) / 16) * 16;
+    const end = bytes + (growing ? 16 : 4 * count(shape));
+    bytes = Math.ceil(end / 16) * 16;
+    if (!guarded) continue;
+    bytes += GUARD;
+    guards.push([end, bytes]);
   }
-  return { offsets, bytes };
+  return { offsets, guards, bytes };
 }
 
 /** Tokens in a page of a state that grows. The attention kernel goes by pages too. */
@@ -42,16 +61,19 @@ export class WasmSlot implements Slot {
   readonly #memory: Memory;
   readonly #declarations: readonly StateDeclaration[];
   readonly #offsets: Map<string, number>;
+  readonly #guards: SlotLayout['guards'];
   readonly #pages = new Map<string, Pages>();
   #tokens = 0;
 
   constructor(memory: Memory, declarations: readonly StateDeclaration[]) {
-    const { offsets, bytes } = slotLayout(declarations);
+    const { offsets, guards, bytes } = slotLayout(declarations, memory);
     this.#memory = memory;
     this.#declarations = declarations;
     this.#offsets = offsets;
+    this.#guards = guards;
     this.#size = bytes;
     this.address = memory.allocate(bytes);
+    for (const [start, end] of guards) memory.i32.fill(POISON, (this.address + start) / 4, (this.address + end) / 4);
     for (const { name, growing } of declarations) {
       if (growing) this.#pages.set(name, { table: 0, capacity: 0, first: 0, addresses: [] });
     }
@@ -181,8 +203,17 @@ export class WasmSlot implements Slot {
   }
 
   dispose(): void {
+    this.#inspectGuards();
     this.#release();
     this.#memory.release(this.address);
+  }
+
+  /** Fails where something was written behind a state. */
+  #inspectGuards(): void {
+    for (const [start, end] of this.#guards)
+      for (let at = start; at < end; at += 4)
+        if (this.#memory.i32[(this.address + at) / 4] !== POISON)
+          throw new Error(`something was written ${at - start} bytes behind a state that ends at ${start} of its slot`);
   }
 
   #release(): void {
