@@ -30,7 +30,7 @@ if (!sets[name]) throw new Error(`usage: node bench/classification.mjs ${Object.
 const { train, test, label, length, epochs } = sets[name]();
 const settings = { length, batch: 32, epochs, 'learning-rate': 0.002, threads: 1 };
 const base = 'books-mamba';
-const folder = join(work, name);
+const folder = join(work, `${name}-classifier`);
 const taught = ['finetune', '--model', base, '--data', train, '--label', label];
 const start = performance.now();
 const end = riverrun(...taught, ...flags(settings), '--out', folder).at(-1);
