@@ -18,17 +18,17 @@ const made = (script, from) => {
   return { train: join(work, script, 'train.jsonl'), test: join(work, script, 'test.jsonl'), label: 'label' };
 };
 const sets = {
-  snips: () => ({ ...made('snips', 'snips'), length: 64, epochs: 3 }),
-  'sms-spam': () => ({ ...made('sms-spam', 'sms-spam/SMSSpamCollection.tsv'), length: 128, epochs: 3 }),
+  snips: () => ({ ...made('snips', 'snips'), length: 64, epochs: 3, rate: 0.002 }),
+  'sms-spam': () => ({ ...made('sms-spam', 'sms-spam/SMSSpamCollection.tsv'), length: 128, epochs: 3, rate: 0.001 }),
   banking77: () => {
     const [train, test] = ['train', 'test'].map((split) => join(values.data, `banking77/${split}.csv`));
-    return { train, test, label: 'category', length: 96, epochs: 6 };
+    return { train, test, label: 'category', length: 96, epochs: 6, rate: 0.002 };
   },
 };
 if (!sets[name]) throw new Error(`usage: node bench/classification.mjs ${Object.keys(sets).join('|')}`);
 
-const { train, test, label, length, epochs } = sets[name]();
-const settings = { length, batch: 32, epochs, 'learning-rate': 0.002, threads: 1 };
+const { train, test, label, length, epochs, rate } = sets[name]();
+const settings = { length, batch: 32, epochs, 'learning-rate': rate, threads: 1 };
 const base = 'books-mamba';
 const folder = join(work, `${name}-classifier`);
 const taught = ['finetune', '--model', base, '--data', train, '--label', label];
