@@ -1,6 +1,6 @@
 import { exp2x4, madd } from './math';
 import { productRows, productTile } from './product-tile';
-import { loadLanes, rowAt, storeLanes, sumLanes } from './rows';
+import { firstOf, loadLanes, rowAt, storeLanes, sumLanes } from './rows';
 import { beginUnits, takeUnits, unitsEnd } from './schedule';
 import { largest } from './vectors';
 
@@ -58,7 +58,7 @@ export function attentionGrad(args: usize, thread: i32, threads: i32): void {
   for (let unit = takeUnits(1); unit < unitsEnd(); unit = takeUnits(1)) {
     const b = unit / G;
     const g = unit % G;
-    const first = b > 0 ? load<i32>(ends + ((<usize>(b - 1)) << 2)) : 0;
+    const first = firstOf(ends, b);
     const last = load<i32>(ends + ((<usize>b) << 2));
     layOut(last - first, scratch);
     const ofKey = (<usize>(g * K)) << 2;

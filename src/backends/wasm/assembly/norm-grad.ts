@@ -52,16 +52,15 @@ function moments(x: usize, y: usize, width: i32, x0: f32, y0: f32): void {
   }
 }
 
-/** y = a·p + b·x + c. */
-function combine(y: usize, p: usize, x: usize, width: i32, a: f32, b: f32, c: f32): void {
+/** y = a·p + b·x. */
+function combine(y: usize, p: usize, x: usize, width: i32, a: f32, b: f32): void {
   const va = f32x4.splat(a);
   const vb = f32x4.splat(b);
-  const vc = f32x4.splat(c);
   let i = 0;
   for (; i + 4 <= width; i += 4, y += 16, p += 16, x += 16)
-    v128.store(y, madd(va, v128.load(p), madd(vb, v128.load(x), vc)));
+    v128.store(y, madd(va, v128.load(p), f32x4.mul(vb, v128.load(x))));
   if (i < width) {
-    const rest = madd(vb, loadLanes(x, width - i), vc);
+    const rest = f32x4.mul(vb, loadLanes(x, width - i));
     storeLanes(y, width - i, madd(va, loadLanes(p, width - i), rest));
   }
 }
@@ -83,7 +82,7 @@ export function rmsNormGrad(args: usize, thread: i32, threads: i32): void {
     const dx = rowAt(args + 24, r / inner) + within;
     moments(x, dy, width, 0, 0);
     const scale = <f32>(1 / Math.sqrt(<f64>first / <f64>width + <f64>epsilon));
-    combine(dx, dy, x, width, scale, -scale * scale * scale * (second / <f32>width), 0);
+    combine(dx, dy, x, width, scale, -scale * scale * scale * (second / <f32>width));
   }
 }
 

@@ -1,7 +1,7 @@
 import { CHANNELS } from './recurrence-channels';
 import { channelsBack } from './recurrence-grad-channels';
 import { headBack } from './recurrence-grad-heads';
-import { rowAt, share, stateAt } from './rows';
+import { firstOf, rowAt, share, stateAt } from './rows';
 import { beginUnits, takeUnits, unitsEnd } from './schedule';
 import { addTo, zero } from './vectors';
 
@@ -55,7 +55,7 @@ function isApart(args: usize): bool {
 /** `count` heads from `h` on along segment `b`. */
 function back(args: usize, h: i32, count: i32, b: i32, perChannel: bool, thread: i32, scratch: usize): void {
   const ends = <usize>load<u32>(args, 4);
-  const first = b > 0 ? load<i32>(ends + ((<usize>(b - 1)) << 2)) : 0;
+  const first = firstOf(ends, b);
   const last = load<i32>(ends + ((<usize>b) << 2));
   const at = (<usize>(h * load<i32>(args, 16) * load<i32>(args, 20))) << 2;
   const state = stateAt(args + 56, b) + at;

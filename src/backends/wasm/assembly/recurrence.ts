@@ -1,7 +1,7 @@
 import { CHANNEL_SCRATCH, CHANNELS, channels16 } from './recurrence-channels';
 import { chunkScratch, chunks } from './recurrence-chunks';
 import { HEAD_TOKENS, head } from './recurrence-heads';
-import { share, stateAt } from './rows';
+import { firstOf, share, stateAt } from './rows';
 import { beginUnits, takeUnits, unitsEnd } from './schedule';
 
 /** Tokens from which on chunks pay. */
@@ -42,14 +42,14 @@ export function recurrence(args: usize, thread: i32, threads: i32): void {
   const units = (H * V + unit - 1) / unit;
   // A head, or channels that go together, of one segment.
   const apart = perChannel ? units : H;
-  const tokens = segments > 0 ? load<i32>(ends + ((<usize>(segments - 1)) << 2)) : 0;
+  const tokens = firstOf(ends, segments);
   if (!perHead && tokens >= MANY * segments && segments * apart >= TURNS * threads) {
     beginUnits(segments * apart, thread, threads);
     for (let n = takeUnits(1); n < unitsEnd(); n = takeUnits(1)) {
       const b = n / apart;
       const one = perChannel ? unit : V;
       const row = (n % apart) * one;
-      const first = b > 0 ? load<i32>(ends + ((<usize>(b - 1)) << 2)) : 0;
+      const first = firstOf(ends, b);
       rowsAlong(args, row, min(H * V, row + one), b, first, perChannel, scratch);
     }
     return;

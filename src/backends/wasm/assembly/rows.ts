@@ -18,6 +18,11 @@ export function stateAt(args: usize, b: i32): usize {
   return <usize>load<u32>(<usize>load<u32>(args) + ((<usize>b) << 2)) + <usize>load<u32>(args, 4);
 }
 
+/** The first token of segment b, where `ends` has the one after each segment's last. */
+export function firstOf(ends: usize, b: i32): i32 {
+  return b == 0 ? 0 : load<i32>(ends + ((<usize>(b - 1)) << 2));
+}
+
 /** Sum of the four lanes. */
 export function sumLanes(x: v128): f32 {
   const pairs = f32x4.add(x, v128.shuffle<f32>(x, x, 2, 3, 0, 1));

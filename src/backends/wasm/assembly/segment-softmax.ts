@@ -1,5 +1,5 @@
 import { expx4 } from './math';
-import { rowAt, share } from './rows';
+import { firstOf, rowAt, share } from './rows';
 
 /** exp of one number, as of four. */
 function exp(x: f32): f32 {
@@ -8,10 +8,6 @@ function exp(x: f32): f32 {
 
 function at(x: usize, row: i32, column: i32): f32 {
   return load<f32>(rowAt(x, row) + ((<usize>column) << 2));
-}
-
-function firstOf(ends: usize, b: i32): i32 {
-  return b == 0 ? 0 : load<i32>(ends + ((<usize>(b - 1)) << 2));
 }
 
 function largest(x: usize, column: i32, first: i32, last: i32): f32 {
