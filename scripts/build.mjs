@@ -3,11 +3,12 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildSync } from 'esbuild';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const script = fileURLToPath(import.meta.url);
+const root = join(dirname(script), '..');
 const assembly = join(root, 'src/backends/wasm/assembly');
 const generated = join(root, 'src/backends/wasm/generated');
 const onlyIfStale = process.argv.includes('--if-stale');
@@ -120,6 +121,8 @@ ${cases.join('\n')}
 /** The command line as a few files, those of a command read when it is named: two hundred modules take long to find and to open. */
 function bundleCommandLine() {
   const folder = join(root, 'dist/cli');
+  // Here, so that a start that finds nothing stale need not wait for it.
+  const { buildSync } = createRequire(import.meta.url)('esbuild');
   rmSync(folder, { recursive: true });
   buildSync({
     entryPoints: [join(root, 'src/cli/main.ts')],
@@ -136,7 +139,7 @@ function bundleCommandLine() {
   });
 }
 
-const kernelSources = [...files(assembly, (name) => name.endsWith('.ts')), fileURLToPath(import.meta.url)];
+const kernelSources = [...files(assembly, (name) => name.endsWith('.ts')), script];
 const kernelOutputs = ['simd.ts', 'relaxed.ts', 'kernel-ids.ts'].map((name) => join(generated, name));
 step('kernels', kernelSources, kernelOutputs, buildKernels);
 
@@ -146,7 +149,7 @@ if (!process.argv.includes('--kernels')) {
     (name) => name.endsWith('.ts') && !name.includes('assembly') && !name.endsWith('.test.ts'),
   );
   const settings = ['tsconfig.json', 'tsconfig.build.json', 'package.json'].map((name) => join(root, name));
-  step('dist', [...sources, ...settings], [join(root, 'dist/index.js')], () => {
+  step('dist', [...sources, ...settings, script], [join(root, 'dist/index.js')], () => {
     for (const name of existsSync(join(root, 'dist')) ? readdirSync(join(root, 'dist')) : []) {
       if (!name.endsWith('.stamp')) rmSync(join(root, 'dist', name), { recursive: true });
     }
