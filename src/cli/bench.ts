@@ -6,7 +6,7 @@ import { runBenchTasks } from './bench-tasks.ts';
 import { formatBytes } from './bytes.ts';
 import { costChart } from './cost-chart.ts';
 import { integer, type ModelFlags, number, withModel } from './options.ts';
-import { interruptSignal, ProgressLine, print } from './terminal.ts';
+import { interruptSignal, ProgressLine, print, threadsInWords } from './terminal.ts';
 
 interface BenchFlags extends ModelFlags {
   readonly prefill: number;
@@ -117,7 +117,7 @@ function report(result: BenchResult): string {
   const ofMemory = `what memory allows (${bandwidthBound.toFixed(0)}: ${formatBytes(result.bytesPerToken)} a token at ${formatBytes(result.bandwidth)}/s)`;
   const ofProducts = `what products allow (${decodeBound.toFixed(0)}; memory ${bandwidthBound.toFixed(0)})`;
   const lines = [
-    `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.backend}${result.machine.isRevectorized ? ', revectorized' : ''}, ${result.threads} ${result.threads === 1 ? 'thread' : 'threads'}`,
+    `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.backend}${result.machine.isRevectorized ? ', revectorized' : ''}, ${threadsInWords(result.threads)}`,
     `prefill    ${result.prefillTokensPerSecond.toFixed(0)} tokens/s: ${percent(result.prefillOfBound)} of what products allow (${productsBound.toFixed(0)}: ${(result.multiplyAddsPerToken / 1e6).toFixed(1)} M multiply-adds a token at ${(result.multiplyAddsPerSecond / 1e9).toFixed(1)} · 10⁹/s)`,
     `decode     ${decode.toFixed(1)} tokens/s${together}: ${percent(result.decodeOfBound)} of ${decodeBound < bandwidthBound ? ofProducts : ofMemory}`,
     `load       ${result.loadSeconds.toFixed(2)} s`,

@@ -10,7 +10,7 @@ import { inspectionJson, inspectionPage } from '../tasks/inspection-page.ts';
 import { formatBytes } from './bytes.ts';
 import { colouredInspection, paintsFor } from './coloured-inspection.ts';
 import { integer, type ModelFlags, withModel } from './options.ts';
-import { interruptSignal, loadModel, ProgressLine, print, standardInput } from './terminal.ts';
+import { interruptSignal, loadModel, ProgressLine, print, standardInput, threadsInWords } from './terminal.ts';
 
 interface InspectFlags extends ModelFlags {
   readonly tensors?: boolean;
@@ -102,7 +102,7 @@ async function inspectDevice({ revectorize, json }: InspectFlags): Promise<void>
     `processor    ${cpu}, ${arch}, ${cores} cores`,
     `memory       ${formatBytes(memoryBytes)}`,
     `engine       Node ${node}, V8 ${v8}`,
-    `kernels      WebAssembly SIMD${kernels === 'relaxed' ? ', relaxed' : ''}, ${threads} ${threads === 1 ? 'thread' : 'threads'} unless told otherwise`,
+    `kernels      WebAssembly SIMD${kernels === 'relaxed' ? ', relaxed' : ''}, ${threadsInWords(threads)} unless told otherwise`,
     `256 bits     ${revectorization.on ? 'on' : 'off'}: ${revectorization.reason}`,
   ];
   await print(`${lines.join('\n')}\n`);

@@ -15,6 +15,9 @@ export function print(text: string): Promise<void> {
   });
 }
 
+/** A number of threads in words. */
+export const threadsInWords = (count: number): string => `${count} ${count === 1 ? 'thread' : 'threads'}`;
+
 /** An abort signal that Ctrl-C raises. A second Ctrl-C ends the process at once. */
 export function interruptSignal(): AbortSignal {
   const controller = new AbortController();
