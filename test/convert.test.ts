@@ -19,6 +19,7 @@ import { conversion } from '../src/runtime/conversion.ts';
 import { worldVocabularyFile } from '../src/tokenizers/rwkv-world.ts';
 import { goldenNames } from './assembled.ts';
 import { goldenFolder, readTensors } from './golden.ts';
+import { spacesAsMarks } from './spaces-as-marks.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
 const written = dialects.flatMap(({ types }) => types);
@@ -525,13 +526,7 @@ describe('tokenizers in GGUF files', () => {
     ];
     const json = {
       added_tokens: [0, 1, 2].map((id) => ({ id, content: tokens[id], special: true })),
-      normalizer: {
-        type: 'Sequence',
-        normalizers: [
-          { type: 'Prepend', prepend: '▁' },
-          { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
-        ],
-      },
+      normalizer: spacesAsMarks,
       pre_tokenizer: null,
       post_processor: null,
       decoder: {

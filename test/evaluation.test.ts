@@ -16,6 +16,7 @@ import { evaluate } from '../src/tasks/evaluate.ts';
 import { evaluateTexts } from '../src/tasks/evaluate-texts.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
 import { dataFolder } from './data-folder.ts';
+import { spacesAsMarks } from './spaces-as-marks.ts';
 
 const main = new URL('../dist/cli/main.js', import.meta.url).pathname;
 const { at, file } = dataFolder('evaluation');
@@ -263,13 +264,7 @@ describe('eval', () => {
     const tokens = ['<unk>', '</s>', '▁', ...'abcdefghijklmnopqrstuvwxyz.'];
     const tokenizer = {
       added_tokens: [0, 1].map((id) => ({ id, content: tokens[id], special: true })),
-      normalizer: {
-        type: 'Sequence',
-        normalizers: [
-          { type: 'Prepend', prepend: '▁' },
-          { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
-        ],
-      },
+      normalizer: spacesAsMarks,
       pre_tokenizer: null,
       post_processor: null,
       decoder: { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
