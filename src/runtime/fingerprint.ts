@@ -33,25 +33,25 @@ const storageFields = ['dialect', 'bakedDecay'];
  * is first asked for, of others on the way.
  */
 export class FingerprintedWeights implements ParameterSink {
-  readonly #weights: DerivingWeights;
+  readonly #weights: Omit<DerivingWeights, 'dispose'>;
   readonly #declarations: ReadonlyMap<string, WeightDeclaration>;
   readonly #digests = new Map<string, Digest>();
   /** Parameters of which no digest was taken yet. */
   readonly #later = new Set<string>();
   #exact = true;
 
-  constructor(weights: DerivingWeights, declarations: readonly WeightDeclaration[]) {
+  constructor(weights: Omit<DerivingWeights, 'dispose'>, declarations: readonly WeightDeclaration[]) {
     this.#weights = weights;
     this.#declarations = new Map(declarations.map((declaration) => [declaration.name, declaration]));
   }
 
   /** Stores numbers of a parameter, which must come in order. */
-  write(name: string, values: Float32Array, start?: number): void {
+  write(name: string, values: Float32Array, start?: number): void | Promise<void> {
     const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
     this.#digest(name).words(words);
     const declaration = this.#declarations.get(name);
     if (declaration) this.#exact &&= holdsExactly(declaration, values, words);
-    this.#weights.write(name, values, start);
+    return this.#weights.write(name, values, start);
   }
 
   /** Groups of a transposed matrix run across rows, of which pieces have a few: those are not taken. */

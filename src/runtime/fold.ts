@@ -1,7 +1,7 @@
-import type { Intake, Weights } from '../core/backend.ts';
+import type { Backend, Intake, Weights } from '../core/backend.ts';
 import type { Digest } from '../core/digest.ts';
 import { reachable } from '../core/grad.ts';
-import type { View } from '../core/op.ts';
+import { plan } from '../core/plan.ts';
 import { elementCount } from '../core/shape.ts';
 import type { Node, Tensor } from '../core/tensor.ts';
 import type { Parameter } from '../core/trace.ts';
@@ -11,10 +11,10 @@ import { layoutsOf, type ModelGraph, matrixOperand } from './graph.ts';
 export interface DerivedParameter {
   readonly name: string;
   readonly shape: readonly number[];
-  /** The parameters that it is computed from, and how many numbers they have. */
-  readonly sourceLengths: ReadonlyMap<string, number>;
-  /** Its numbers, given theirs. */
-  compute(values: ReadonlyMap<string, Float32Array>): Float32Array;
+  /** What it is, in the graph that it was taken out of. */
+  readonly tensor: Tensor;
+  /** The parameters that it is computed from, and their shapes. */
+  readonly sources: ReadonlyMap<string, readonly number[]>;
 }
 
 /** A graph for inference: what depends on parameters alone has become parameters. */
@@ -77,44 +77,107 @@ export function foldConstants(graph: ModelGraph): FoldedGraph {
 }
 
 /** Weights that others are computed from on the way. */
-export interface DerivingWeights extends Pick<Weights, 'write' | 'intake' | 'read' | 'digest'> {
+export interface DerivingWeights extends Pick<Weights, 'intake' | 'read' | 'digest'> {
   /** Whether a parameter may be stored without its numbers being seen here. */
   takes(name: string): boolean;
+  /** As of `Weights`; it may take a while, when the last number is there that others wait for. */
+  write(name: string, values: Float32Array, start?: number): void | Promise<void>;
+  /** Lets go of what is kept, where loading ends before all is there. */
+  dispose(): void;
 }
 
+/** Bytes of parameters that are kept, at most, before what is derived from them is computed; of one parameter, as many as it has. */
+const KEPT = 1 << 22;
+
 /**
- * Where a folded graph's parameters are written as they are loaded: those that others are computed from are kept until all of
- * them are there.
+ * Where a folded graph's parameters are written as they are loaded: those that others are computed from are kept until a few megabytes of
+ * them are there, and then computed with by the same kernels that a step would do it with.
  */
-export function derivingWeights({ parameters, derived }: FoldedGraph, weights: Weights): DerivingWeights {
-  const waiting = new Set(derived);
-  const values = new Map<string, Float32Array>();
-  const complete = new Set<string>();
-  const lengths = new Map<string, number>();
-  for (const { sourceLengths } of derived) for (const [name, length] of sourceLengths) lengths.set(name, length);
+export function derivingWeights(
+  { parameters, derived }: FoldedGraph,
+  weights: Weights,
+  backend: Backend,
+): DerivingWeights {
+  const waiting = groups(derived).map((group) => new Deriving(group, weights, backend));
+  const sources = new Set(derived.flatMap((parameter) => [...parameter.sources.keys()]));
   const intake = weights.intake && ((bytes: number): Intake => weights.intake!(bytes));
   return {
-    takes: (name) => parameters.has(name) && !lengths.has(name),
+    takes: (name) => parameters.has(name) && !sources.has(name),
     ...(intake && { intake }),
     ...(weights.digest && { digest: (digests: ReadonlyMap<string, Digest>) => weights.digest!(digests) }),
     read: (name) => weights.read(name),
-    write(name, piece, start = 0) {
+    async write(name, piece, start) {
       if (parameters.has(name)) weights.write(name, piece, start);
-      const length = lengths.get(name);
-      if (length === undefined) return;
-      const all = values.get(name) ?? new Float32Array(length);
-      values.set(name, all);
-      all.set(piece, start);
-      if (start + piece.length < length) return;
-      complete.add(name);
-      for (const parameter of waiting) {
-        if (![...parameter.sourceLengths.keys()].every((source) => complete.has(source))) continue;
-        weights.write(parameter.name, parameter.compute(values));
-        waiting.delete(parameter);
-      }
-      if (![...waiting].some(({ sourceLengths }) => sourceLengths.has(name))) values.delete(name);
+      if (sources.has(name)) for (const deriving of waiting) await deriving.write(name, piece, start);
+    },
+    dispose() {
+      for (const deriving of waiting) deriving.dispose();
     },
   };
+}
+
+const numbersOf = (shapes: Iterable<readonly number[]>): number =>
+  [...shapes].reduce((sum, shape) => sum + elementCount(shape, none), 0);
+
+/** Derived parameters in groups whose sources are few enough to be kept, all of one source together. */
+function groups(derived: readonly DerivedParameter[]): DerivedParameter[][] {
+  const found: DerivedParameter[][] = [];
+  let [last, sources]: [DerivedParameter[], Map<string, readonly number[]>] = [[], new Map()];
+  for (const parameter of derived) {
+    const all = new Map([...sources, ...parameter.sources]);
+    if (found.length === 0 || 4 * numbersOf(all.values()) > KEPT) {
+      [last, sources] = [[], new Map()];
+      found.push(last);
+    }
+    last.push(parameter);
+    for (const [name, shape] of parameter.sources) sources.set(name, shape);
+  }
+  return found;
+}
+
+/** Derived parameters that are computed together, as soon as all that they are computed from is there. */
+class Deriving {
+  readonly #group: readonly DerivedParameter[];
+  readonly #weights: Weights;
+  readonly #backend: Backend;
+  readonly #sources: ReadonlyMap<string, readonly number[]>;
+  #kept: Weights | undefined;
+  #missing: number;
+
+  constructor(group: readonly DerivedParameter[], weights: Weights, backend: Backend) {
+    this.#group = group;
+    this.#weights = weights;
+    this.#backend = backend;
+    this.#sources = new Map(group.flatMap(({ sources }) => [...sources]));
+    this.#missing = numbersOf(this.#sources.values());
+  }
+
+  /** Keeps numbers of a source, if it is one. */
+  async write(name: string, piece: Float32Array, start?: number): Promise<void> {
+    if (!this.#sources.has(name)) return;
+    this.#kept ??= this.#backend.weights(
+      [...this.#sources].map(([name, shape]) => ({ name, shape, layout: 'rows', format: 'f32' })),
+    );
+    this.#kept.write(name, piece, start);
+    this.#missing -= piece.length;
+    if (this.#missing === 0) await this.#compute(this.#kept);
+  }
+
+  async #compute(kept: Weights): Promise<void> {
+    const results = new Map(this.#group.map(({ name, tensor }) => [name, tensor]));
+    const made = plan(results, [], none, this.#backend.layout(kept));
+    const executable = this.#backend.compile(made, kept, []);
+    await executable.run(none, []);
+    // Copies: room for packing may grow the memory, and views of it end then.
+    for (const { name } of this.#group) this.#weights.write(name, Float32Array.from(executable.output(name)));
+    executable.dispose();
+    this.dispose();
+  }
+
+  dispose(): void {
+    this.#kept?.dispose();
+    this.#kept = undefined;
+  }
 }
 
 /** Nodes that depend on parameters and constants alone. */
@@ -138,9 +201,9 @@ function isView({ node }: Tensor): boolean {
 
 function derive(tensor: Tensor): { leaf: Tensor; parameter: DerivedParameter } {
   const nodes = [...reachable([tensor.node])].sort((a, b) => a.id - b.id);
-  const sourceLengths = new Map<string, number>();
+  const sources = new Map<string, readonly number[]>();
   for (const { leaf, outputs } of nodes)
-    if (leaf?.kind === 'parameter') sourceLengths.set(leaf.name, elementCount(outputs[0]!.shape, none));
+    if (leaf?.kind === 'parameter') sources.set(leaf.name, outputs[0]!.shape as readonly number[]);
   const shape = tensor.shape as readonly number[];
   // No checkpoint has names that begin like this.
   const name = `=${tensor.node.path}#${tensor.node.id}`;
@@ -156,35 +219,7 @@ function derive(tensor: Tensor): { leaf: Tensor; parameter: DerivedParameter } {
   };
   const leaf: Tensor = { node, index: 0, shape: tensor.shape, dtype: tensor.dtype };
   outputs.push(leaf);
-  return { leaf, parameter: { name, shape, sourceLengths, compute: (values) => evaluate(nodes, tensor, values) } };
-}
-
-/** Runs the ops' reference kernels. */
-function evaluate(
-  sorted: readonly Node[],
-  result: Tensor,
-  parameters: ReadonlyMap<string, Float32Array>,
-): Float32Array {
-  const values = new Map<Tensor, Float32Array>();
-  const view = (tensor: Tensor): View => {
-    const shape = tensor.shape as readonly number[];
-    const width = shape.slice(1).reduce((a, b) => a * b, 1);
-    return { data: values.get(tensor)!, shape, row: (t) => t * width };
-  };
-  for (const { op, leaf, inputs, outputs, attributes } of sorted) {
-    const [first] = outputs as [Tensor];
-    if (leaf?.kind === 'parameter') values.set(first, parameters.get(leaf.name)!);
-    else if (leaf?.kind === 'constant') values.set(first, Float32Array.from(leaf.values));
-    if (!op) continue;
-    for (const output of outputs) values.set(output, new Float32Array(elementCount(output.shape, none)));
-    const names = Object.keys(op.outputs);
-    op.reference(
-      Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, view(tensor)])),
-      Object.fromEntries(outputs.map((output) => [names[output.index]!, view(output)])),
-      attributes,
-    );
-  }
-  return values.get(result)!;
+  return { leaf, parameter: { name, shape, tensor, sources } };
 }
 
 /** Shapes of what depends on parameters alone have no run-time axes. */

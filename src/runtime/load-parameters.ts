@@ -22,7 +22,7 @@ export interface LoadParametersOptions {
 /** Where parameters go as they are loaded. */
 export interface ParameterSink {
   /** Stores numbers of a parameter, row-major from element `start` on; pieces come in order. */
-  write(name: string, values: Float32Array, start?: number): void;
+  write(name: string, values: Float32Array, start?: number): void | Promise<void>;
   /** Whether rows of a parameter may go through `intake`. */
   takes?(name: string): boolean;
   /** A faster way in, for pieces of so many bytes at most. */
@@ -89,8 +89,8 @@ export async function loadParameters(
         if (largest > MOST) refuseSenseless(decodeRows(rows), checkpoint, stored, start);
       } else {
         if (exceeds(rows, MOST)) refuseSenseless(rows, checkpoint, stored, start);
-        if (convert) sink.write(name, convert(rows, stored.shape));
-        else sink.write(name, rows, start);
+        if (convert) await sink.write(name, convert(rows, stored.shape));
+        else await sink.write(name, rows, start);
       }
       if (!isLast) continue;
       loaded += stored.byteLength;

@@ -286,10 +286,12 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
   const format = options.weights ?? 'f32';
   const declarations = declareWeights(graph, format);
   const weights = backend.weights(declarations);
-  const written = new FingerprintedWeights(derivingWeights(graph, weights), declarations);
+  const deriving = derivingWeights(graph, weights, backend);
+  const written = new FingerprintedWeights(deriving, declarations);
   try {
     await loadParameters(origins, checkpoint, written, options);
   } catch (error) {
+    deriving.dispose();
     weights.dispose();
     throw error;
   }
