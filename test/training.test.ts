@@ -303,17 +303,6 @@ describe('train', () => {
     const fewer = small('constant', { schedule: 'constant', warmup: 0, steps: 2, resume: true });
     await expect(run(trainModel(fewer))).rejects.toThrow(/made 3 steps, more than the 2 asked for/);
   });
-
-  test('a learning rate that is too high ends the training, and the last checkpoint is left', async () => {
-    const options = small('diverging', { learningRate: 1e30, clip: 1e30, steps: 50, checkpointEvery: 1, warmup: 0 });
-    await expect(run(trainModel(options))).rejects.toThrow(
-      /is not finite: .* at a learning rate of 9\.99e\+29\. Begin anew in another folder, .*diverging\/training.safetensors is the checkpoint of step \d+, from/,
-    );
-    expect(readFileSync(at('diverging/training.safetensors')).length).toBeGreaterThan(1000);
-    const none = run(trainModel({ ...options, output: at('diverging-at-once'), checkpointEvery: 100 }));
-    await expect(none).rejects.toThrow(/longer warm-up\. There is no checkpoint$/);
-    expect(existsSync(at('diverging-at-once/training.safetensors'))).toBe(false);
-  });
 });
 
 describe('data', () => {

@@ -45,7 +45,8 @@ export function measuring(
 }
 
 function isLikeliest(logits: ArrayLike<number>, from: number, count: number, index: number): boolean {
-  for (let i = 0; i < count; i++) if (logits[from + i]! > logits[from + index]!) return false;
+  // Beside what is no number nothing is the likeliest.
+  for (let i = 0; i < count; i++) if (!(logits[from + i]! <= logits[from + index]!)) return false;
   return true;
 }
 

@@ -7,8 +7,8 @@ import { type Progress, restoreTraining, trainingCheckpoint } from '../train/che
 import type { Batches } from '../train/corpus.ts';
 import type { Learner, Pause } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
-import { type ScheduleOptions, scheduleNames } from '../train/schedule.ts';
-import { type Evaluation, type TrainRecord, train } from '../train/trainer.ts';
+import { makeSchedule, type ScheduleOptions, scheduleNames } from '../train/schedule.ts';
+import { type Evaluation, notFinite, type TrainRecord, train } from '../train/trainer.ts';
 import { CHECKPOINT } from './model-files.ts';
 import { explain, openFile, removeLeftovers, writeFileAtomically } from './node-file.ts';
 
@@ -93,16 +93,30 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   if (resume && canResume(output)) progress = await restored(learner, file, settings);
   else await run.begin?.();
   let kept = canResume(output) ? progress.step : undefined;
+  let written = progress.best;
+  let sound = 0;
+  // Before the first step everything is as it was given.
+  const refuseUnsound = async () => {
+    const { step } = progress;
+    if (step === sound) return;
+    const found = await learner.unsound(batches.parts(step));
+    if (found !== undefined) throw await diverged(notFinite(`after step ${step} ${found}`, rate(step - 1)));
+    sound = step;
+  };
   const checkpoint = async () => {
+    await refuseUnsound();
     await writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]).catch((cause) => {
       throw unwritten(cause, 'checkpoint', progress.step, output);
     });
     kept = progress.step;
   };
-  const save = () =>
-    run.save().catch((cause) => {
+  const save = async () => {
+    await refuseUnsound();
+    await run.save().catch((cause) => {
       throw unwritten(cause, 'model', progress.step, output);
     });
+    written = progress.best;
+  };
   const log = new Log(join(output, LOG), progress.unevaluated ? progress.step - 1 : progress.step);
   const { schedule, warmup, finalRate, decaySteps } = options;
   const rates = defined({ schedule, warmup, finalRate, decaySteps });
@@ -113,13 +127,24 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     ...rates,
     ...{ learningRate, steps, done, best, unevaluated, evaluate: evaluated, evaluateEvery, patience, signal },
   });
+  const rate = makeSchedule({ ...rates, learningRate }, steps);
+  const diverged = async (cause: unknown): Promise<unknown> => {
+    if (!(cause instanceof TrainingError)) return cause;
+    // What the training came to says more than what its curves did.
+    await writeCurves(output).catch(() => undefined);
+    return divergence(cause, { file, step: kept, best: written });
+  };
   const following = () =>
-    training.next().catch((cause) => {
-      throw diverged(cause, { file, step: kept, best: progress.best });
+    training.next().catch(async (cause) => {
+      throw await diverged(cause);
     });
   let next = await following();
   for (; !next.done; next = await following()) {
     const record = next.value;
+    if (record.evaluation && !Number.isFinite(record.evaluation.loss)) {
+      log.add({ ...record, evaluation: undefined });
+      continue;
+    }
     progress = { step: record.step, best: record.best };
     loss = record.loss;
     log.add(record);
@@ -161,15 +186,14 @@ function unwritten(cause: unknown, what: string, step: number, output: string): 
 }
 
 /** The error of a training that diverged: what can be done, and what there is. */
-function diverged(
-  cause: unknown,
+function divergence(
+  cause: TrainingError,
   {
     file,
     step,
     best,
   }: { readonly file: string; readonly step: number | undefined; readonly best: TrainRecord['best'] },
-): unknown {
-  if (!(cause instanceof TrainingError)) return cause;
+): TrainingError {
   const model = best ? `The folder has the model of step ${best.step}, the best evaluation. ` : '';
   const left =
     step === undefined

@@ -113,6 +113,13 @@ function learnedOf({ parameters, trained, carries, initialStates }: Objective): 
 /** The layer that a node was made in, by its path. */
 const layerOf = ({ path }: Node): string | undefined => /^(?:.*\.)?(?:layers|blocks|h)\.\d+(?=[./])/.exec(path)?.[0];
 
+function areFinite(values: Float32Array): boolean {
+  // Zero, but for what is no number.
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += 0 * values[i]!;
+  return sum === 0;
+}
+
 interface Graph {
   readonly outputs: ReadonlyMap<string, Tensor>;
   readonly replacements: readonly Replacement[];
@@ -219,6 +226,24 @@ export class Learner {
     executable.input('step').set([learningRate, 1 / (1 - beta1 ** count), 1 / (1 - beta2 ** count)]);
     await executable.run(one, []);
     return { loss, gradientNorm: executable.output('norm')[0]! };
+  }
+
+  /**
+   * What is no number any more: a parameter that is learned, a mean, the state of a stream, or the loss of a batch. Nothing where a step on it
+   * can be made. Changes nothing.
+   */
+  async unsound(parts: Iterable<Part>): Promise<string | undefined> {
+    for (const name of this.trained) {
+      if (!areFinite(this.read(name))) return name;
+      if (!areFinite(this.read(`mean:${name}`))) return `the mean of gradients of ${name}`;
+      if (!areFinite(this.read(`square:${name}`))) return `the mean of squared gradients of ${name}`;
+    }
+    for (const { states } of this.streams.values())
+      for (const [name, values] of states) if (!areFinite(values)) return `the carried state ${name}`;
+    // The sums of gradients are begun anew by every step.
+    for (const { streams: _, ...part } of parts)
+      if (!Number.isFinite(await this.#run('learn', part, { keep: [0] }))) return 'the next loss';
+    return undefined;
   }
 
   /** The loss alone; `read` gets every part's outputs before the next is run, and `pause` lets others have their turn, or throws. */

@@ -46,7 +46,7 @@ export interface TrainRecord {
   readonly gradientNorm: number;
   readonly tokensPerSecond: number;
   readonly secondsLeft: number;
-  /** Where the step was followed by an evaluation: what it found, and whether it is the best so far. */
+  /** Where the step was followed by an evaluation: what it found, and whether it is the best so far. A loss that is no number is none. */
   readonly evaluation?: Evaluation & { readonly isBest: boolean };
   /** The best evaluation so far. */
   readonly best?: Best | undefined;
@@ -60,7 +60,7 @@ export interface UnevaluatedStep extends StepResult {
 /**
  * Trains: one record per step. It ends after the last step, when the signal is raised, or when evaluations no longer get better.
  * A step whose evaluation was ended by the signal has no record yet: it is returned, and a training that goes on begins with it.
- * TrainingError when the loss or the gradient is not finite: the step is not made then.
+ * TrainingError when the loss or the gradient is not finite: the step is not made then; and after the record of an evaluation whose loss is not.
  */
 export async function* train(
   learner: Learner,
@@ -83,9 +83,7 @@ export async function* train(
     const start = performance.now();
     const { loss, gradientNorm } = made ?? (await learner.step(batches.parts(step), rate(step), step + 1));
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
-      throw new TrainingError(
-        `the ${Number.isFinite(loss) ? 'gradient' : 'loss'} of step ${step + 1} is not finite: the training diverged at a learning rate of ${Number(rate(step).toPrecision(3))}`,
-      );
+      throw notFinite(`the ${Number.isFinite(loss) ? 'gradient' : 'loss'} of step ${step + 1}`, rate(step));
     const seconds = (performance.now() - start) / 1000;
     if (!made)
       speed = speed === 0 ? batches.tokensPerStep / seconds : 0.9 * speed + (0.1 * batches.tokensPerStep) / seconds;
@@ -95,7 +93,7 @@ export async function* train(
         if (!signal?.aborted || error !== signal.reason) throw error;
       });
       if (!found) return { step: step + 1, loss, gradientNorm };
-      const isBest = best === undefined || isBetter(found, best);
+      const isBest = Number.isFinite(found.loss) && (best === undefined || isBetter(found, best));
       if (isBest) best = { step: step + 1, ...found };
       worse = isBest ? 0 : worse + 1;
       evaluated = { ...found, isBest };
@@ -113,9 +111,17 @@ export async function* train(
       ...(evaluated && { evaluation: evaluated }),
       best,
     };
+    if (evaluated && !Number.isFinite(evaluated.loss))
+      throw notFinite(`the evaluation after step ${step + 1}`, rate(step));
   }
   return undefined;
 }
+
+/** The error of a training in which something is no number any more. */
+export const notFinite = (what: string, learningRate: number): TrainingError =>
+  new TrainingError(
+    `${what} is not finite: the training diverged at a learning rate of ${Number(learningRate.toPrecision(3))}`,
+  );
 
 const isBetter = (a: Evaluation, b: Evaluation): boolean =>
   a.accuracy !== undefined && b.accuracy !== undefined && a.accuracy !== b.accuracy
