@@ -88,6 +88,7 @@ Ctrl-C writes a checkpoint first; --resume with the same options goes on from it
     .action(async ({ out, json, quiet, rate, ...flags }: FinetuneFlags) => {
       const signal = interruptSignal();
       await printTraining(
+        out,
         (onProgress, onNotice) => finetune({ ...flags, rates: rate, output: out, signal, onProgress, onNotice }),
         {
           json,

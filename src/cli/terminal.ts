@@ -52,6 +52,10 @@ export async function* standardInputLines(signal: AbortSignal): AsyncGenerator<s
   if (last.trim() !== '') yield last.trimEnd();
 }
 
+/** Columns of the terminal that standard error is; none where it is no terminal. */
+export const terminalWidth = (): number | undefined =>
+  process.stderr.isTTY === true ? process.stderr.columns || 80 : undefined;
+
 /** A line on standard error that replaces itself, shown only on a terminal. */
 export class ProgressLine {
   readonly #shown: boolean;

@@ -93,6 +93,7 @@ While the rate is still the same (wsd, constant), --resume also takes other --st
 async function runTrain({ arch, out, json, quiet, rate, ...flags }: TrainFlags): Promise<void> {
   const signal = interruptSignal();
   await printTraining(
+    out,
     (onProgress, onNotice) =>
       trainModel({ ...flags, rates: rate, architecture: arch, output: out, signal, onProgress, onNotice }),
     {

@@ -1,14 +1,19 @@
-import type { Trained } from '../platform/training-run.ts';
+import { loggedSteps, type Trained } from '../platform/training-run.ts';
 import type { TrainRecord } from '../train/trainer.ts';
-import { ProgressLine, print } from './terminal.ts';
+import { lossCurve } from './loss-curve.ts';
+import { ProgressLine, print, terminalWidth } from './terminal.ts';
 
 export interface TrainingOutputFlags {
   readonly json?: boolean | undefined;
   readonly quiet?: boolean | undefined;
 }
 
-/** Runs a training and prints its records: evaluations as lines, steps as a line that replaces itself, or all as JSON. */
+/**
+ * Runs a training in the folder `output` and prints its records: evaluations as lines, steps as a line that replaces itself, or all as
+ * JSON. A terminal gets the curve of the losses too, of all steps in the folder's log, however the training ends.
+ */
 export async function printTraining(
+  output: string,
   start: (onProgress: (what: string) => void, onNotice: (what: string) => void) => AsyncGenerator<TrainRecord, Trained>,
   { json, quiet }: TrainingOutputFlags,
 ): Promise<void> {
@@ -20,19 +25,26 @@ export async function printTraining(
       if (!quiet) process.stderr.write(`${what}\n`);
     },
   );
-  let next = await running.next();
-  for (; !next.done; next = await running.next()) {
-    const record = next.value;
-    if (json) await print(`${JSON.stringify(record)}\n`);
-    else {
-      line.show(progress(record));
-      if (record.evaluation) {
-        line.clear();
-        await print(`${evaluation(record)}\n`);
+  let next: IteratorResult<TrainRecord, Trained>;
+  let hasStepped = false;
+  try {
+    for (next = await running.next(); !next.done; next = await running.next()) {
+      const record = next.value;
+      hasStepped = true;
+      if (json) await print(`${JSON.stringify(record)}\n`);
+      else {
+        line.show(progress(record));
+        if (record.evaluation) {
+          line.clear();
+          await print(`${evaluation(record)}\n`);
+        }
       }
     }
+  } finally {
+    line.clear();
+    const width = json || quiet || !hasStepped ? undefined : terminalWidth();
+    if (width !== undefined) process.stderr.write(lossCurve(loggedSteps(output), width));
   }
-  line.clear();
   if (json) await print(`${JSON.stringify(next.value)}\n`);
   else await print(`${ending(next.value)}\n`);
   if (next.value.interrupted) process.exitCode = 130;

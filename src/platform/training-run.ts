@@ -211,12 +211,18 @@ async function paused(signal: AbortSignal | undefined): Promise<void> {
   signal?.throwIfAborted();
 }
 
-/** The log as a table and as a picture. */
-async function writeCurves(output: string): Promise<void> {
-  if (!existsSync(join(output, LOG))) return;
+/** The steps in a folder's log; none where there is no log. */
+export function loggedSteps(output: string): LoggedStep[] {
+  if (!existsSync(join(output, LOG))) return [];
   // What follows the last line's end is nothing, or a line that a full disk cut off.
   const lines = readFileSync(join(output, LOG), 'utf8').split('\n').slice(0, -1);
-  const steps = lines.map((line) => JSON.parse(line) as LoggedStep);
+  return lines.map((line) => JSON.parse(line) as LoggedStep);
+}
+
+/** The log as a table and as a picture. */
+async function writeCurves(output: string): Promise<void> {
+  const steps = loggedSteps(output);
+  if (steps.length === 0) return;
   await writeFileAtomically(join(output, 'loss.csv'), [lossTable(steps)]);
   await writeFileAtomically(join(output, 'loss.svg'), [lossChart(steps)]);
 }

@@ -21,9 +21,9 @@ const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [720, 400, 56, 28, 16, 44];
 /** The most stretches of steps, and the most evaluations, that are drawn: more than there are points across. */
 const DRAWN = 1000;
 
-/** As many stretches of a long list as are drawn, one after the other. */
-function stretches<T>(list: readonly T[]): T[][] {
-  const size = Math.ceil(list.length / DRAWN);
+/** A list in stretches of the same length, one after the other: as few steps in each as make at most `most` of them. */
+export function stretches<T>(list: readonly T[], most = DRAWN): T[][] {
+  const size = Math.ceil(list.length / most);
   return Array.from({ length: Math.ceil(list.length / (size || 1)) }, (_, i) => list.slice(i * size, (i + 1) * size));
 }
 
