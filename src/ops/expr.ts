@@ -4,7 +4,18 @@ import { type Shape, sameShape } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { apply } from '../core/trace.ts';
 import { type BroadcastPattern, broadcastPattern, broadcastShape } from './broadcast.ts';
-import { call, derivative, type Expression, evaluator, operand, operands, parse, substitute } from './expression.ts';
+import {
+  call,
+  derivative,
+  type Expression,
+  evaluator,
+  format,
+  operand,
+  operands,
+  parse,
+  replacePart,
+  substitute,
+} from './expression.ts';
 
 /** Which number of an operand's row element `j` reads. Most operands are not broadcast, and need no division. */
 const place = ({ inner, size }: BroadcastPattern, j: number): number =>
@@ -49,17 +60,25 @@ export const exprOp: Op = {
       }
     }
   },
-  grad({ inputs, attributes, gradients, wants }) {
+  grad({ inputs, outputs, attributes, gradients, wants }) {
     const formula = attributes['formula'] as Expression;
     const tensors = operandNames.flatMap((name) => inputs[name] ?? []);
     const dy = gradients['y']!;
+    const all = [...tensors, dy, outputs['y']!];
     const result: Record<string, Tensor> = {};
+    // Operands that are only added have one derivative: it is computed once.
+    const made = new Map<string, Tensor>();
     for (const [i, tensor] of tensors.entries()) {
       const name = operandNames[i]!;
       if (!wants(name)) continue;
-      const local = call('mul', operand(tensors.length), derivative(formula, i));
+      // What the derivative has in it of the value itself, as those of exp, sigmoid and tanh do, is read and not computed again.
+      const slope = replacePart(derivative(formula, i), formula, operand(tensors.length + 1));
+      const local = call('mul', operand(tensors.length), slope);
+      const key = format(local);
       const isPassed = local.kind === 'operand' && local.index === tensors.length;
-      result[name] = sumTo(isPassed ? dy : exprOf(local, [...tensors, dy], dy.shape), tensor.shape);
+      const given = made.get(key) ?? (isPassed ? dy : exprOf(local, all, dy.shape));
+      made.set(key, given);
+      result[name] = sumTo(given, tensor.shape);
     }
     return result;
   },
@@ -74,6 +93,8 @@ export const exprOp: Op = {
     'logsigmoid($0) / 16',
     'square(relu($0))',
     'sqrt(1 + square($0)) / (2 + abs($1))',
+    'sigmoid($0 + $1)',
+    'exp($0 * $1)',
     'log(1.5 + square($0))',
     'max($0, $1) * min($0, 0.5) * erf($1)',
     'sigmoid($0) * ($1 - $2) + step($2)',

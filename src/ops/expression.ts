@@ -14,6 +14,12 @@ const table: Readonly<Record<string, ScalarFunction>> = functions;
 const isNumber = (e: Expression, value?: number): boolean =>
   e.kind === 'number' && (value === undefined || e.value === value);
 
+const isNegation = (e: Expression): e is Extract<Expression, { kind: 'call' }> => e.kind === 'call' && e.name === 'neg';
+
+/** Whether an expression is a product with this factor, or the factor itself. */
+const hasFactor = (e: Expression, factor: Expression): boolean =>
+  e.kind === 'call' && (e.name === 'mul' ? e.args.some((arg) => hasFactor(arg, factor)) : format(e) === format(factor));
+
 /** A function call, with the simplifications that keep derivatives short: constants folded, ×1, ×0, +0 removed. */
 export function call(name: FunctionName, ...args: Expression[]): Expression {
   const [a, b] = args as [Expression, Expression];
@@ -21,11 +27,15 @@ export function call(name: FunctionName, ...args: Expression[]): Expression {
   if (name === 'add' && isNumber(a, 0)) return b;
   if ((name === 'add' || name === 'sub') && isNumber(b, 0)) return a;
   if (name === 'sub' && isNumber(a, 0)) return call('neg', b);
+  if (name === 'add' && isNegation(b)) return call('sub', a, b.args[0]!);
+  if (name === 'add' && isNegation(a)) return call('sub', b, a.args[0]!);
   if (name === 'mul' && (isNumber(a, 0) || isNumber(b, 0))) return number(0);
   if (name === 'mul' && isNumber(a, 1)) return b;
   if ((name === 'mul' || name === 'div') && isNumber(b, 1)) return a;
   if (name === 'mul' && isNumber(a, -1)) return call('neg', b);
   if (name === 'mul' && isNumber(b, -1)) return call('neg', a);
+  // relu(x) is 0 where step(x) is.
+  if (name === 'mul' && b.kind === 'call' && b.name === 'step' && hasFactor(a, call('relu', b.args[0]!))) return a;
   if (name === 'div' && isNumber(a, 0)) return number(0);
   if (name === 'neg' && a.kind === 'call' && a.name === 'neg') return a.args[0]!;
   return { kind: 'call', name, args };
@@ -124,6 +134,12 @@ export function substitute(e: Expression, replacements: readonly Expression[]): 
   if (e.kind === 'operand') return replacements[e.index]!;
   if (e.kind === 'number') return e;
   return call(e.name, ...e.args.map((arg) => substitute(arg, replacements)));
+}
+
+/** Puts `replacement` in the place of every part that is the expression `part`. */
+export function replacePart(e: Expression, part: Expression, replacement: Expression, key = format(part)): Expression {
+  if (format(e) === key) return replacement;
+  return e.kind === 'call' ? call(e.name, ...e.args.map((arg) => replacePart(arg, part, replacement, key))) : e;
 }
 
 /** ∂e/∂operand, by the chain rule over the table's derivatives. */

@@ -32,9 +32,32 @@ test('a gradient that others read is computed once', () => {
 });
 
 test('what takes long is not computed within a sum, and a gradient that is passed on is not copied', () => {
-  const [dx] = gradients(sumTo(expr`${expr`exp(${x})`} + ${expr`${x} * ${a}`}`, [1]), [x]);
+  const [dx] = gradients(sumTo(expr`${expr`silu(${x})`} + ${expr`${x} * ${a}`}`, [1]), [x]);
   expect(formulaOf(dx!)).toBe('add(mul($1, $0), $2)');
   const [dy] = gradients(sumTo(expr`${x} + ${a}`, [1]), [x]);
   // The broadcast seed alone.
   expect([...reachable([dy!.node])].filter(({ op }) => op?.name === 'expr')).toHaveLength(1);
+});
+
+test('operands with one derivative share it', () => {
+  const y = expr`silu(${x} + ${a}) * ${b}`;
+  const [dx, da] = gradients(sumTo(expr`${y} * ${w}`, [1]), [x, a]);
+  expect(da).toBe(dx);
+});
+
+test('what a derivative has of the value is read, not computed again', () => {
+  for (const [formula, expected] of [
+    [expr`sigmoid(${x} + ${a})`, 'mul($0, mul($1, sub(1, $1)))'],
+    [expr`tanh(${x})`, 'mul($0, sub(1, square($1)))'],
+    [expr`exp(${x} * ${a})`, 'mul($1, mul($2, $0))'],
+  ] as const) {
+    const [dx] = gradients(sumTo(expr`${formula} * ${w}`, [1]), [x]);
+    expect(formulaOf(dx!)).toBe(expected);
+    expect(operandsOf(dx!)).toContain(formula);
+  }
+});
+
+test('the derivative of a square of relu has one test of the sign', () => {
+  const [dx] = gradients(sumTo(expr`${expr`square(relu(${x}))`} * ${w}`, [1]), [x]);
+  expect(formulaOf(dx!)).toBe('mul($1, mul(2, relu($0)))');
 });
