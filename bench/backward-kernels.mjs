@@ -144,7 +144,16 @@ function recurrenceGrad(kind, H, V, K) {
 function normGrad(kernel, inner, width) {
   const count = TOKENS * inner * width;
   const [x, dy, dx] = [random(count), random(count), allocate(count)];
-  const args = words(words(TOKENS), inner, ...[x, dy, dx].flatMap((at) => [at, inner * width]), width, bits(1e-5));
+  const args = words(
+    words(TOKENS),
+    inner,
+    ...[x, dy, dx].flatMap((at) => [at, inner * width]),
+    width,
+    bits(1e-5),
+    0,
+    0,
+    0,
+  );
   return { what: `${kernel}, ${inner} × ${width} a token`, kernel, args, found: [[dx, count]] };
 }
 

@@ -68,7 +68,7 @@ export interface Op {
   readonly dtypes?: Readonly<Record<string, DType>>;
   /** Lengths of output axes that no input has, from attributes and the axes bound so far. */
   readonly axes?: (attributes: Attributes, bound: ReadonlyMap<string, unknown>) => Record<string, number>;
-  /** Shapes of the outputs, for the few ops that no signature describes (views, `expr`). */
+  /** Shapes of the outputs, for the few ops that no signature describes (views, `expr`); outputs past their number are absent. */
   readonly infer?: (inputs: Readonly<Record<string, Tensor>>, attributes: Attributes) => readonly Tensor['shape'][];
   /** Inputs that may be carried state, one row per segment: the output that may overwrite it, or null if it is only read. */
   readonly state?: Readonly<Record<string, string | null>>;

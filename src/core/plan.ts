@@ -224,7 +224,8 @@ class Planner {
     for (const value of Object.values(inputs)) this.#use(value, index);
     const outputs: Draft['outputs'] = {};
     for (const [i, name] of Object.keys(op.outputs).entries()) {
-      const tensor = node.outputs[i]!;
+      const tensor = node.outputs[i];
+      if (!tensor) break;
       const overwritten = inPlace.get(tensor);
       const value = overwritten
         ? this.#values.get(overwritten)!

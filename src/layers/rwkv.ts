@@ -4,6 +4,7 @@ import { expr } from '../ops/expr.ts';
 import { linear } from '../ops/linear.ts';
 import { layerNorm } from '../ops/norm.ts';
 import { shift } from '../ops/shift.ts';
+import { shiftMix } from '../ops/shift-mix.ts';
 import { reshape } from '../ops/views.ts';
 
 /** Layer norm with weight and bias `<name>.weight`, `<name>.bias`. */
@@ -16,16 +17,28 @@ export function normed(p: Scope, name: string, x: Tensor, epsilon = 1e-5): Tenso
 export const previousToken = (p: Scope, name: string, x: Tensor, ends: Tensor): Tensor =>
   p.carry(name, [x.shape[1] as number], (state) => shift(x, state, ends));
 
+/** Mixtures x + (x_{t−1} − x) ⊙ μ of each token with the one before it, which is carried as the state `name`: one for each of `weights`. */
+export const mixtures = <const Weights extends readonly Tensor[]>(
+  p: Scope,
+  name: string,
+  x: Tensor,
+  ends: Tensor,
+  weights: Weights,
+) =>
+  p.carry(name, [x.shape[1] as number], (state) => shiftMix(x, state, ends, weights)) as {
+    [Index in keyof Weights]: Tensor;
+  };
+
 /** A vector of mixing weights, stored as [1, 1, D]. */
 export function mixWeights(p: Scope, name: string, D: number, init?: Initializer): Tensor {
   return reshape(p(name, [1, 1, D], init ?? { kind: 'formula', value: ([, , i]) => 1 - i! / D }), [D]);
 }
 
-/** Norm of every head apart (group norm), then weight and bias over all channels: [T, H, N] → [T, H·N]. */
+/** Norm of every head apart (group norm), with weight and bias for each channel of each: [T, H, N] → [T, H, N]. */
 export function headNorm(p: Scope, name: string, y: Tensor, epsilon: number): Tensor {
   const [, H, N] = y.shape as [unknown, number, number];
-  const normal = reshape(layerNorm(y, undefined, undefined, epsilon), ['tokens', H * N]);
-  return expr`${normal} * ${p(`${name}.weight`, [H * N], { kind: 'ones' })} + ${p(`${name}.bias`, [H * N])}`;
+  const weight = reshape(p(`${name}.weight`, [H * N], { kind: 'ones' }), [H, N]);
+  return layerNorm(y, weight, reshape(p(`${name}.bias`, [H * N]), [H, N]), epsilon);
 }
 
 const matrix = (I: number): Initializer => ({ kind: 'uniform', low: -(I ** -0.5), high: I ** -0.5 });

@@ -1,7 +1,7 @@
 import type { StepInputs } from '../core/step.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Scope } from '../core/trace.ts';
-import { gatedChannelMix, mixWeights, normed, previousToken, project } from '../layers/rwkv.ts';
+import { gatedChannelMix, mixtures, mixWeights, normed, project } from '../layers/rwkv.ts';
 import { embed } from '../ops/embed.ts';
 import { add, expr } from '../ops/expr.ts';
 import { linear } from '../ops/linear.ts';
@@ -47,18 +47,16 @@ function body(p: Scope, c: Rwkv4Config, { tokens, ends }: StepInputs): Tensor {
   return normed(p, 'rwkv.ln_out', x);
 }
 
-/** x μ + x_{t−1} (1 − μ). */
-const lerp = (p: Scope, name: string, x: Tensor, before: Tensor): Tensor => {
-  const μ = mixWeights(p, `time_mix_${name}`, x.shape[1] as number);
-  return expr`${x} * ${μ} + ${before} * (1 - ${μ})`;
-};
+/** x μ + x_{t−1} (1 − μ): the weight of the token before. */
+const before = (p: Scope, name: string, D: number): Tensor => expr`1 - ${mixWeights(p, `time_mix_${name}`, D)}`;
 
 function timeMix(p: Scope, x: Tensor, A: number, ends: Tensor): Tensor {
   const D = x.shape[1] as number;
-  const before = previousToken(p, 'att_shift', x, ends);
-  const k = project(p, 'key', lerp(p, 'key', x, before), A);
-  const v = project(p, 'value', lerp(p, 'value', x, before), A);
-  const r = project(p, 'receptance', lerp(p, 'receptance', x, before), A);
+  const weights = [before(p, 'key', D), before(p, 'value', D), before(p, 'receptance', D)] as const;
+  const [xk, xv, xr] = mixtures(p, 'att_shift', x, ends, weights);
+  const k = project(p, 'key', xk, A);
+  const v = project(p, 'value', xv, A);
+  const r = project(p, 'receptance', xr, A);
   const w = expr`-exp(${p('time_decay', [A], { kind: 'formula', value: ([i]) => -5 + 8 * (i! / Math.max(1, A - 1)) })})`;
   const u = p('time_first', [A], { kind: 'formula', value: ([i]) => Math.log(0.3) + 0.5 * (((i! + 1) % 3) - 1) });
   const wkv = p.carry('num', [A], (num) =>
@@ -78,8 +76,9 @@ function timeMix(p: Scope, x: Tensor, A: number, ends: Tensor): Tensor {
 }
 
 function channelMix(p: Scope, x: Tensor, F: number, ends: Tensor): Tensor {
-  const before = previousToken(p, 'ffn_shift', x, ends);
-  return gatedChannelMix(p, lerp(p, 'key', x, before), lerp(p, 'receptance', x, before), F);
+  const D = x.shape[1] as number;
+  const weights = [before(p, 'key', D), before(p, 'receptance', D)] as const;
+  return gatedChannelMix(p, ...mixtures(p, 'ffn_shift', x, ends, weights), F);
 }
 
 const full: Readonly<Record<string, string>> = { k: 'key', v: 'value', r: 'receptance' };

@@ -1,7 +1,7 @@
 import type { StepInputs } from '../core/step.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Scope } from '../core/trace.ts';
-import { gatedChannelMix, headNorm, mixWeights, normed, previousToken, project } from '../layers/rwkv.ts';
+import { gatedChannelMix, headNorm, mixtures, mixWeights, normed, project } from '../layers/rwkv.ts';
 import { embed } from '../ops/embed.ts';
 import { add, expr } from '../ops/expr.ts';
 import { linear } from '../ops/linear.ts';
@@ -46,30 +46,27 @@ function body(p: Scope, c: Rwkv5Config, { tokens, ends }: StepInputs): Tensor {
   return normed(p, 'ln_out', x);
 }
 
-/** x μ + x_{t−1} (1 − μ). */
-const lerp = (p: Scope, letter: string, x: Tensor, before: Tensor): Tensor => {
-  const μ = mixWeights(p, `time_mix_${letter}`, x.shape[1] as number);
-  return expr`${x} * ${μ} + ${before} * (1 - ${μ})`;
-};
+/** x μ + x_{t−1} (1 − μ): the weight of the token before. */
+const before = (p: Scope, letter: string, D: number): Tensor => expr`1 - ${mixWeights(p, `time_mix_${letter}`, D)}`;
 
 function timeMix(p: Scope, { D, H, N, headEpsilon }: Rwkv5Config, x: Tensor, ends: Tensor): Tensor {
-  const before = previousToken(p, 'att_shift', x, ends);
-  const heads = (name: string, letter: string) =>
-    reshape(project(p, name, lerp(p, letter, x, before), D), ['tokens', H, N]);
-  const [r, k, v] = [heads('receptance', 'r'), heads('key', 'k'), heads('value', 'v')];
-  const g = project(p, 'gate', lerp(p, 'g', x, before), D);
+  const weights = [before(p, 'r', D), before(p, 'k', D), before(p, 'v', D), before(p, 'g', D)] as const;
+  const [xr, xk, xv, xg] = mixtures(p, 'att_shift', x, ends, weights);
+  const heads = (name: string, x: Tensor) => reshape(project(p, name, x, D), ['tokens', H, N]);
+  const [r, k, v] = [heads('receptance', xr), heads('key', xk), heads('value', xv)];
+  const g = project(p, 'gate', xg, D);
   const channel = ([h, n]: readonly number[]) => (h! * N + n!) / Math.max(1, D - 1);
   const decay = p('time_decay', [H, N], { kind: 'formula', value: (index) => -6 + 5 * channel(index) ** 1.3 });
   const u = p('time_faaaa', [H, N], { kind: 'formula', value: (index) => 0.5 * (1 - channel(index)) });
 
   // y_t = (S_{t−1} + v_t (u ⊙ k_t)ᵀ) r_t, then S_t = S_{t−1} diag(w) + v_t k_tᵀ, with w = e^(−e^decay).
   const y = p.carry('wkv', [H, N, N], (state) => recurrence({ r, k, v, g: expr`-exp(${decay})`, u, state, ends }));
-  return project(p, 'output', expr`${headNorm(p, 'ln_x', y, headEpsilon)} * silu(${g})`, D);
+  return project(p, 'output', expr`${reshape(headNorm(p, 'ln_x', y, headEpsilon), ['tokens', D])} * silu(${g})`, D);
 }
 
-function channelMix(p: Scope, { F }: Rwkv5Config, x: Tensor, ends: Tensor): Tensor {
-  const before = previousToken(p, 'ffn_shift', x, ends);
-  return gatedChannelMix(p, lerp(p, 'k', x, before), lerp(p, 'r', x, before), F);
+function channelMix(p: Scope, { D, F }: Rwkv5Config, x: Tensor, ends: Tensor): Tensor {
+  const weights = [before(p, 'k', D), before(p, 'r', D)] as const;
+  return gatedChannelMix(p, ...mixtures(p, 'ffn_shift', x, ends, weights), F);
 }
 
 export const rwkv5: Architecture<Rwkv5Config> = {

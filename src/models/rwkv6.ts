@@ -1,7 +1,7 @@
 import type { StepInputs } from '../core/step.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Scope } from '../core/trace.ts';
-import { gatedChannelMix, headNorm, mixWeights, normed, previousToken, project } from '../layers/rwkv.ts';
+import { gatedChannelMix, headNorm, mixtures, mixWeights, normed, previousToken, project } from '../layers/rwkv.ts';
 import { embed } from '../ops/embed.ts';
 import { add, expr } from '../ops/expr.ts';
 import { linear, linearTransposed } from '../ops/linear.ts';
@@ -84,13 +84,18 @@ function timeMix(p: Scope, { D, H, K, N, R, Rd, ...c }: Rwkv6Config, x: Tensor, 
 
   // y_t = (S_{t−1} + v_t (u ⊙ k_t)ᵀ) r_t, then S_t = S_{t−1} diag(w_t) + v_t k_tᵀ, with log w_t = −e^w.
   const y = p.carry('wkv', [H, N, K], (state) => recurrence({ r, k, v, g: heads(expr`-exp(${w})`), u, state, ends }));
-  return project(p, 'output', expr`${headNorm(p, 'ln_x', y, c.headEpsilon)} * silu(${gate})`, D);
+  return project(
+    p,
+    'output',
+    expr`${reshape(headNorm(p, 'ln_x', y, c.headEpsilon), ['tokens', H * N])} * silu(${gate})`,
+    D,
+  );
 }
 
 function channelMix(p: Scope, { D, F }: Rwkv6Config, x: Tensor, ends: Tensor): Tensor {
-  const before = previousToken(p, 'ffn_shift', x, ends);
-  const mix = (letter: string) => expr`${x} + (${before} - ${x}) * ${mixWeights(p, `time_maa_${letter}`, D)}`;
-  return gatedChannelMix(p, mix('k'), mix('r'), F);
+  const weights = [mixWeights(p, 'time_maa_k', D), mixWeights(p, 'time_maa_r', D)] as const;
+  const [k, r] = mixtures(p, 'ffn_shift', x, ends, weights);
+  return gatedChannelMix(p, k, r, F);
 }
 
 export const rwkv6: Architecture<Rwkv6Config> = {

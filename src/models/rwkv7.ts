@@ -2,7 +2,7 @@ import type { StepInputs } from '../core/step.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Scope } from '../core/trace.ts';
 import { l2Norm } from '../layers/l2-norm.ts';
-import { headNorm, mixWeights, normed, previousToken, project } from '../layers/rwkv.ts';
+import { headNorm, mixtures, mixWeights, normed, project } from '../layers/rwkv.ts';
 import { embed } from '../ops/embed.ts';
 import { add, expr, sumTo } from '../ops/expr.ts';
 import { linear, linearTransposed } from '../ops/linear.ts';
@@ -48,13 +48,12 @@ function timeMix(
   ends: Tensor,
 ): [Tensor, Tensor] {
   const { D, H, N } = c;
-  const before = previousToken(p, 'att_shift', x, ends);
   // μ begins near 1 − (i/D)^power: later channels look more at the token before, deeper layers less.
   const deep = 1 - layer / c.layers;
-  const mix = (name: string, power: number) => {
-    const μ = mixWeights(p, `x_${name}`, D, { kind: 'formula', value: ([, , i]) => 1 - (i! / D) ** (power * deep) });
-    return expr`${x} + (${before} - ${x}) * ${μ}`;
-  };
+  const μ = (name: string, power: number) =>
+    mixWeights(p, `x_${name}`, D, { kind: 'formula', value: ([, , i]) => 1 - (i! / D) ** (power * deep) });
+  const weights = [μ('r', 0.2), μ('k', 0.7), μ('v', 0.7), μ('w', 0.9), μ('a', 0.9), μ('g', 0.2)] as const;
+  const [xr, xk, xv, xw, xa, xg] = mixtures(p, 'att_shift', x, ends, weights);
   const lowRank = (name: string, x: Tensor, f: (y: Tensor) => Tensor) => {
     const R = c.ranks[name]!;
     const up = { kind: 'orthogonal', gain: 0.1 * Math.max(1, Math.sqrt(R / D)) } as const;
@@ -70,20 +69,21 @@ function timeMix(
   const same = (y: Tensor) => y;
   const heads = (y: Tensor) => reshape(y, ['tokens', H, N]);
 
-  const r = project(p, 'receptance', mix('r', 0.2), D);
-  const k = project(p, 'key', mix('k', 0.7), D);
-  const xv = mix('v', 0.7);
+  const r = project(p, 'receptance', xr, D);
+  const k = project(p, 'key', xk, D);
   let v = project(p, 'value', xv, D);
   const w0 = vector(
     'w0',
     (i) =>
       -6 + 6 * (i / Math.max(1, D - 1)) ** (1 + (layer / Math.max(1, c.layers - 1)) ** 0.3) + 0.5 + 2.5 * zigzag(i),
   );
-  const w = expr`${w0} + ${lowRank('w', mix('w', 0.9), (y) => expr`tanh(${y})`)}`;
-  const α = expr`sigmoid(${vector('a0', (i) => -0.19 + 0.3 * zigzag(i) + 0.4 * ramp(i))} + ${lowRank('a', mix('a', 0.9), same)})`;
-  const g = lowRank('g', mix('g', 0.2), (y) => expr`sigmoid(${y})`);
-  if (first)
-    v = expr`${v} + (${first} - ${v}) * sigmoid(${vector('v0', (i) => 0.73 - 0.4 * ramp(i))} + ${lowRank('v', xv, same)})`;
+  const w = lowRank('w', xw, (y) => expr`tanh(${y})`);
+  const α = expr`sigmoid(${vector('a0', (i) => -0.19 + 0.3 * zigzag(i) + 0.4 * ramp(i))} + ${lowRank('a', xa, same)})`;
+  const g = lowRank('g', xg, (y) => expr`sigmoid(${y})`);
+  if (first) {
+    const ν = expr`sigmoid(${vector('v0', (i) => 0.73 - 0.4 * ramp(i))} + ${lowRank('v', xv, same)})`;
+    v = expr`${v} + (${first} - ${v}) * ${ν}`;
+  }
 
   const κ = l2Norm(heads(expr`${k} * ${vector('k_k', (i) => 0.71 - 0.1 * ramp(i))}`), c.keyEpsilon);
   const key = heads(expr`${k} * (1 + (${α} - 1) * ${vector('k_a', () => 1.02)})`);
@@ -93,7 +93,7 @@ function timeMix(
       r: heads(r),
       k: key,
       v: heads(v),
-      g: heads(expr`${-Math.exp(-0.5)} * sigmoid(${w})`),
+      g: heads(expr`${-Math.exp(-0.5)} * sigmoid(${w0} + ${w})`),
       a: κ,
       b: expr`-${κ} * ${heads(α)}`,
       state,
@@ -102,18 +102,18 @@ function timeMix(
   );
   // The current token once more, past the state.
   const rk = p('r_k', [H, N], { kind: 'constant', value: -0.04 });
-  const bonus = expr`${sumTo(expr`${heads(r)} * ${key} * ${rk}`, ['tokens', H, 1])} * ${heads(v)}`;
-  const read = add(headNorm(p, 'ln_x', y, c.headEpsilon), reshape(bonus, ['tokens', D]));
-  return [project(p, 'output', expr`${read} * ${g}`, D), first ?? v];
+  const bonus = sumTo(expr`${heads(r)} * ${key} * ${rk}`, ['tokens', H, 1]);
+  const read = expr`${headNorm(p, 'ln_x', y, c.headEpsilon)} + ${bonus} * ${heads(v)}`;
+  return [project(p, 'output', expr`${reshape(read, ['tokens', D])} * ${g}`, D), first ?? v];
 }
 
 function channelMix(p: Scope, c: Rwkv7Config, layer: number, x: Tensor, ends: Tensor): Tensor {
-  const before = previousToken(p, 'ffn_shift', x, ends);
   const μ = mixWeights(p, 'x_k', c.D, {
     kind: 'formula',
     value: ([, , i]) => 1 - (i! / c.D) ** ((1 - layer / c.layers) ** 4),
   });
-  const k = project(p, 'key', expr`${x} + (${before} - ${x}) * ${μ}`, c.F);
+  const [mixed] = mixtures(p, 'ffn_shift', x, ends, [μ]);
+  const k = project(p, 'key', mixed, c.F);
   return project(p, 'value', expr`square(relu(${k}))`, c.D);
 }
 

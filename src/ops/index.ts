@@ -14,6 +14,7 @@ import { ropeOp } from './rope.ts';
 import { sampleOp } from './sample.ts';
 import { segmentCrossEntropyGradOp, segmentCrossEntropyOp } from './segment-cross-entropy.ts';
 import { shiftGradOp, shiftOp } from './shift.ts';
+import { shiftMixGradOp, shiftMixOp } from './shift-mix.ts';
 import { softmaxGradOp, softmaxOp } from './softmax.ts';
 import { tokenPositionsOp } from './token-positions.ts';
 import { concatOp, repeatGradOp, repeatOp, reshapeOp, selectGradOp, selectOp, sliceOp } from './views.ts';
@@ -56,6 +57,8 @@ export const ops = {
   selectGrad: selectGradOp,
   shift: shiftOp,
   shiftGrad: shiftGradOp,
+  shiftMix: shiftMixOp,
+  shiftMixGrad: shiftMixGradOp,
   slice: sliceOp,
   softmax: softmaxOp,
   softmaxGrad: softmaxGradOp,

@@ -80,7 +80,7 @@ export function runSetting(
   const wanted = new Map<string, Tensor>();
   const overwritten = new Set(Object.values(op.state ?? {}));
   for (const [i, name] of names.entries()) {
-    if (!overwritten.has(name)) wanted.set(name, outputs[i]!);
+    if (!overwritten.has(name) && outputs[i]) wanted.set(name, outputs[i]);
   }
   for (const [name, output] of Object.entries(op.state ?? {})) {
     const previous = inputs[name];

@@ -30,6 +30,7 @@ const norm = (kernel: 'rmsNorm' | 'layerNorm'): Kernel => ({
   encode({ inputs: { x, w, b }, outputs: { y }, attributes }, e) {
     const weights = kernel === 'rmsNorm' ? [e.optional(w)] : [e.optional(w), e.optional(b)];
     const epsilon = new Float(attributes['epsilon'] as number);
+    const own = kernel === 'rmsNorm' ? [] : [w && w.shape.length > 1 ? 1 : 0];
     e.call(
       kernel,
       e.count(first(x!)),
@@ -39,16 +40,32 @@ const norm = (kernel: 'rmsNorm' | 'layerNorm'): Kernel => ({
       last(x!.shape),
       ...weights,
       epsilon,
+      ...own,
     );
   },
 });
 
-/** The adjoints of norms, over rows as the norms themselves. */
+/** Rows whose sums backward kernels make apart from others', so that who makes them does not matter. */
+const SUM_BLOCK = 32;
+
+/** The sums of all blocks of rows together, one vector of `width` for each of `found`. */
+const sumBlocks = (e: Encoder, rows: number, sums: number, width: number, found: readonly Place[]): void =>
+  e.call('sumBlocks', rows, SUM_BLOCK, sums, width, found.length, ...found.map((place) => e.address(place)));
+
+/** The adjoints of norms, over rows as the norms themselves; with the sums over all rows that their weights get. */
 const normGrad = (kernel: 'rmsNormGrad' | 'layerNormGrad'): Kernel => ({
-  encode({ inputs: { x, dy }, outputs: { dx }, attributes }, e) {
+  scratch({ inputs: { x, w }, outputs }, capacity) {
+    const blocks = Math.ceil(elementCount(x!.shape, capacity) / last(x!.shape) / SUM_BLOCK);
+    return outputs.length > 1 ? blocks * (outputs.length - 1) * elementCount(w!.shape, capacity) : 0;
+  },
+  encode({ inputs: { x, dy, w }, outputs: { dx, ...found }, attributes, scratch }, e) {
     const rows = [x, dy, dx].flatMap((place) => e.operand(place));
     const epsilon = new Float(attributes['epsilon'] as number);
-    e.call(kernel, e.count(first(x!)), innerRows(x!), ...rows, last(x!.shape), epsilon);
+    const sums = Object.values(found);
+    const area = sums.length > 0 ? e.scratch(scratch) : 0;
+    const own = kernel === 'rmsNormGrad' ? [] : [w && w.shape.length > 1 ? 1 : 0];
+    e.call(kernel, e.count(first(x!)), innerRows(x!), ...rows, last(x!.shape), epsilon, e.optional(w), area, ...own);
+    if (area > 0) sumBlocks(e, e.count(first(x!), innerRows(x!)), area, elements(w!), sums);
   },
 });
 
@@ -587,6 +604,28 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       const times = [e.count(first(ends!)), e.address(ends!)];
       const rows = [dy, dnext, dx, dstate].flatMap((place) => e.operand(place));
       e.call('shiftGrad', ...times, ...rows, fixed(x!.shape[1]));
+    },
+  },
+  shiftMix: {
+    encode({ inputs: { x, state, ends, ...weights }, outputs: { next, ...mixtures } }, e) {
+      const times = [e.count(first(ends!)), e.address(ends!)];
+      const rows = [...e.operand(x), ...e.state(state!), ...e.state(next!)];
+      const found = Object.values(mixtures);
+      const own = Object.values(weights).flatMap((μ, i) => [e.address(μ), ...e.operand(found[i])]);
+      e.call('shiftMix', ...times, ...rows, fixed(x!.shape[1]), found.length, ...own);
+    },
+  },
+  shiftMixGrad: {
+    scratch: ({ inputs: { x }, outputs }, { tokens }) =>
+      Math.ceil(tokens / SUM_BLOCK) * (outputs.length - 2) * fixed(x!.shape[1]),
+    encode({ inputs: { x, state, ends, dnext, ...given }, outputs: { dx, dstate, ...found }, scratch }, e) {
+      const C = fixed(x!.shape[1]);
+      const times = [e.count('tokens'), e.count(first(ends!)), e.address(ends!)];
+      const rows = [...e.operand(x), ...e.state(state!), ...[dnext, dx, dstate].flatMap((place) => e.operand(place))];
+      const letters = Object.keys(found).map((name) => name.at(-1)!);
+      const own = letters.flatMap((letter) => [e.address(given[`μ${letter}`]!), ...e.operand(given[`d${letter}`])]);
+      e.call('shiftMixGrad', ...times, ...rows, C, e.scratch(scratch), letters.length, ...own);
+      sumBlocks(e, e.count('tokens'), e.scratch(scratch), C, Object.values(found));
     },
   },
   slice: {

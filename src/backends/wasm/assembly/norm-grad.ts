@@ -1,5 +1,10 @@
 import { madd } from './math';
-import { loadLanes, rowAt, share, storeLanes, sumLanes } from './rows';
+import { loadLanes, rowAt, storeLanes, sumLanes } from './rows';
+import { beginUnits, takeUnits, unitsEnd } from './schedule';
+import { addTo, zero } from './vectors';
+
+/** Rows that a thread takes at a time, whose sums are made apart (kernels.ts counts the floats). */
+const BLOCK: i32 = 32;
 
 /** What `totals` and `moments` find. */
 let first: f32 = 0;
@@ -65,50 +70,102 @@ function combine(y: usize, p: usize, x: usize, width: i32, a: f32, b: f32): void
   }
 }
 
+/** y = a ⊙ b. */
+function multiply(y: usize, a: usize, b: usize, width: i32): void {
+  let i = 0;
+  for (; i + 4 <= width; i += 4, y += 16, a += 16, b += 16) v128.store(y, f32x4.mul(v128.load(a), v128.load(b)));
+  if (i < width) storeLanes(y, width - i, f32x4.mul(loadLanes(a, width - i), loadLanes(b, width - i)));
+}
+
+/** dw ← dw + dy ⊙ (x − mean)·scale. */
+function addNormal(dw: usize, dy: usize, x: usize, width: i32, mean: f32, scale: f32): void {
+  const centre = f32x4.splat(mean);
+  const s = f32x4.splat(scale);
+  let i = 0;
+  for (; i + 4 <= width; i += 4, dw += 16, dy += 16, x += 16)
+    v128.store(dw, madd(v128.load(dy), f32x4.mul(f32x4.sub(v128.load(x), centre), s), v128.load(dw)));
+  if (i < width) {
+    const left = width - i;
+    const normal = f32x4.mul(f32x4.sub(loadLanes(x, left), centre), s);
+    storeLanes(dw, left, madd(loadLanes(dy, left), normal, loadLanes(dw, left)));
+  }
+}
+
 /**
- * With s = 1/√(mean(x²) + ε): dx = s·(dy − x·s²·mean(dy·x)).
- * args: [rowsAt, rows of `width` in a row, x (2 words), dy (2 words), dx (2 words), width, ε (f32)]. Threads share the rows.
+ * With s = 1/√(mean(x²) + ε) and g = dy ⊙ w: dx = s·(g − x·s²·mean(g·x)); of dw = Σ dy ⊙ x·s the sums of BLOCK rows each, for `sumBlocks`.
+ * args: [rowsAt, rows of `width` in a row, x (2 words), dy (2 words), dx (2 words), width, ε (f32), w (or 0), sums (width floats a block, or 0)].
  */
 export function rmsNormGrad(args: usize, thread: i32, threads: i32): void {
   const inner = load<i32>(args, 4);
   const width = load<i32>(args, 32);
   const epsilon = load<f32>(args, 36);
+  const w = <usize>load<u32>(args, 40);
   const rows = load<i32>(<usize>load<u32>(args)) * inner;
-  const to = share(rows, thread + 1, threads);
-  for (let r = share(rows, thread, threads); r < to; r++) {
-    const within = (<usize>((r % inner) * width)) << 2;
-    const x = rowAt(args + 8, r / inner) + within;
-    const dy = rowAt(args + 16, r / inner) + within;
-    const dx = rowAt(args + 24, r / inner) + within;
-    moments(x, dy, width, 0, 0);
-    const scale = <f32>(1 / Math.sqrt(<f64>first / <f64>width + <f64>epsilon));
-    combine(dx, dy, x, width, scale, -scale * scale * scale * (second / <f32>width));
+  beginUnits((rows + BLOCK - 1) / BLOCK, thread, threads);
+  for (let unit = takeUnits(1); unit < unitsEnd(); unit = takeUnits(1)) {
+    const dw = sumsOf(args, unit, width);
+    for (let r = unit * BLOCK; r < min(rows, (unit + 1) * BLOCK); r++) {
+      const within = (<usize>((r % inner) * width)) << 2;
+      const x = rowAt(args + 8, r / inner) + within;
+      const dy = rowAt(args + 16, r / inner) + within;
+      const dx = rowAt(args + 24, r / inner) + within;
+      if (w) multiply(dx, dy, w, width);
+      const g = w ? dx : dy;
+      moments(x, g, width, 0, 0);
+      const scale = <f32>(1 / Math.sqrt(<f64>first / <f64>width + <f64>epsilon));
+      combine(dx, g, x, width, scale, -scale * scale * scale * (second / <f32>width));
+      if (dw) addNormal(dw, dy, x, width, 0, scale);
+    }
   }
 }
 
+/** Where the sums of a block of rows go, cleared; 0 where nobody asks for them. */
+function sumsOf(args: usize, block: i32, floats: i32): usize {
+  const sums = <usize>load<u32>(args, 44);
+  if (sums == 0) return 0;
+  const own = sums + ((<usize>(block * floats)) << 2);
+  zero(own, floats);
+  return own;
+}
+
 /**
- * With n the normalised x and s its scale: dx = s·(dy − mean(dy) − n·mean(dy·n)).
- * args: [rowsAt, rows of `width` in a row, x (2 words), dy (2 words), dx (2 words), width, ε (f32)]. Threads share the rows.
+ * With n the normalised x, s its scale and g = dy ⊙ w: dx = s·(g − mean(g) − n·mean(g·n)); of dw = Σ dy ⊙ n and db = Σ dy the sums of BLOCK rows
+ * each, for `sumBlocks`.
+ * args: [rowsAt, rows of `width` in a row, x (2 words), dy (2 words), dx (2 words), width, ε (f32), w (or 0), sums (2 floats for each of w in a block, or 0),
+ *        1 if each row of `width` has its own w].
  */
 export function layerNormGrad(args: usize, thread: i32, threads: i32): void {
   const inner = load<i32>(args, 4);
   const width = load<i32>(args, 32);
   const epsilon = load<f32>(args, 36);
+  const w = <usize>load<u32>(args, 40);
   const rows = load<i32>(<usize>load<u32>(args)) * inner;
-  const to = share(rows, thread + 1, threads);
-  for (let r = share(rows, thread, threads); r < to; r++) {
-    const within = (<usize>((r % inner) * width)) << 2;
-    const x = rowAt(args + 8, r / inner) + within;
-    const dy = rowAt(args + 16, r / inner) + within;
-    const dx = rowAt(args + 24, r / inner) + within;
-    const count = <f32>width;
-    totals(x, dy, width);
-    const mean = first / count;
-    const arriving = second / count;
-    // Centred moments, so that large means don't cancel.
-    moments(x, dy, width, mean, arriving);
-    const scale = <f32>(1 / Math.sqrt(<f64>first / <f64>width + <f64>epsilon));
-    putCentred(dx, x, dy, width, mean, arriving, scale, scale * scale * (second / count));
+  const count = <f32>width;
+  const isOwn = load<i32>(args, 48) != 0;
+  const weights = isOwn ? inner * width : width;
+  beginUnits((rows + BLOCK - 1) / BLOCK, thread, threads);
+  for (let unit = takeUnits(1); unit < unitsEnd(); unit = takeUnits(1)) {
+    const dw = sumsOf(args, unit, 2 * weights);
+    for (let r = unit * BLOCK; r < min(rows, (unit + 1) * BLOCK); r++) {
+      const within = (<usize>((r % inner) * width)) << 2;
+      const x = rowAt(args + 8, r / inner) + within;
+      const dy = rowAt(args + 16, r / inner) + within;
+      const dx = rowAt(args + 24, r / inner) + within;
+      const own = isOwn ? within : 0;
+      if (w) multiply(dx, dy, w + own, width);
+      const g = w ? dx : dy;
+      totals(x, g, width);
+      const mean = first / count;
+      const arriving = second / count;
+      // Centred moments, so that large means don't cancel.
+      moments(x, g, width, mean, arriving);
+      const scale = <f32>(1 / Math.sqrt(<f64>first / <f64>width + <f64>epsilon));
+      putCentred(dx, x, g, width, mean, arriving, scale, scale * scale * (second / count));
+      if (dw) {
+        addNormal(dw + own, dy, x, width, mean, scale);
+        addTo(dw + ((<usize>weights) << 2) + own, dy, width);
+      }
+    }
   }
 }
 

@@ -54,7 +54,7 @@ function scaleRow(y: usize, x: usize, w: usize, width: i32, scale: f32): void {
 
 /**
  * y = (x − mean) / √(var + ε) · w + b.
- * args: [rowsAt, rows of `width` in a row of x, x (2 words), y (2 words), width, w (or 0), b (or 0), ε (f32)]
+ * args: [rowsAt, rows of `width` in a row of x, x (2 words), y (2 words), width, w (or 0), b (or 0), ε (f32), 1 if each row of `width` has its own w and b]
  */
 export function layerNorm(args: usize, thread: i32, threads: i32): void {
   const inner = load<i32>(args, 4);
@@ -62,6 +62,7 @@ export function layerNorm(args: usize, thread: i32, threads: i32): void {
   const w = <usize>load<u32>(args, 28);
   const b = <usize>load<u32>(args, 32);
   const epsilon = load<f32>(args, 36);
+  const isOwn = load<i32>(args, 40) != 0;
   const rows = load<i32>(<usize>load<u32>(args)) * inner;
   const to = share(rows, thread + 1, threads);
   for (let r = share(rows, thread, threads); r < to; r++) {
@@ -71,8 +72,10 @@ export function layerNorm(args: usize, thread: i32, threads: i32): void {
     const mean = <f32>(<f64>sum(x, width) / <f64>width);
     // The centred row is kept in y, so that its squares don't cancel.
     shiftRow(y, x, width, mean);
-    scaleRow(y, y, w, width, <f32>(1 / Math.sqrt(<f64>squares(y, width) / <f64>width + <f64>epsilon)));
-    if (b) addRow(y, b, width);
+    const own = isOwn ? within : 0;
+    const scale = <f32>(1 / Math.sqrt(<f64>squares(y, width) / <f64>width + <f64>epsilon));
+    scaleRow(y, y, w ? w + own : 0, width, scale);
+    if (b) addRow(y, b + own, width);
   }
 }
 

@@ -49,6 +49,26 @@ function addRow(y: usize, x: usize, width: i32, inner: i32, size: i32, from: i32
 }
 
 /**
+ * The sums of blocks of rows together, in their order: [⌈rows / each⌉][n][width] floats become n vectors.
+ * args: [rowsAt, rows of each block, sums, width, n, y …]. Threads share the columns.
+ */
+export function sumBlocks(args: usize, thread: i32, threads: i32): void {
+  const blocks = (load<i32>(<usize>load<u32>(args)) + load<i32>(args, 4) - 1) / load<i32>(args, 4);
+  const width = load<i32>(args, 12);
+  const n = load<i32>(args, 16);
+  const from = share(width, thread, threads);
+  const columns = share(width, thread + 1, threads) - from;
+  const offset = (<usize>from) << 2;
+  const block = (<usize>(n * width)) << 2;
+  for (let i = 0; i < n; i++) {
+    const y = <usize>load<u32>(args + 20 + ((<usize>i) << 2)) + offset;
+    memory.fill(y, 0, (<usize>columns) << 2);
+    let x = <usize>load<u32>(args, 8) + ((<usize>(i * width)) << 2) + offset;
+    for (let b = 0; b < blocks; b++, x += block) addTo(y, x, columns);
+  }
+}
+
+/**
  * y[ids[t]] = Σ x[t], zero where no id points: the adjoint of taking rows.
  * args: [countAt, ids, x (2 words), rowsAt, y (2 words), width]. Threads share the columns.
  */
