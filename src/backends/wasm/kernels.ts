@@ -124,7 +124,8 @@ function recurrenceGradScratch(
   const kept =
     HEAD_ROWS * (HEAD_BLOCK + 1) +
     HEAD_ROWS * Math.ceil(V / HEAD_ROWS) * (1 + Math.max(1, Math.ceil(tokens / HEAD_BLOCK)));
-  const head = (10 * HEAD_BLOCK + kept) * width + (HEAD_BLOCK + 8) * HEAD_ROWS;
+  const removed = tokens * HEAD_ROWS * Math.ceil(V / HEAD_ROWS);
+  const head = (10 * HEAD_BLOCK + kept) * width + 8 * HEAD_ROWS + removed;
   return { own: Math.max(channel, head), parts: threads > 1 && G < H ? 2 * tokens * G * K : 0 };
 }
 

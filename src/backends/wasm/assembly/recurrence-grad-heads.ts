@@ -21,8 +21,11 @@ let token: usize = 0;
 /** What the tokens of a block read, and its gradients: [BLOCK][columns][3 or 5] vectors. */
 let operands: usize = 0;
 let gradients: usize = 0;
-/** S a of every token of a block, [BLOCK][ROWS]. */
+/** S a of every token, [tokens][⌈V / ROWS⌉][ROWS]: what was found on the way forwards need not be found again. */
 let removed: usize = 0;
+/** Bytes of a token's, and where those of the rows and of the block at hand are. */
+let removedStep: usize = 0;
+let removedAt: usize = 0;
 /** Σ d ⊙ k and Σ d ⊙ b of ROWS rows, lanes not yet added. */
 let sums: usize = 0;
 /** ROWS rows of the states before each token of a block and after its last. */
@@ -53,7 +56,7 @@ export function headBack(
   dstate: usize,
   scratch: usize,
 ): void {
-  const starts = layOut(args, scratch);
+  const starts = layOut(args, scratch, last - first);
   const blocks = (last - first + BLOCK - 1) / BLOCK;
   const size = <usize>((V + ROWS - 1) / ROWS) * rows;
   loadState(state, starts);
@@ -63,6 +66,7 @@ export function headBack(
     fetch(args, h, from, from + BLOCK, false);
     memory.copy(next, next - size, size);
     for (let row = 0, S = next; row < V; row += ROWS, S += rows) {
+      removedAt = removed + <usize>(n * BLOCK) * removedStep + ((<usize>row) << 2);
       if (delta) remove(S, 0);
       for (let i = 0; i < BLOCK; i++) forward(S, S, i, BLOCK, valuesOf(args + 40, h, from + i, row));
     }
@@ -74,8 +78,10 @@ export function headBack(
     const to = min(last, from + BLOCK);
     fetch(args, h, from, to, true);
     memory.fill(gradients, 0, <usize>BLOCK * token);
-    for (let row = 0, at: usize = 0; row < V; row += ROWS, at += rows)
-      rowsBack(args, h, from, to, row, starts + <usize>n * size + at, dS + at);
+    for (let row = 0, at: usize = 0; row < V; row += ROWS, at += rows) {
+      removedAt = removed + <usize>(n * BLOCK) * removedStep + ((<usize>row) << 2);
+      rowsBack(args, h, from, to, row, starts + <usize>n * size + at, dS + at, n + 1 < blocks);
+    }
     if (bonus && load<u32>(args, 48)) for (let t = from; t < to; t++) putBonus(args, h, t, t - from);
     for (let t = from; t < to; t++) put(args, h, thread, t, t - from);
   }
@@ -83,7 +89,7 @@ export function headBack(
 }
 
 /** Gives everything its place in scratch memory (kernels.ts counts the floats); returns where the states at the blocks' beginnings go. */
-function layOut(args: usize, scratch: usize): usize {
+function layOut(args: usize, scratch: usize, tokens: i32): usize {
   V = load<i32>(args, 16);
   K = load<i32>(args, 20);
   delta = load<u32>(args, 100) != 0;
@@ -94,11 +100,13 @@ function layOut(args: usize, scratch: usize): usize {
   token = <usize>columns * step;
   operands = scratch;
   gradients = operands + <usize>BLOCK * token;
-  removed = gradients + <usize>BLOCK * token;
-  sums = removed + ((<usize>(BLOCK * ROWS)) << 2);
+  sums = gradients + <usize>BLOCK * token;
   history = sums + 2 * TALL;
   dS = history + <usize>(BLOCK + 1) * rows;
-  return dS + <usize>((V + ROWS - 1) / ROWS) * rows;
+  const groups = <usize>((V + ROWS - 1) / ROWS);
+  removed = dS + groups * rows;
+  removedStep = delta ? groups << 4 : 0;
+  return removed + <usize>tokens * removedStep;
 }
 
 /** A state [V][K] to ROWS rows side by side. */
@@ -194,10 +202,10 @@ function remove(P: usize, i: i32): void {
     s2 = madd(v128.load(P, 32), a, s2);
     s3 = madd(v128.load(P, 48), a, s3);
   }
-  v128.store(removed + ((<usize>i) << 4), sumRows(s0, s1, s2, s3));
+  v128.store(removedAt + <usize>i * removedStep, sumRows(s0, s1, s2, s3));
 }
 
-/** Rows of the state after token i (S) from those before it (P) and values x; with a removal, what the next token of `count` removes, too. */
+/** Rows of the state after token i (S) from those before it (P) and values x; with a removal, what the next token, if it is below `count`, removes. */
 function forward(P: usize, S: usize, i: i32, count: i32, x: v128): void {
   const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0);
   const x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
@@ -216,7 +224,7 @@ function forward(P: usize, S: usize, i: i32, count: i32, x: v128): void {
     }
     return;
   }
-  const sa = v128.load(removed + ((<usize>i) << 4));
+  const sa = v128.load(removedAt + <usize>i * removedStep);
   const s0 = v128.shuffle<f32>(sa, sa, 0, 0, 0, 0);
   const s1 = v128.shuffle<f32>(sa, sa, 1, 1, 1, 1);
   const s2 = v128.shuffle<f32>(sa, sa, 2, 2, 2, 2);
@@ -234,12 +242,16 @@ function forward(P: usize, S: usize, i: i32, count: i32, x: v128): void {
   if (i + 1 < count) remove(after, i + 1);
 }
 
-/** ROWS rows from `row` on, along the block from their states at `start` and back: D is ∂/∂S of them. */
-function rowsBack(args: usize, h: i32, from: i32, to: i32, row: i32, start: usize, D: usize): void {
+/**
+ * ROWS rows from `row` on, along the block from their states at `start` and back: D is ∂/∂S of them. What tokens remove is known where the way
+ * forwards came by.
+ */
+function rowsBack(args: usize, h: i32, from: i32, to: i32, row: i32, start: usize, D: usize, isKnown: bool): void {
   memory.copy(history, start, rows);
   let P = history;
-  if (delta) remove(P, 0);
-  for (let t = from; t < to; t++, P += rows) forward(P, P + rows, t - from, to - from, valuesOf(args + 40, h, t, row));
+  if (delta && !isKnown) remove(P, 0);
+  const removing = isKnown ? 0 : to - from;
+  for (let t = from; t < to; t++, P += rows) forward(P, P + rows, t - from, removing, valuesOf(args + 40, h, t, row));
   const none = f32x4.splat(0);
   for (let t = to - 1; t >= from; t--) {
     P -= rows;
@@ -296,7 +308,7 @@ function twoBack(P: usize, D: usize, i: i32, x: v128, e: v128, to: usize): void 
 
 /** Token i backwards with the removal (S a) bᵀ. */
 function backDelta(P: usize, D: usize, i: i32, x: v128, e: v128): void {
-  const sa = v128.load(removed + ((<usize>i) << 4));
+  const sa = v128.load(removedAt + <usize>i * removedStep);
   const e0 = v128.shuffle<f32>(e, e, 0, 0, 0, 0);
   const e1 = v128.shuffle<f32>(e, e, 1, 1, 1, 1);
   const e2 = v128.shuffle<f32>(e, e, 2, 2, 2, 2);
