@@ -4,7 +4,7 @@ import { type Example, exampleBatches } from '../train/examples.ts';
 import { exampleContents } from './contents-digest.ts';
 import { type DataRecord, dataFiles, fieldsOf, readRecords } from './data-files.ts';
 import type { LayoutOptions } from './data-format.ts';
-import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
+import { type ExampleData, measuring, parted, TOGETHER, textsOf } from './example-data.ts';
 
 export interface AnswerDataOptions {
   readonly data: readonly string[];
@@ -74,7 +74,8 @@ export async function answerData(
   if (!held) [taught, held] = parted(taught, seed);
   const batches = exampleBatches(taught, { batch, together: Math.max(TOGETHER, length), most, seed });
   const contents = { data: exampleContents(taught), validation: exampleContents(held) };
-  return { batches, contents, evaluate: measuring(held, batches, vocabulary) };
+  const all = [...taught, ...held];
+  return { batches, contents, texts: textsOf(all, all), evaluate: measuring(held, batches, vocabulary) };
 }
 
 /** What is to be learned of a record, or why there is nothing: answers are empty, or none begins within the first `length` tokens. */

@@ -131,5 +131,7 @@ function parse(bytes: Uint8Array): Corpus | undefined {
   if (magic !== MAGIC || bytes.byteLength !== 16 + 4 * texts + size * count) return undefined;
   const at = 16 + 4 * texts;
   const tokens = size === 2 ? new Uint16Array(bytes.buffer, at, count) : new Uint32Array(bytes.buffer, at, count);
-  return { tokens, starts: new Uint32Array(bytes.buffer, 16, texts) };
+  const starts = new Uint32Array(bytes.buffer, 16, texts);
+  const areStarts = starts[0] === 0 && starts.every((start, n) => start < count && (n === 0 || start > starts[n - 1]!));
+  return areStarts ? { tokens, starts } : undefined;
 }

@@ -3,6 +3,7 @@ import { Random } from '../core/random.ts';
 import type { Batches } from '../train/corpus.ts';
 import { capacityOf, type Example, exampleParts } from '../train/examples.ts';
 import type { Learner, Part, Pause } from '../train/learner.ts';
+import type { ReadTexts } from '../train/part-limits.ts';
 import type { Evaluation } from '../train/trainer.ts';
 import type { Contents } from './contents-digest.ts';
 
@@ -10,12 +11,20 @@ import type { Contents } from './contents-digest.ts';
 export interface ExampleData {
   readonly batches: Batches;
   readonly contents: Contents;
+  /** Tokens of all that is read. */
+  readonly texts: ReadTexts;
   /** Loss, and how much of what is to be told is the likeliest, on what is not learned from. */
   evaluate(learner: Learner, pause?: Pause): Promise<Evaluation>;
 }
 
 /** Tokens of examples that run together. */
 export const TOGETHER = 2048;
+
+/** What is read of examples; of those whose targets are tokens, these too. */
+export function textsOf(examples: readonly Pick<Example, 'tokens'>[], targets: readonly Example[] = []): ReadTexts {
+  const tokens = [...examples.map((one) => one.tokens), ...targets.map((one) => one.targets)];
+  return { tokens, longest: examples.reduce((most, one) => Math.max(most, one.tokens.length), 0) };
+}
 
 /** Measures examples with `size` logits each. */
 export function measuring(

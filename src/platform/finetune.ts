@@ -9,12 +9,13 @@ import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { spanHead } from '../runtime/span-head.ts';
 import { State } from '../runtime/state.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
-import { type Batches, evaluationParts, windows, withRoomFor } from '../train/corpus.ts';
+import { type Batches, evaluationParts, textsOf, windows, withRoomFor } from '../train/corpus.ts';
 import { type Additions, savedConfig } from '../train/export.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, loraTargets, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
 import { refuseIdle, refuseIdleSchedule, refuseSenselessNumbers } from '../train/option-limits.ts';
+import { type ReadTexts, refuseUnreadable } from '../train/part-limits.ts';
 import { spanPrediction } from '../train/spans.ts';
 import type { Evaluation, TrainRecord } from '../train/trainer.ts';
 import { writeAdapter } from './adapter-files.ts';
@@ -120,6 +121,12 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
       throw new InputError(`${options.model} has no tokenizer: name one (the option \`tokenizer\`, or --tokenizer)`);
     const matched = matchModel(files.config, files.checkpoint);
     const data = await dataOf(options, tokenizer, matched);
+    const { architecture, config } = matched;
+    const limits = {
+      vocabulary: architecture.vocabulary(config),
+      positions: architecture.longest?.(config) ?? Infinity,
+    };
+    refuseUnreadable(data.texts, limits, tokenizer.vocabularySize);
     if (!data.evaluate) refuseIdle(options, ['patience', 'evaluateEvery'], 'there is no validation data');
     const { labels, spans } = data;
     if (!labels && matched.head) throw new InputError(`${options.model} is a classifier: name the field of the labels`);
@@ -129,7 +136,6 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
       );
     const head: Head | undefined = spans ? spanHead : labels && { name: SCORE, size: labels.length };
     const headNames = head ? [head.name, ...(head.bias === undefined ? [] : [head.bias])] : [];
-    const { architecture, config } = matched;
     const plain = traceModel(architecture, config, { head });
     const additions = method === 'lora' ? additionsOf(options, plain, architecture.type, headNames) : undefined;
     const adapt = additions && loraAdaptation(options, additions.targets);
@@ -188,6 +194,7 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
 interface Data {
   readonly batches: Batches;
   readonly contents: Contents;
+  readonly texts: ReadTexts;
   readonly labels?: readonly string[];
   /** Whether answers are to be found in a context. */
   readonly spans?: boolean;
@@ -214,7 +221,7 @@ async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise
       loss: await learner.evaluate(evaluationParts(held, length, batches.capacity, 64), undefined, pause),
     }));
   const contents = { data: corpusContents(corpus), validation: held && corpusContents(held) };
-  return { batches, contents, evaluate };
+  return { batches, contents, texts: textsOf(held ? [corpus, held] : [corpus], length), evaluate };
 }
 
 /** What LoRA adds to a model. */

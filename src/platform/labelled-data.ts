@@ -4,7 +4,7 @@ import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
 import { exampleContents } from './contents-digest.ts';
 import { dataFiles, readRecords } from './data-files.ts';
-import { type ExampleData, measuring, parted, TOGETHER } from './example-data.ts';
+import { type ExampleData, measuring, parted, TOGETHER, textsOf } from './example-data.ts';
 import { plainField } from './record-fields.ts';
 
 export interface LabelledDataOptions {
@@ -73,7 +73,8 @@ export async function labelledData(options: LabelledDataOptions, tokenizer: Toke
   const [learned, measured] = [await examples(taught), await examples(held)];
   const contents = { data: exampleContents(learned, labels), validation: exampleContents(measured, labels) };
   const batches = exampleBatches(learned, { batch, together: Math.max(TOGETHER, length), most, seed });
-  return { batches, contents, labels, evaluate: measuring(measured, batches, labels.length) };
+  const texts = textsOf([...learned, ...measured]);
+  return { batches, contents, texts, labels, evaluate: measuring(measured, batches, labels.length) };
 }
 
 /** A text as a classifier sees it: as any text, cut where it is too long; the label is told at its last token. */

@@ -7,7 +7,7 @@ import type { Evaluation } from '../train/trainer.ts';
 import type { AnswerDataOptions } from './answer-data.ts';
 import { exampleContents } from './contents-digest.ts';
 import { type DataRecord, dataFiles, fieldsOf, readRecords } from './data-files.ts';
-import { type ExampleData, parted, TOGETHER } from './example-data.ts';
+import { type ExampleData, parted, TOGETHER, textsOf } from './example-data.ts';
 
 /** Whether these files hold questions whose answers stand in a context: JSONL with `question` and `context`. */
 export async function hasSpans(paths: readonly string[]): Promise<boolean> {
@@ -44,7 +44,8 @@ export async function spanData(options: AnswerDataOptions, tokenizer: Tokenizer)
     onNotice?.(`${left} of ${taught.length} questions are left out: no answer within the first ${length} tokens`);
   const batches = spanBatches(examples!, { batch, together: Math.max(TOGETHER, length), most, seed });
   const contents = { data: exampleContents(examples!), validation: exampleContents(measured!) };
-  return { batches, contents, evaluate: telling(measured!, held.length, batches.capacity) };
+  const texts = textsOf([...examples!, ...measured!]);
+  return { batches, contents, texts, evaluate: telling(measured!, held.length, batches.capacity) };
 }
 
 /** How many spans are the likeliest, first token and last, of `count` questions. */

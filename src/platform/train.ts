@@ -15,13 +15,14 @@ import { byteTokenizer, byteTokenizerJson } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type ModelDimensions, newModel, refuseDimensions } from '../train/configurations.ts';
-import { evaluationParts, streams, windows, withRoomFor } from '../train/corpus.ts';
+import { evaluationParts, streams, textsOf, windows, withRoomFor } from '../train/corpus.ts';
 import { type Additions, modelTensors, savedConfig } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
 import { refuseIdle, refuseIdleSchedule, refuseSenselessNumbers } from '../train/option-limits.ts';
+import { refuseUnreadable } from '../train/part-limits.ts';
 import type { TrainRecord } from '../train/trainer.ts';
 import { corpusContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
@@ -137,8 +138,11 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   const { evaluationLength = length } = options;
   const learned = (options.carryState ? streams : windows)(corpus, { length, batch, together, seed });
   const batches = validation ? withRoomFor(learned, validation, evaluationLength) : learned;
+  const vocabulary = made.tokenizer.vocabularySize;
+  const read = textsOf(validation ? [corpus, validation] : [corpus], Math.max(length, evaluationLength));
+  refuseUnreadable(read, { vocabulary, positions: Infinity }, vocabulary);
   const steps = options.steps ?? batches.stepsPerEpoch;
-  const { graph, config, parsed } = modelOf(options, made.tokenizer.vocabularySize);
+  const { graph, config, parsed } = modelOf(options, vocabulary);
   const growing = graph.carries.find((carry) => carry.growing);
   if (options.carryState && growing)
     throw new UnsupportedError(

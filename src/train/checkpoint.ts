@@ -56,16 +56,19 @@ export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, 
   if (progress === undefined) throw new FormatError(`${checkpoint.name} is no checkpoint of a training`);
   const { streams = {}, ...reached } = JSON.parse(progress) as Progress;
   refuseOtherSettings(checkpoint.name, parsed(stored ?? ''), parsed(settings), reached.step);
-  const read = async (key: string) => {
+  const read = async (key: string, shape: readonly number[]) => {
     const found = checkpoint.tensors.get(key);
     if (!found) throw new FormatError(`${checkpoint.name} has no tensor ${key}`);
+    if (found.shape.join() !== shape.join())
+      throw new FormatError(`${checkpoint.name}: ${key} is [${found.shape.join(', ')}], not [${shape.join(', ')}]`);
     return await readF32(checkpoint, found);
   };
   for (const name of learner.trained)
-    for (const key of [name, `mean:${name}`, `square:${name}`]) learner.write(key, await read(key));
+    for (const key of [name, `mean:${name}`, `square:${name}`])
+      learner.write(key, await read(key, learner.parameters.get(name)!.shape));
   for (const [stream, position] of Object.entries(streams)) {
     const states = new Map<string, Float32Array>();
-    for (const { name } of learner.carries) states.set(name, await read(streamKey(Number(stream), name)));
+    for (const { name, shape } of learner.carries) states.set(name, await read(streamKey(Number(stream), name), shape));
     learner.resumeStream(Number(stream), position, states);
   }
   return reached;

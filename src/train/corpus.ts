@@ -1,12 +1,21 @@
 import { InputError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import type { Part, Stretch } from './learner.ts';
+import type { ReadTexts } from './part-limits.ts';
 
 /** Texts as token ids, one after the other; each begins with the token that ends texts, so that the next one's is their end. */
 export interface Corpus {
   readonly tokens: Uint16Array | Uint32Array;
   /** Where each text begins, increasing from 0. */
   readonly starts: Uint32Array;
+}
+
+/** What is read of corpora in windows of `length` tokens. */
+export function textsOf(corpora: readonly Corpus[], length: number): ReadTexts {
+  let longest = 0;
+  for (const { tokens, starts } of corpora)
+    for (const [n, start] of starts.entries()) longest = Math.max(longest, (starts[n + 1] ?? tokens.length) - start);
+  return { tokens: corpora.map(({ tokens }) => tokens), longest: Math.min(length, longest) };
 }
 
 export interface WindowOptions {

@@ -7,6 +7,7 @@ import { type Carry, input, leaf, type Parameter } from '../core/trace.ts';
 import { accumulate, adamw } from '../ops/adamw.ts';
 import { expr, sumTo } from '../ops/expr.ts';
 import { gradients } from '../ops/gradients.ts';
+import { limitsOf, type ObjectiveLimits, refuseBeyond } from './part-limits.ts';
 
 /** How one parameter is learned. */
 export interface Learning {
@@ -137,6 +138,7 @@ export class Learner {
   readonly #backend: Backend;
   readonly #objective: Objective;
   readonly #capacity: Counts;
+  readonly #limits: ObjectiveLimits;
   readonly #options: Required<AdamWOptions>;
   readonly #weights: Weights;
   readonly #executables = new Map<Kind, { executable: Executable; inputs: ReadonlySet<string> }>();
@@ -153,6 +155,7 @@ export class Learner {
     this.#backend = backend;
     this.#objective = objective;
     this.#capacity = capacity;
+    this.#limits = limitsOf([objective.loss]);
     this.#options = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, clip: 1, recompute: false, ...options };
     this.#learned = learnedOf(objective);
     const names = [...this.#learned.keys()];
@@ -211,7 +214,8 @@ export class Learner {
   }
 
   /**
-   * One step of learning on a batch, in parts that are run one after the other. A gradient that is not finite changes nothing.
+   * One step of learning on a batch, in parts that are run one after the other. A gradient that is not finite changes nothing. InputError for
+   * parts with tokens, targets or places that the model has not.
    * @param count how many steps have been made, this one included
    */
   async step(parts: Iterable<Part>, learningRate: number, count: number): Promise<StepResult> {
@@ -277,10 +281,11 @@ export class Learner {
     const sequences = part.sequences ?? this.#sequences(part);
     if (kind === 'learn' && this.#grows && sequences.some(({ position }) => position > 0))
       throw new UnsupportedError('attention learns from whole texts only: its state is not carried from step to step');
+    const positions = sequences.map(({ position }) => position);
+    refuseBeyond(this.#limits, part, positions);
     // Room for attention's rows first: making it may grow the memory, and views of it end then.
     for (const [b, { slot, position }] of sequences.entries())
       slot.reserve(position + ends[b]! - (b > 0 ? ends[b - 1]! : 0));
-    const positions = sequences.map(({ position }) => position);
     const all: Part['inputs'] = { tokens, ends, rows, positions, ...part.inputs, ...more };
     for (const name of inputs) executable.input(name).set(all[name]!);
     const counts = { tokens: tokens.length, segments: ends.length, outputs: rows.length };
