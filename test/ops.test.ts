@@ -12,12 +12,13 @@ import { ops } from '../src/ops/index.ts';
 import { spawnThread } from '../src/platform/node.ts';
 import { evaluate, runSetting, setting } from '../src/verification/op-cases.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
+import { watchedReads } from './watched-reads.ts';
 
 const f64 = referenceBackend('f64');
 const backends: [string, Backend][] = [
   ['reference f32', referenceBackend('f32')],
-  ['wasm simd', await wasmBackend({ relaxed: false, guards: true })],
-  ['wasm relaxed', await wasmBackend({ relaxed: true, guards: true })],
+  ['wasm simd', await wasmBackend({ relaxed: false, guards: true, rewrite: watchedReads })],
+  ['wasm relaxed', await wasmBackend({ relaxed: true, guards: true, rewrite: watchedReads })],
   ['wasm relaxed, places shared', await wasmBackend({ relaxed: true, poison: true })],
   ['wasm, 2 threads', await wasmBackend({ threads: 2, spawn: spawnThread, guards: true })],
 ];

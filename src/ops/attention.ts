@@ -15,6 +15,9 @@ const cases: Case[] = [
   // More queries of a token than a tile, and a page's last token.
   { axes: { H: 15, G: 1, K: 9, V: 33 }, segments: [64, 3, 1], attributes: { scale: 0.4, window: 5 } },
   { axes: { H: 3, G: 3, K: 7, V: 41 }, segments: [65, 11, 1], attributes: { scale: 0.4, window: 0 } },
+  // The window of the first of 64 queries that go together begins with a page's last token.
+  { axes: { H: 1, G: 1, K: 8, V: 8 }, segments: [150], attributes: { scale: 0.4, window: 66 } },
+  { axes: { H: 4, G: 2, K: 4, V: 4 }, segments: [100], attributes: { scale: 0.4, window: 34 } },
 ].map((one) => ({ ...one, fill: { positions: 'zero' } }));
 
 /**

@@ -23,6 +23,11 @@ export interface WasmOptions {
   readonly poison?: boolean;
   /** Leaves poisoned bands behind every block and value, and fails where a kernel writes there. For tests. */
   readonly guards?: boolean;
+  /** Rewrites the kernels of this thread, and tells what they then import besides the memory. For tests. */
+  readonly rewrite?: (
+    module: Uint8Array<ArrayBuffer>,
+    memory: WebAssembly.Memory,
+  ) => { readonly module: Uint8Array<ArrayBuffer>; readonly env: WebAssembly.ModuleImports };
 }
 
 export { hasRelaxedSimd, hasSharedMemory };
@@ -47,8 +52,12 @@ export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
     );
   const memory = new Memory(shared, guards);
   const build = relaxed ? await import('./generated/relaxed.ts') : await import('./generated/simd.ts');
-  const module = await WebAssembly.compile(moduleBytes(build.module, shared));
-  const instance = await WebAssembly.instantiate(module, { env: { memory: memory.wasm } });
+  const bytes = moduleBytes(build.module, shared);
+  const module = await WebAssembly.compile(bytes);
+  const own = options.rewrite?.(bytes, memory.wasm);
+  const instance = await WebAssembly.instantiate(own ? await WebAssembly.compile(own.module) : module, {
+    env: { memory: memory.wasm, ...own?.env },
+  });
   const control = memory.allocate(CONTROL_BYTES);
   const pool = new Threads(
     instance.exports as unknown as KernelModule,

@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { watchedReads } from '../../../test/watched-reads.ts';
 import type { Backend, StoredRows, StoredRowsType, WeightFormat, WeightLayout } from '../../core/backend.ts';
 import { Digest } from '../../core/digest.ts';
 import { float16ToNumber, numberToFloat16 } from '../../core/float16.ts';
@@ -9,7 +10,7 @@ import { decodeRows } from '../../formats/stored-rows.ts';
 import { spawnThread } from '../../platform/node.ts';
 import { wasmBackend } from './index.ts';
 
-const alone = await wasmBackend({ guards: true });
+const alone = await wasmBackend({ guards: true, rewrite: watchedReads });
 const together = await wasmBackend({ threads: 2, spawn: spawnThread, guards: true });
 afterAll(() => {
   alone.dispose();

@@ -9,7 +9,7 @@ import type { Digest } from '../../core/digest.ts';
 import { UnsupportedError } from '../../core/errors.ts';
 import { QUANTISATION_GROUP as GROUP } from '../../core/quantise.ts';
 import { kernelIds } from './generated/kernel-ids.ts';
-import type { Memory } from './memory.ts';
+import { type Memory, POISON } from './memory.ts';
 import { formatCodes, layoutCodes } from './packing.ts';
 import { refuseBeyond } from './range.ts';
 import type { Threads } from './threads.ts';
@@ -89,6 +89,8 @@ export class WasmIntake implements Intake {
   /** The addresses of rows and of their scales in Wasm memory. */
   #brought(bytes: Uint8Array, scales: Uint8Array | undefined): [number, number] {
     if (this.#memory.shared) return [bytes.byteOffset, scales?.byteOffset ?? bytes.byteOffset];
+    if (this.#memory.guarded)
+      this.#memory.i32.fill(POISON, this.#address / 4, (this.#address + this.rooms[0].length) / 4);
     for (const part of [bytes, ...(scales ? [scales] : [])]) this.#memory.u8.set(part, this.#address + part.byteOffset);
     return [this.#address + bytes.byteOffset, this.#address + (scales ?? bytes).byteOffset];
   }

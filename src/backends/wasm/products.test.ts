@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { watchedReads } from '../../../test/watched-reads.ts';
 import type { WeightFormat, WeightLayout } from '../../core/backend.ts';
 import { Random } from '../../core/random.ts';
 import type { Tensor } from '../../core/tensor.ts';
@@ -9,11 +10,12 @@ import { slice } from '../../ops/views.ts';
 import { spawnThread } from '../../platform/node.ts';
 import { evaluate, type GivenParameter } from '../../verification/op-cases.ts';
 import { wasmBackend } from './index.ts';
+import { POISON } from './memory.ts';
 
-/** Guarded: values, scratch memory and weights have poison behind them, and what is written there fails. */
+/** Guarded: values, scratch memory and weights have poison behind them, and what is written there fails; on one thread what is read, too. */
 const backends = [
-  await wasmBackend({ relaxed: false, guards: true }),
-  await wasmBackend({ relaxed: true, guards: true }),
+  await wasmBackend({ relaxed: false, guards: true, rewrite: watchedReads }),
+  await wasmBackend({ relaxed: true, guards: true, rewrite: watchedReads }),
   await wasmBackend({ threads: 2, spawn: spawnThread, guards: true }),
 ];
 afterAll(() => {
@@ -36,17 +38,20 @@ const shapes: readonly (readonly [number, number])[] = [
   [65, 1],
   [19, 96],
   [64, 160],
+  // More panels than are expanded together.
+  [131, 33],
+  [259, 40],
 ];
 
 /** Rows that `evaluate` has room for beyond those that there are, and columns before and behind x in a wider tensor. */
 const [SPARE, BEFORE, BEHIND] = [2, 3, 5];
-/** What lies around x: NaN shows in every sum, and a number beside which a row's own are nothing shows in its scale. */
-const poisons = { NaN: Number.NaN, large: 1e30 };
+/** What lies around x, in bits: NaN that must not even be read, and a number beside which a row's own are nothing, which shows in its scale. */
+const poisons = { NaN: POISON, large: new Int32Array(Float32Array.of(1e30).buffer)[0]! };
 
 /** Rows of x amid poison: `before` columns of it before each, `behind` behind each, and whole rows of it at the end. */
 function amid(x: Float32Array, I: number, poison: number, before: number, behind: number): Float32Array {
   const [rows, width] = [x.length / I, before + I + behind];
-  const result = new Float32Array((rows + SPARE) * width).fill(poison);
+  const result = new Float32Array(new Int32Array((rows + SPARE) * width).fill(poison).buffer);
   for (let r = 0; r < rows; r++) result.set(x.subarray(r * I, (r + 1) * I), r * width + before);
   return result;
 }
@@ -127,7 +132,7 @@ describe.each(formats)('products with matrices in %s', (format) => {
       const ids = Int32Array.from({ length: rows + SPARE }, (_, n) => (n < rows ? (n * 7 + 2) % O : 0x7fffffff));
       const data = {
         ids,
-        dense: amid(x, I, Number.NaN, 0, 0),
+        dense: amid(x, I, POISON, 0, 0),
         ...Object.fromEntries(Object.entries(poisons).map(([name, one]) => [name, amid(x, I, one, BEFORE, BEHIND)])),
       };
       for (const backend of backends) {

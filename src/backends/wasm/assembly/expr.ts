@@ -85,8 +85,9 @@ function compute(args: usize, n: i32, perRow: i32, piece: i32, registers: usize,
   if (!direct) memory.copy(result, registers, (<usize>count) << 2);
 }
 
-/** Copies `count` elements of an operand from element `start` of its row on, spreading what is broadcast. */
+/** Copies `count` elements of an operand from element `start` of its row on, spreading what is broadcast; zeros fill the last vector. */
 function fetch(to: usize, base: usize, start: i32, count: i32, inner: i32, size: i32): void {
+  if ((count & 3) != 0) v128.store(to + ((<usize>(count & ~3)) << 2), f32x4.splat(0));
   if (size == 1) {
     const value = f32x4.splat(load<f32>(base));
     for (let i = 0; i < count; i += 4) v128.store(to + ((<usize>i) << 2), value);
