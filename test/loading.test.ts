@@ -2,10 +2,12 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { wasmBackend } from '../src/backends/wasm/index.ts';
 import { bytesSource } from '../src/formats/byte-source.ts';
 import { openSafetensors } from '../src/formats/safetensors.ts';
 import { safetensorsBytes, type WrittenTensor } from '../src/formats/safetensors-writer.ts';
 import { load, RiverrunError } from '../src/index.ts';
+import { goldenModel } from './assembled.ts';
 import { goldenFolder, readTensors } from './golden.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
@@ -344,4 +346,37 @@ test.each([
   cpSync(goldenFolder(golden), folder, { recursive: true });
   editConfig((json) => void Object.assign(json, changes));
   await expectRefusal(message);
+});
+
+test('threads start while a model is traced: nothing is read before they are there, and all memory is given back where they do not come', async () => {
+  const backend = await wasmBackend();
+  let start = () => {};
+  const ready = new Promise<void>((resolve) => {
+    start = resolve;
+  });
+  const onProgress = vi.fn();
+  const loading = goldenModel('mamba', backend, { ready, onProgress });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(onProgress).not.toHaveBeenCalled();
+  start();
+  const model = await loading;
+  expect(onProgress).toHaveBeenCalled();
+  model.dispose();
+  const dispose = vi.fn();
+  const watched = {
+    ...backend,
+    weights: (...given: Parameters<typeof backend.weights>) => {
+      const weights = backend.weights(...given);
+      const { dispose: free } = weights;
+      weights.dispose = () => {
+        dispose();
+        free.call(weights);
+      };
+      return weights;
+    },
+  };
+  const refused = Promise.reject(new RiverrunError('a thread did not start'));
+  await expect(goldenModel('mamba', watched, { ready: refused })).rejects.toThrow('a thread did not start');
+  expect(dispose).toHaveBeenCalledTimes(1);
+  backend.dispose();
 });

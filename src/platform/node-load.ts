@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { referenceBackend } from '../backends/reference/index.ts';
-import { hasSharedMemory, wasmBackend } from '../backends/wasm/index.ts';
+import { hasSharedMemory, type StartedBackend, startWasmBackend } from '../backends/wasm/index.ts';
 import type { Backend, WeightFormat } from '../core/backend.ts';
 import { InputError } from '../core/errors.ts';
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
@@ -81,8 +81,8 @@ const optionNames: readonly (keyof LoadOptions)[] = [
 export async function load(name: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   refuseUnknownOptions(options, optionNames);
   const location = await locate(name, options);
-  // Kernels are compiled and threads started while the files are opened.
-  const preparing = makeBackend(options);
+  // Kernels are compiled and threads started while the files are opened and the model is traced.
+  const preparing = startBackend(options);
   const opening = openModelFiles(location, { tokenizer: options.tokenizer, adapter: options.adapter });
   const [prepared, opened] = await Promise.allSettled([preparing, opening]);
   try {
@@ -90,11 +90,12 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
     if (prepared.status === 'rejected') throw prepared.reason;
     const { checkpoint, file, config, tokenizer, tokenizerProblem, chatTemplate, endTokens } = opened.value;
     const source = { config, checkpoint, tokenizer, tokenizerProblem, chatTemplate, endTokens };
-    const backend = prepared.value;
+    const { backend, ready } = prepared.value;
     const model = await assemble(source, backend, {
       weights: weightFormat(options.weights ?? 'auto', file, backend),
       signal: options.signal,
       onProgress: options.onProgress,
+      ready,
       ownsBackend: true,
       files: sessionFiles,
     });
@@ -102,7 +103,7 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
     if (state) await beginWith(model, state);
     return model;
   } catch (error) {
-    if (prepared.status === 'fulfilled') prepared.value.dispose();
+    if (prepared.status === 'fulfilled') prepared.value.backend.dispose();
     throw error;
   } finally {
     if (opened.status === 'fulfilled') await opened.value.checkpoint.close();
@@ -155,20 +156,28 @@ export async function locate(name: string, options: LocateOptions): Promise<stri
 /** Threads that models get when none are asked for: one without SharedArrayBuffer. */
 export const defaultThreads = (): number => (hasSharedMemory() ? Math.min(8, availableParallelism()) : 1);
 
+type BackendOptions = Pick<LoadOptions, 'backend' | 'threads' | 'revectorize'>;
+
 /** What computes, as the options have it. */
-export async function makeBackend({
+export async function makeBackend(options: BackendOptions = {}): Promise<Backend> {
+  const { backend, ready } = await startBackend(options);
+  await ready;
+  return backend;
+}
+
+async function startBackend({
   backend = 'wasm',
   threads = defaultThreads(),
   revectorize,
-}: Pick<LoadOptions, 'backend' | 'threads' | 'revectorize'> = {}): Promise<Backend> {
+}: BackendOptions): Promise<StartedBackend> {
   if (!Number.isInteger(threads) || threads < 1 || threads > 256)
     throw new InputError(`threads is ${threads}: it must be a whole number from 1 to 256`);
-  if (backend === 'reference') return referenceBackend('f32');
-  if (backend === 'reference-f64') return referenceBackend('f64');
+  if (backend === 'reference') return { backend: referenceBackend('f32'), ready: Promise.resolve() };
+  if (backend === 'reference-f64') return { backend: referenceBackend('f64'), ready: Promise.resolve() };
   if (backend !== 'wasm') throw new InputError(`backend is ${String(backend)}; known: wasm, reference, reference-f64`);
   enableWasmFeatures();
   await setRevectorization(revectorize);
-  return await wasmBackend({ threads, spawn: spawnThread });
+  return await startWasmBackend({ threads, spawn: spawnThread });
 }
 
 const formats: readonly (WeightFormat | 'auto')[] = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4'];

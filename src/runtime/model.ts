@@ -35,6 +35,8 @@ export interface ModelSource {
 export interface AssembleOptions extends LoadParametersOptions {
   /** How matrices are held in memory. Default f32. */
   readonly weights?: WeightFormat | undefined;
+  /** What to wait for before the backend is to compute; there is work to do until then. */
+  readonly ready?: Promise<void> | undefined;
   /** Whether `dispose` of the model also disposes the backend. */
   readonly ownsBackend?: boolean | undefined;
   /** How sessions read files and write checkpoints; without it they can't. */
@@ -289,6 +291,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
   const deriving = derivingWeights(graph, weights, backend);
   const written = new FingerprintedWeights(deriving, declarations);
   try {
+    await options.ready;
     await loadParameters(origins, checkpoint, written, options);
   } catch (error) {
     deriving.dispose();

@@ -43,6 +43,20 @@ const GUARD = 64;
 
 /** The CPU: SIMD kernels in WebAssembly, on one thread or several. */
 export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
+  const { backend, ready } = await startWasmBackend(options);
+  await ready;
+  return backend;
+}
+
+/** A backend whose threads are being started: memory may be asked for, but nothing be computed, before `ready`. */
+export interface StartedBackend {
+  readonly backend: Backend;
+  /** UnsupportedError where a thread can't be started; the backend is disposed then. */
+  readonly ready: Promise<void>;
+}
+
+/** The same, for those who have something else to do until the threads are there. */
+export async function startWasmBackend(options: WasmOptions = {}): Promise<StartedBackend> {
   const { threads = 1, spawn, relaxed = hasRelaxedSimd(), mayWait = true, poison = false, guards = false } = options;
   const shared = threads > 1;
   if (shared && !spawn) throw new InputError(`threads is ${threads}: more than one need \`spawn\`, which starts them`);
@@ -68,13 +82,13 @@ export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
     spawn,
     mayWait,
   );
-  try {
-    await pool.ready();
-  } catch (error) {
+  const ready = pool.ready().catch((error: unknown) => {
     pool.dispose();
     throw error;
-  }
-  return {
+  });
+  // Whoever never comes to wait for it has an error of their own to tell.
+  ready.catch(() => {});
+  const backend: Backend = {
     name: `wasm-${relaxed ? 'relaxed' : 'simd'}`,
     threads: pool.count,
     layout: (weights) => ({
@@ -95,4 +109,5 @@ export async function wasmBackend(options: WasmOptions = {}): Promise<Backend> {
     compile: (plan, weights, states) => new WasmExecutable(memory, pool, plan, weights as WasmWeights, states, poison),
     dispose: () => pool.dispose(),
   };
+  return { backend, ready };
 }

@@ -4,7 +4,7 @@ import { spawnThread } from '../../platform/node.ts';
 import { defaultThreads } from '../../platform/node-load.ts';
 import { kernelIds } from './generated/kernel-ids.ts';
 import { module as simd } from './generated/simd.ts';
-import { wasmBackend } from './index.ts';
+import { startWasmBackend, wasmBackend } from './index.ts';
 import { Memory } from './memory.ts';
 import { type KernelModule, moduleBytes } from './module.ts';
 import { CONTROL_BYTES, type SpawnThread, Threads } from './threads.ts';
@@ -97,6 +97,9 @@ describe('a thread that is no more', () => {
     await expect(wasmBackend({ threads: 3, spawn: refused })).rejects.toThrow(
       /3 threads can't be started: no memory for it/,
     );
+    // Nor does it go unhandled where nobody waits.
+    await startWasmBackend({ threads: 3, spawn: refused });
+    await new Promise((resolve) => setTimeout(resolve, 20));
     let started = 0;
     let ended = 0;
     const second: SpawnThread = () => {
