@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
@@ -321,6 +321,31 @@ test('a cache that can not be written to is told of, with what names another', a
   } finally {
     process.env['XDG_CACHE_HOME'] = before;
   }
+});
+
+test('texts that a model is taught with are tokenised once for each tokenizer', async () => {
+  const output = at('cached-base');
+  await run(trainModel(small('cached-base', { steps: 0 })));
+  const path = file('cached.txt', 'the river ran under a stone. '.repeat(20));
+  const told: string[] = [];
+  const teach = (name: string) =>
+    run(
+      finetune({
+        ...{ model: output, data: [path], steps: 1, batch: 1, length: 32, threads: 1, output: at(name) },
+        onProgress: (what) => told.push(what),
+      }),
+    );
+  const kept = () => readdirSync(join(process.env['XDG_CACHE_HOME']!, 'riverrun/tokens')).length;
+  const before = kept();
+  await teach('cached-once');
+  expect([told.length, kept() - before]).toEqual([1, 1]);
+  expect(told[0]).toMatch(/^reading the data: \d+ tokens$/);
+  await teach('cached-twice');
+  expect([told.length, kept() - before]).toEqual([1, 1]);
+  // Settings may give the same file's tokens another beginning.
+  writeFileSync(join(output, 'tokenizer_config.json'), '{"add_bos_token":false}');
+  await teach('cached-anew');
+  expect([told.length, kept() - before]).toEqual([2, 2]);
 });
 
 describe('a model of bytes', () => {

@@ -305,6 +305,61 @@ describe('train', () => {
   });
 });
 
+test.each([
+  ['constant', 40],
+  ['wsd', 20],
+] as const)('a training goes on for longer with its own warm-up, where none is said: %s', async (schedule, done) => {
+  const one = (output: string, more: Partial<TrainOptions>) =>
+    small(`${output}-${schedule}`, { schedule, layers: 1, batch: 1, ...more });
+  // 5 % of 40 steps: of 60 they would be three.
+  const whole = await run(trainModel(one('planned', { steps: 60, warmup: 2 })));
+  const controller = new AbortController();
+  for await (const { step } of trainModel(one('prolonged', { steps: 40, signal: controller.signal })))
+    if (step === done) controller.abort();
+  const { records } = await run(trainModel(one('prolonged', { steps: 60, resume: true })));
+  expect(losses(records)).toEqual(losses(whole.records).slice(done));
+  const learningRates = (all: readonly TrainRecord[]) => all.map(({ learningRate }) => learningRate);
+  expect(learningRates(records)).toEqual(learningRates(whole.records).slice(done));
+  // What is said counts, and another one is refused.
+  await expect(run(trainModel(one('prolonged', { steps: 70, warmup: 3, resume: true })))).rejects.toThrow(
+    /step 1 would have had another learning rate .*warmup was 2, is 3/,
+  );
+});
+
+test('a training that has made no step has the warm-up of its new number of steps', async () => {
+  await run(trainModel(small('stepless', { steps: 0 })));
+  const { records } = await run(trainModel(small('stepless', { steps: 60, resume: true })));
+  expect(records[0]!.learningRate).toBeCloseTo(3e-3 / 3, 9);
+});
+
+test('leaving the iterator writes a checkpoint, from which a resumed training has the same losses', async () => {
+  const whole = await run(trainModel(small('unleft')));
+  const first: TrainRecord[] = [];
+  for await (const record of trainModel(small('left'))) {
+    first.push(record);
+    if (record.step === 5) break;
+  }
+  expect(readdirSync(at('left')).sort()).toEqual(['log.jsonl', 'loss.csv', 'loss.svg', 'training.safetensors']);
+  const { records } = await run(trainModel(small('left', { resume: true })));
+  expect([...losses(first), ...losses(records)]).toEqual(losses(whole.records));
+});
+
+test.each([
+  [{ data: 'a.txt' }, 'data is "a.txt": it must be a list of texts, as ["…"]'],
+  [{ data: [] }, 'data is []: it must be a list of texts'],
+  [{ data: undefined }, 'data is missing: it must be a list of texts'],
+  [{ validation: 'a.txt' }, 'validation is "a.txt": it must be a list'],
+  [{ output: undefined }, 'output is missing: it must be a text'],
+  [{ output: 3 }, 'output is 3: it must be a text'],
+  [{ architecture: undefined }, 'architecture is missing: it must be a text'],
+] as [object, string][])('%j is refused by name', async (more, message) => {
+  const options = { ...small('nameless'), ...more } as TrainOptions;
+  await expect(run(trainModel(options))).rejects.toThrow(message);
+  if ('architecture' in more) return;
+  const { architecture: _, width: __, layers: ___, ...rest } = options;
+  await expect(run(finetune({ ...rest, model: embeddedModel }))).rejects.toThrow(message);
+});
+
 describe('data', () => {
   test.each([
     ['an empty file', () => file('empty.txt', ''), /empty.txt is empty/],
@@ -419,6 +474,15 @@ describe('finetune', () => {
     await run(trainModel(other));
     await expect(resumed({ model: at('other-base') })).rejects.toThrow(/other settings \(model was "\w+", is "\w+"\)/);
     expect((await resumed()).result.interrupted).toBe(false);
+  });
+
+  test('ends after its steps or its epochs, which are fewer', async () => {
+    const ending = async (output: string, more: Partial<FinetuneOptions>) =>
+      (await run(finetune(taught(output, more)))).result.steps;
+    // Sixty examples, six a step.
+    expect(await ending('few-steps', { epochs: 1, steps: 3 })).toBe(3);
+    expect(await ending('few-epochs', { epochs: 1, steps: 99 })).toBe(10);
+    expect(await ending('only-steps', { epochs: undefined, steps: 31 })).toBe(31);
   });
 
   test('examples run one after the other, and layers once more, in less memory with the same losses', async () => {

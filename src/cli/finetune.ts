@@ -37,8 +37,8 @@ export function finetuneCommand(): Command {
       '--targets <pattern>',
       'lora: regular expression of matrices (default: all but embeddings, head, and what PEFT can not add to)',
     )
-    .option('-e, --epochs <n>', 'passes over the data', integer, 3)
-    .option('-n, --steps <n>', 'steps, in the place of epochs', integer)
+    .option('-e, --epochs <n>', 'passes over the data (default: 3, or what the steps take)', integer)
+    .option('-n, --steps <n>', 'steps; beside epochs, the fewer are made', integer)
     .option('-b, --batch <n>', 'examples, or windows of text, of a step', integer, 16)
     .option(
       '--together <n>',
@@ -83,7 +83,8 @@ Examples:
   riverrun finetune --method state --data poems.txt --out my-poems
   riverrun generate --load my-poems/initial.state "The river"
 
-Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.`,
+Ctrl-C writes a checkpoint first; --resume with the same options goes on from it.
+While the rate is still the same (wsd, constant), --resume also takes other --steps, --epochs and --decay-steps.`,
     )
     .action(async ({ out, json, quiet, rate, ...flags }: FinetuneFlags) => {
       const signal = interruptSignal();

@@ -33,6 +33,12 @@ export function tokenizerContents({ json, world = [] }: Pick<TokenizerFiles, 'js
   return hex(hash);
 }
 
+/** What tells a tokenizer, with what its settings make of it, from others. */
+export function tokenizerKey(files: TokenizerFiles): string {
+  const hash = createHash('sha256').update(JSON.stringify(files.settings ?? null));
+  return hash.update(tokenizerContents(files)).digest('hex');
+}
+
 /** The numbers of parameters, by their names. */
 export function parameterContents(learner: Learner, names: Iterable<string>): string {
   const hash = createHash('sha256');

@@ -14,13 +14,19 @@ import { type Additions, savedConfig } from '../train/export.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, loraTargets, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
-import { refuseIdle, refuseIdleSchedule, refuseSenselessNumbers } from '../train/option-limits.ts';
+import { refuseIdle, refuseIdleSchedule, refuseOtherKinds, refuseSenselessNumbers } from '../train/option-limits.ts';
 import { type ReadTexts, refuseUnreadable } from '../train/part-limits.ts';
 import { spanPrediction } from '../train/spans.ts';
 import type { Evaluation, TrainRecord } from '../train/trainer.ts';
 import { writeAdapter } from './adapter-files.ts';
 import { answerData, hasAnswers } from './answer-data.ts';
-import { type Contents, corpusContents, parameterContents, tokenizerContents } from './contents-digest.ts';
+import {
+  type Contents,
+  corpusContents,
+  parameterContents,
+  tokenizerContents,
+  tokenizerKey,
+} from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
 import { standardInputNotice } from './data-format.ts';
 import { labelledData } from './labelled-data.ts';
@@ -50,9 +56,9 @@ export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateO
   /** Names of the columns of CSV and TSV files that have no header. */
   readonly columns?: readonly string[] | undefined;
   readonly output: string;
-  /** Passes over the data. Default 3. */
+  /** Passes over the data. Default 3, or what the steps take. */
   readonly epochs?: number | undefined;
-  /** Steps, in the place of epochs. */
+  /** Steps. Beside epochs, the fewer are made. */
   readonly steps?: number | undefined;
   /** Examples, or windows, of a step. Default 16. */
   readonly batch?: number | undefined;
@@ -103,6 +109,7 @@ const defaultRates = { full: 1e-3, lora: 3e-3, head: 1e-2, state: 3e-2 } as cons
  */
 export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainRecord, Trained> {
   refuseUnknownOptions(options, optionNames);
+  refuseOtherKinds(options, ['model', 'output', 'data']);
   refuseSenselessNumbers(options);
   const { output, method = 'full', seed = 0 } = options;
   refuseIdleSchedule(options);
@@ -120,7 +127,7 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
     if (!tokenizer)
       throw new InputError(`${options.model} has no tokenizer: name one (the option \`tokenizer\`, or --tokenizer)`);
     const matched = matchModel(files.config, files.checkpoint);
-    const data = await dataOf(options, tokenizer, matched);
+    const data = await dataOf(options, tokenizer, tokenizerKey(files.tokenizerFiles), matched);
     const { architecture, config } = matched;
     const limits = {
       vocabulary: architecture.vocabulary(config),
@@ -161,7 +168,8 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
           tokenizer: tokenizerContents(files.tokenizerFiles),
         };
         const save = () => saveTaught(options, files, matched, learner, { ...data, headNames, additions });
-        const steps = options.steps ?? data.batches.stepsPerEpoch * (options.epochs ?? 3);
+        const { epochs = options.steps === undefined ? 3 : Infinity } = options;
+        const steps = Math.min(options.steps ?? Infinity, data.batches.stepsPerEpoch * epochs);
         const evaluate = data.evaluate && ((pause: Pause) => data.evaluate!(learner, pause));
         const {
           threads: _,
@@ -174,6 +182,8 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
           checkpointEvery: _______,
           recompute: _________,
           token: ________,
+          // The number of steps says as much.
+          epochs: ___________,
           ...others
         } = options;
         const settings = { ...others, ...made };
@@ -201,16 +211,23 @@ interface Data {
   readonly evaluate?: ((learner: Learner, pause?: Pause) => Promise<Evaluation>) | undefined;
 }
 
-async function dataOf(options: FinetuneOptions, tokenizer: Tokenizer, matched: MatchedModel): Promise<Data> {
+async function dataOf(
+  options: FinetuneOptions,
+  tokenizer: Tokenizer,
+  key: string,
+  matched: MatchedModel,
+): Promise<Data> {
   if (options.label !== undefined) return await labelledData(options, tokenizer);
   if (await hasSpans(options.data)) return { ...(await spanData(options, tokenizer)), spans: true };
-  if (!(await hasAnswers(options.data, options))) return await textData(options, tokenizer);
+  if (!(await hasAnswers(options.data, options))) return await textData(options, tokenizer, key);
   return await answerData(options, tokenizer, matched.architecture.vocabulary(matched.config));
 }
 
-async function textData(options: FinetuneOptions, tokenizer: Tokenizer): Promise<Data> {
-  const { field, columns, signal, length = 256, batch = 16, together, seed = 0 } = options;
-  const read = (paths: readonly string[]) => readCorpus(paths, tokenizer, { field, columns, signal });
+async function textData(options: FinetuneOptions, tokenizer: Tokenizer, tokenizerKey: string): Promise<Data> {
+  const { field, columns, signal, onProgress: told, length = 256, batch = 16, together, seed = 0 } = options;
+  const onProgress = (tokens: number) => told?.(`reading the data: ${tokens} tokens`);
+  const read = (paths: readonly string[]) =>
+    readCorpus(paths, tokenizer, { field, columns, tokenizerKey, signal, onProgress });
   const corpus = await read(options.data);
   const held = options.validation && (await read(options.validation));
   const learned = windows(corpus, { length, batch, together, seed });

@@ -21,7 +21,7 @@ import { initialise } from '../train/initialise.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
-import { refuseIdle, refuseIdleSchedule, refuseSenselessNumbers } from '../train/option-limits.ts';
+import { refuseIdle, refuseIdleSchedule, refuseOtherKinds, refuseSenselessNumbers } from '../train/option-limits.ts';
 import { refuseUnreadable } from '../train/part-limits.ts';
 import type { TrainRecord } from '../train/trainer.ts';
 import { corpusContents } from './contents-digest.ts';
@@ -185,6 +185,7 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
 }
 
 function refuseSenseless(options: TrainOptions): void {
+  refuseOtherKinds(options, ['architecture', 'output', 'data']);
   refuseSenselessNumbers(options);
   refuseDimensions(options.architecture, options);
   refuseIdleSchedule(options);

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { InputError, TrainingError } from '../core/errors.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
-import { type Progress, restoreTraining, trainingCheckpoint } from '../train/checkpoint.ts';
+import { type Progress, restoreTraining, trainingCheckpoint, warmupBefore } from '../train/checkpoint.ts';
 import type { Batches } from '../train/corpus.ts';
 import type { Learner, Pause } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
-import { makeSchedule, type ScheduleOptions, scheduleNames } from '../train/schedule.ts';
+import { defaultWarmup, makeSchedule, type ScheduleOptions, scheduleNames } from '../train/schedule.ts';
 import { type Evaluation, notFinite, type TrainRecord, train } from '../train/trainer.ts';
 import { CHECKPOINT } from './model-files.ts';
 import { explain, openFile, removeLeftovers, writeFileAtomically } from './node-file.ts';
@@ -79,19 +79,25 @@ export const hasBegun = (output: string): boolean => canResume(output) || exists
 
 /**
  * Runs a training in a folder: `log.jsonl` gets one line a step, `loss.csv` and `loss.svg` the whole of it, `training.safetensors` what is needed to go on exactly, and what
- * was learned is saved at the best evaluation, or at the end where nothing is evaluated.
+ * was learned is saved at the best evaluation, or at the end where nothing is evaluated. One that is left (`break`) ends as one whose signal is raised.
  */
 export async function* runTraining(run: Run, options: RunOptions): AsyncGenerator<TrainRecord, Trained> {
   const { learner, batches, steps, evaluate, output } = run;
   const { learningRate = 3e-3, resume = false, signal, patience, checkpointEvery = 100 } = options;
   const { evaluateEvery = Math.max(1, Math.round(steps / 10)) } = options;
   const file = join(output, CHECKPOINT);
-  const settings = JSON.stringify({ ...run.settings, learningRate, steps });
   mkdirSync(output, { recursive: true });
   await removeLeftovers(output);
+  const before = resume && canResume(output) ? await openSafetensors(await openFile(file)) : undefined;
+  const warmup = options.warmup ?? (before && warmupBefore(before)) ?? defaultWarmup(steps);
+  const settings = JSON.stringify({ ...run.settings, learningRate, steps, warmup });
   let progress: Progress = { step: 0 };
-  if (resume && canResume(output)) progress = await restored(learner, file, settings);
-  else await run.begin?.();
+  try {
+    if (before) progress = await restoreTraining(learner, before, settings);
+    else await run.begin?.();
+  } finally {
+    await before?.close();
+  }
   let kept = canResume(output) ? progress.step : undefined;
   let written = progress.best;
   let sound = 0;
@@ -118,7 +124,7 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     written = progress.best;
   };
   const log = new Log(join(output, LOG), progress.unevaluated ? progress.step - 1 : progress.step);
-  const { schedule, warmup, finalRate, decaySteps } = options;
+  const { schedule, finalRate, decaySteps } = options;
   const rates = defined({ schedule, warmup, finalRate, decaySteps });
   const { step: done, best, unevaluated } = progress;
   let loss: number | undefined;
@@ -139,20 +145,30 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
       throw await diverged(cause);
     });
   let next = await following();
-  for (; !next.done; next = await following()) {
-    const record = next.value;
-    if (record.evaluation && !Number.isFinite(record.evaluation.loss)) {
-      log.add({ ...record, evaluation: undefined });
-      continue;
+  let isLeft = false;
+  try {
+    for (; !next.done; next = await following()) {
+      const record = next.value;
+      if (record.evaluation && !Number.isFinite(record.evaluation.loss)) {
+        log.add({ ...record, evaluation: undefined });
+        continue;
+      }
+      progress = { step: record.step, best: record.best };
+      loss = record.loss;
+      log.add(record);
+      if (record.evaluation?.isBest) await save();
+      if (record.step % checkpointEvery === 0) await checkpoint();
+      isLeft = true;
+      yield record;
+      isLeft = false;
+      // On one thread nothing else lets signals and timers through: Ctrl-C would wait for the next checkpoint.
+      await setImmediate();
     }
-    progress = { step: record.step, best: record.best };
-    loss = record.loss;
-    log.add(record);
-    if (record.evaluation?.isBest) await save();
-    if (record.step % checkpointEvery === 0) await checkpoint();
-    yield record;
-    // On one thread nothing else lets signals and timers through: Ctrl-C would wait for the next checkpoint.
-    await setImmediate();
+  } finally {
+    if (isLeft) {
+      await checkpoint();
+      await writeCurves(output);
+    }
   }
   if (next.value) {
     const { step, ...result } = next.value;
@@ -225,15 +241,6 @@ async function writeCurves(output: string): Promise<void> {
   if (steps.length === 0) return;
   await writeFileAtomically(join(output, 'loss.csv'), [lossTable(steps)]);
   await writeFileAtomically(join(output, 'loss.svg'), [lossChart(steps)]);
-}
-
-async function restored(learner: Learner, path: string, settings: string): Promise<Progress> {
-  const checkpoint = await openSafetensors(await openFile(path));
-  try {
-    return await restoreTraining(learner, checkpoint, settings);
-  } finally {
-    await checkpoint.close();
-  }
 }
 
 /** The same object without what is undefined. */

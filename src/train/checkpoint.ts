@@ -74,6 +74,13 @@ export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, 
   return reached;
 }
 
+/** The steps of the warm-up that a checkpoint's training had, if it has made a step: a default for other numbers of steps would be another. */
+export function warmupBefore({ metadata }: Checkpoint): number | undefined {
+  const { progress, settings = '' } = metadata as Record<string, string>;
+  const { warmup } = parsed(settings);
+  return progress !== undefined && (JSON.parse(progress) as Progress).step > 0 ? (warmup as number) : undefined;
+}
+
 type Settings = Readonly<Record<string, unknown>>;
 
 function refuseOtherSettings(file: string, before: Settings, now: Settings, done: number): void {

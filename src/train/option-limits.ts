@@ -41,6 +41,25 @@ export function refuseSenselessNumbers(options: object): void {
   }
 }
 
+const lists = ['data', 'validation', 'undecayed', 'columns'];
+const texts = ['architecture', 'model', 'output', 'field', 'label', 'tokenizer', 'targets'];
+
+/** InputError for options that are missing, that are no text, or no list of some, where one is wanted. */
+export function refuseOtherKinds<T extends object>(options: T, wanted: readonly (keyof T & string)[]): void {
+  const isText = (value: unknown) => typeof value === 'string' && value !== '';
+  for (const name of wanted)
+    if (options[name] === undefined) throw new InputError(`${name} is missing: it must be ${kindOf(name)}`);
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const isOther =
+      (texts.includes(name) && !isText(value)) ||
+      (lists.includes(name) && !(Array.isArray(value) && value.length > 0 && value.every(isText)));
+    if (isOther) throw new InputError(`${name} is ${JSON.stringify(value)}: it must be ${kindOf(name)}`);
+  }
+}
+
+const kindOf = (name: string): string => (lists.includes(name) ? 'a list of texts, as ["…"]' : 'a text');
+
 /** InputError for options that say nothing where `reason` holds. */
 export function refuseIdle<T extends object>(options: T, names: readonly (keyof T & string)[], reason: string): void {
   const idle = names.find((name) => options[name] !== undefined);

@@ -9,7 +9,7 @@ export interface ScheduleOptions {
   readonly schedule?: 'constant' | 'cosine' | 'linear' | 'wsd';
   /** The highest learning rate. */
   readonly learningRate: number;
-  /** Steps in which the rate rises linearly from 0. Default: 5 % of all, at most 200. */
+  /** Steps in which the rate rises linearly from 0. Default: 5 % of all, at most 200; of a training that goes on, those that it had. */
   readonly warmup?: number;
   /** What is left of the rate at the end, as a fraction. Default 0.1. */
   readonly finalRate?: number;
@@ -19,13 +19,16 @@ export interface ScheduleOptions {
 
 export const scheduleNames = ['schedule', 'learningRate', 'warmup', 'finalRate', 'decaySteps'] as const;
 
+/** Steps of the warm-up where none are said. */
+export const defaultWarmup = (steps: number): number => Math.min(200, Math.round(steps / 20));
+
 /** The learning rate of step `step` (from 0) of `steps`. */
 export type Schedule = (step: number) => number;
 
 /** InputError for numbers that make no schedule. */
 export function makeSchedule(options: ScheduleOptions, steps: number): Schedule {
   const { schedule = 'cosine', learningRate, finalRate = 0.1 } = options;
-  const { warmup = Math.min(200, Math.round(steps / 20)), decaySteps = Math.max(1, Math.round(steps / 5)) } = options;
+  const { warmup = defaultWarmup(steps), decaySteps = Math.max(1, Math.round(steps / 5)) } = options;
   if (!(learningRate > 0)) throw new InputError(`learningRate is ${learningRate}: it must be above 0`);
   if (!(warmup >= 0)) throw new InputError(`warmup is ${warmup}: it must be a number of steps`);
   if (!(finalRate >= 0 && finalRate <= 1)) throw new InputError(`finalRate is ${finalRate}: it must be from 0 to 1`);
