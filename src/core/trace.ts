@@ -120,6 +120,8 @@ export interface Carry {
   readonly growing: boolean;
   /** Of one that gains rows, how many of the last are looked at; 0 or none for all. */
   readonly window?: number;
+  /** How texts' first value of it is learned, where that says more than its shape. */
+  readonly tuning?: Tuning | undefined;
   readonly previous: Tensor;
   readonly next: Tensor;
 }
@@ -139,6 +141,14 @@ export interface Scope {
   ): R;
 }
 
+/** How the state that texts begin with is learned, of one in which `fill` is no place to learn from. */
+export interface Tuning {
+  /** The value that every element has before the first step. */
+  readonly begin: number;
+  /** Whether it moves from there. */
+  readonly learned: boolean;
+}
+
 export interface CarryOptions {
   /** Value of every element before the first token; 0 by default. */
   readonly fill?: number;
@@ -146,6 +156,8 @@ export interface CarryOptions {
   readonly growing?: boolean;
   /** Of a state that grows, how many of its last rows are looked at: those before may be let go. 0, the default, for all. */
   readonly window?: number;
+  /** How the state that texts begin with is learned. By default that is learned of matrices a head [H, K, V] alone, from `fill` on. */
+  readonly tuning?: Tuning;
 }
 
 /**
@@ -212,7 +224,7 @@ export class Trace {
     name: string,
     shape: readonly number[],
     body: (previous: Tensor) => readonly [R, Tensor],
-    { fill = 0, growing = false, window = 0 }: CarryOptions,
+    { fill = 0, growing = false, window = 0, tuning }: CarryOptions,
   ): R {
     if (this.carries.has(name)) throw new ShapeError(`state ${name} is carried twice${where()}`);
     const stateShape: Dim[] = ['segments', ...shape];
@@ -223,7 +235,7 @@ export class Trace {
         `state ${name} is ${formatShape(stateShape)} but becomes ${formatShape(next.shape)}${where()}`,
       );
     }
-    this.carries.set(name, { name, shape, fill, growing, window, previous, next });
+    this.carries.set(name, { name, shape, fill, growing, window, tuning, previous, next });
     return result;
   }
 }

@@ -50,6 +50,16 @@ function body(p: Scope, c: Rwkv4Config, { tokens, ends }: StepInputs): Tensor {
 /** x μ + x_{t−1} (1 − μ): the weight of the token before. */
 const before = (p: Scope, name: string, D: number): Tensor => expr`1 - ${mixWeights(p, `time_mix_${name}`, D)}`;
 
+/**
+ * A learned state is one token before the first: its value num, its weight e^max, of which no gradient could come at the maximum's own beginning. With
+ * den = 1 every such weight is above 0, as it is of any text.
+ */
+const tuning = {
+  num: { begin: 0, learned: true },
+  den: { begin: 1, learned: false },
+  max: { begin: 0, learned: true },
+} as const;
+
 function timeMix(p: Scope, x: Tensor, A: number, ends: Tensor): Tensor {
   const D = x.shape[1] as number;
   const weights = [before(p, 'key', D), before(p, 'value', D), before(p, 'receptance', D)] as const;
@@ -59,18 +69,26 @@ function timeMix(p: Scope, x: Tensor, A: number, ends: Tensor): Tensor {
   const r = project(p, 'receptance', xr, A);
   const w = expr`-exp(${p('time_decay', [A], { kind: 'formula', value: ([i]) => -5 + 8 * (i! / Math.max(1, A - 1)) })})`;
   const u = p('time_first', [A], { kind: 'formula', value: ([i]) => Math.log(0.3) + 0.5 * (((i! + 1) % 3) - 1) });
-  const wkv = p.carry('num', [A], (num) =>
-    p.carry('den', [A], (den) =>
+  const wkv = p.carry(
+    'num',
+    [A],
+    (num) =>
       p.carry(
-        'max',
+        'den',
         [A],
-        (max) => {
-          const [y, nextNum, nextDen, nextMax] = wkv4({ k, v, w, u, num, den, max, ends });
-          return [[[y, nextNum] as const, nextDen] as const, nextMax] as const;
-        },
-        { fill: -1e38 },
+        (den) =>
+          p.carry(
+            'max',
+            [A],
+            (max) => {
+              const [y, nextNum, nextDen, nextMax] = wkv4({ k, v, w, u, num, den, max, ends });
+              return [[[y, nextNum] as const, nextDen] as const, nextMax] as const;
+            },
+            { fill: -1e38, tuning: tuning.max },
+          ),
+        { tuning: tuning.den },
       ),
-    ),
+    { tuning: tuning.num },
   );
   return project(p, 'output', expr`sigmoid(${r}) * ${wkv}`, D);
 }

@@ -17,6 +17,11 @@ export interface Learning {
   readonly rate: number;
 }
 
+/** How a state that texts begin with is learned: from what value on. */
+export interface StateLearning extends Learning {
+  readonly begin: number;
+}
+
 /** A quantity to be made small, as graph. */
 export interface Objective {
   /** The loss [1] of a part of a batch; the batch's is their sum. */
@@ -27,7 +32,7 @@ export interface Objective {
   /** Which of them are learned, and how. */
   readonly trained: ReadonlyMap<string, Learning>;
   /** States that are learned: every text begins with them instead of with what the model begins with. */
-  readonly initialStates?: ReadonlyMap<string, Learning>;
+  readonly initialStates?: ReadonlyMap<string, StateLearning>;
   /** Whatever else an evaluation is to give, such as logits. */
   readonly outputs?: ReadonlyMap<string, Tensor>;
 }
@@ -97,8 +102,8 @@ function learnedOf({ parameters, trained, carries, initialStates }: Objective): 
     return { ...parameter, ...learning, source: parameter.tensor };
   });
   const states = [...(initialStates ?? [])].map(([carry, learning]): Learned => {
-    const { shape, fill, previous } = carries.find(({ name }) => name === carry)!;
-    const [name, initial] = [`state:${carry}`, { kind: 'constant', value: fill } as const];
+    const { shape, previous } = carries.find(({ name }) => name === carry)!;
+    const [name, initial] = [`state:${carry}`, { kind: 'constant', value: learning.begin } as const];
     return {
       name,
       shape,

@@ -161,10 +161,17 @@ export function learnedBy(
         );
       return { trained: learn(all.filter(isHead)) };
     case 'state': {
-      const states = carries.filter(({ growing, shape }) => !growing && shape.length === 3);
+      const states = carries.filter(({ growing, shape, tuning }) => !growing && (shape.length === 3 || tuning));
       if (states.length === 0)
-        throw new InputError('the model carries no state that could be learned: it is a Transformer');
-      const initialStates = new Map(states.map(({ name }) => [name, { decay: 0, rate: rateOf(name) }]));
+        throw new InputError(
+          'the model carries no state that could be learned: all that it keeps of a text grows with it, as in a Transformer',
+        );
+      const initialStates = new Map(
+        states.map(({ name, fill, tuning: { begin, learned } = { begin: fill, learned: true } }) => [
+          name,
+          { decay: 0, rate: learned ? rateOf(name) : 0, begin },
+        ]),
+      );
       return { trained: learn(all.filter(isHead)), initialStates };
     }
     default:
