@@ -12,7 +12,7 @@ import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { convert, device, load } from '../dist/index.js';
-import { measureBandwidth, measureProducts } from '../dist/platform/machine-limits.js';
+import { MachineLimits } from '../dist/platform/machine-limits.js';
 import { distance } from './distance.mjs';
 import { openLlamaCpp } from './peers/llama-cpp.mjs';
 import { onnxTypes } from './peers/llama-onnx.mjs';
@@ -261,23 +261,27 @@ const results = [];
 const pytorch = [];
 const transformersJs = [];
 const peers = values.peers.split(',');
-const bandwidth = await measureBandwidth(threads);
-console.log(`memory: ${(bandwidth / 1e9).toFixed(1)} GB/s on ${threads} threads`);
-const rates = new Map();
+const machine = new MachineLimits(threads);
 const { revectorization } = await device();
 for (const name of values.shapes.split(',')) {
   const folder = join(values.folder, name);
   if (!existsSync(join(folder, 'config.json'))) await writeShape(name, folder, values.tokenizers);
   for (const bits of peers.includes('llama.cpp') ? values.bits.split(',') : []) {
     const [a, b] = [await ours(folder, bits), await theirs(folder, bits)];
-    if (!rates.has(bits)) rates.set(bits, await measureProducts(bits, threads));
     const best = {};
     const all = {};
     const note = (key, value) => {
       best[key] = Math.max(best[key] ?? 0, value);
       (all[key] ??= []).push(value);
     };
+    /** What the machine allows, in turns with what is compared to it. */
+    const measureLimits = async () => {
+      const { bandwidth, multiplyAdds } = await machine.measure([bits]);
+      note('bandwidth', bandwidth);
+      note('multiplyAdds', multiplyAdds.get(bits));
+    };
     for (let round = 0; round < rounds; round++) {
+      await measureLimits();
       // Who goes first changes from round to round.
       const turns = [
         ['ours', a],
@@ -288,6 +292,7 @@ for (const name of values.shapes.split(',')) {
       // Generating after a short text takes a tenth of a second: in more turns, of which some are of good minutes.
       for (const context of contexts.flatMap((context) => Array(context <= 64 ? 4 : 1).fill(context)))
         for (const [who, engine] of turns) note(`decode after ${context} ${who}`, await engine.decode(context));
+      await measureLimits();
     }
     await b.close();
     const c = await theirsTogether(folder, bits);
@@ -322,13 +327,13 @@ for (const name of values.shapes.split(',')) {
         ...resourceRatios(resources),
       },
       limits: {
-        multiplyAddsPerSecond: rates.get(bits),
+        multiplyAddsPerSecond: best.multiplyAdds,
         multiplyAddsPerToken: productsPerToken(name),
-        prefillOfProducts: (best['prefill ours'] * productsPerToken(name)) / rates.get(bits),
-        bandwidth,
+        prefillOfProducts: (best['prefill ours'] * productsPerToken(name)) / best.multiplyAdds,
+        bandwidth: best.bandwidth,
         bytesPerToken: weights + state,
         decodeOfBandwidth:
-          (best[`decode after ${contexts[0]} ours`] * (weights + state + contexts[0] * statePerToken)) / bandwidth,
+          (best[`decode after ${contexts[0]} ours`] * (weights + state + contexts[0] * statePerToken)) / best.bandwidth,
       },
       ...resources,
     };

@@ -1,5 +1,5 @@
 // Where the time of a token goes, kernel by kernel, beside what the machine allows: multiply-adds of products over the rate of their
-// kernels for reading, bytes over memory's bandwidth for generating.
+// kernels for reading, bytes over memory's bandwidth for generating. Both are measured in every round, in turns with what they bound.
 //   node bench/profile.mjs [--shapes mamba-130m,…] [--bits q4,q8] [--threads 2] [--tokens 1024] [--steps 32] [--rounds 3]
 //                          [--folder DIR] [--out FILE]   (FILE keeps what other runs found of other shapes, bits and Nodes)
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { load } from '../dist/index.js';
-import { measureBandwidth, measureProducts } from '../dist/platform/machine-limits.js';
+import { MachineLimits } from '../dist/platform/machine-limits.js';
 import { productsPerToken, shapes, writeShape } from './shapes.mjs';
 
 const { values } = parseArgs({
@@ -27,11 +27,18 @@ const [threads, count, steps, rounds] = ['threads', 'tokens', 'steps', 'rounds']
 const tokens = Array.from({ length: count }, (_, i) => (i * 7919) % 50000);
 const warm = 16;
 
-/** The best of some rounds, in µs a token: the whole without looking, and each kernel in a run that looks. */
-async function profile(model, perRound, prepare, run) {
+/**
+ * The best of some rounds, in µs a token: the whole without looking, and each kernel in a run that looks; and the best that the machine
+ * did in turns with them.
+ */
+async function profile(model, bits, perRound, prepare, run) {
   let whole = Infinity;
   const kernels = {};
+  const limits = { bandwidth: 0, multiplyAdds: 0 };
   for (let round = 0; round < rounds; round++) {
+    const turn = await machine.measure([bits]);
+    limits.bandwidth = Math.max(limits.bandwidth, turn.bandwidth);
+    limits.multiplyAdds = Math.max(limits.multiplyAdds, turn.multiplyAdds.get(bits));
     for (const isTold of [false, true]) {
       const session = model.session();
       await prepare(session);
@@ -46,26 +53,26 @@ async function profile(model, perRound, prepare, run) {
         kernels[kernel] = Math.min(kernels[kernel] ?? Infinity, (1e6 * time) / perRound);
     }
   }
-  return { whole, kernels };
+  return { whole, kernels, limits };
 }
 
-const bandwidth = await measureBandwidth(threads);
+const machine = new MachineLimits(threads);
 const rows = [];
-const rates = new Map();
 for (const shape of values.shapes.split(',')) {
   const folder = join(values.folder, shape);
   if (!existsSync(join(folder, 'config.json'))) await writeShape(shape, folder, values.tokenizers);
   for (const bits of values.bits.split(',')) {
-    if (!rates.has(bits)) rates.set(bits, await measureProducts(bits, threads));
     const model = await load(folder, { weights: bits, threads });
     const reading = await profile(
       model,
+      bits,
       count,
       () => {},
       (session) => session.read(tokens),
     );
     const generating = await profile(
       model,
+      bits,
       steps,
       async (session) => {
         for (let i = 0; i < warm; i++) await session.step(tokens[i]);
@@ -76,8 +83,8 @@ for (const shape of values.shapes.split(',')) {
     );
     const { weights, state, statePerToken } = model.bytesPerToken;
     model.dispose();
-    reading.bound = (1e6 * productsPerToken(shape)) / rates.get(bits);
-    generating.bound = (1e6 * (weights + state + warm * statePerToken)) / bandwidth;
+    reading.bound = (1e6 * productsPerToken(shape)) / reading.limits.multiplyAdds;
+    generating.bound = (1e6 * (weights + state + warm * statePerToken)) / generating.limits.bandwidth;
     rows.push({ shape, bits, node: process.version, threads, reading, generating });
     for (const [what, { whole, bound, kernels }] of Object.entries({ reading, generating })) {
       const sum = Object.values(kernels).reduce((a, b) => a + b, 0);
@@ -94,9 +101,9 @@ if (values.out) {
   const isOf = (row) =>
     rows.some(({ shape, bits, node }) => shape === row.shape && bits === row.bits && node === row.node);
   const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')).rows : [];
-  const machine = { cpu: cpus()[0].model, cores: cpus().length, bandwidth, multiplyAdds: Object.fromEntries(rates) };
+  const processor = { cpu: cpus()[0].model, cores: cpus().length };
   mkdirSync(dirname(values.out), { recursive: true });
   const kept = before.filter((row) => !isOf(row));
-  writeFileSync(values.out, `${JSON.stringify({ machine, rows: [...kept, ...rows] }, null, 2)}\n`);
+  writeFileSync(values.out, `${JSON.stringify({ machine: processor, rows: [...kept, ...rows] }, null, 2)}\n`);
 }
 process.exit(0);

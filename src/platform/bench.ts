@@ -6,7 +6,7 @@ import type { Model } from '../runtime/model.ts';
 import type { MultiplyAdds } from '../runtime/multiply-adds.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import type { Session } from '../runtime/session.ts';
-import { measureBandwidth, measureProducts } from './machine-limits.ts';
+import { MachineLimits } from './machine-limits.ts';
 import { type LoadOptions, load } from './node-load.ts';
 import { isRevectorized } from './revectorization.ts';
 
@@ -111,24 +111,28 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
   const start = performance.now();
   const model = await load(name, loading);
   const loadSeconds = (performance.now() - start) / 1000;
+  const limits = new MachineLimits(model.threads);
   try {
     const random = new Random(1);
     const tokens = Array.from({ length: prefill }, () => random.integer(model.vocabularySize));
-    let [prefillBest, decodeBest] = [0, 0];
+    const { costs, notReached } = await costsAt(model, lengths, batch, random, options);
+    const { token, head } = model.multiplyAdds;
+    const formats = new Set([...token.keys(), ...head.keys()]);
+    let [prefillBest, decodeBest, bandwidth, peakBytes] = [0, 0, 0, 0];
+    const rates = new Map<WeightFormat, number>();
     for (let round = 1; round <= rounds; round++) {
       options.signal?.throwIfAborted();
       onProgress?.(`round ${round} of ${rounds}`);
       prefillBest = Math.max(prefillBest, await prefillSpeed(model, tokens, options.signal));
       decodeBest = Math.max(decodeBest, await decodeSpeed(model, tokens, decode, batch, options.signal));
+      // Before limits are measured for the first time: the matrices that this takes are larger than many models.
+      if (round === 1) peakBytes = 1024 * process.resourceUsage().maxRSS;
+      const turn = await limits.measure(formats);
+      bandwidth = Math.max(bandwidth, turn.bandwidth);
+      for (const [format, rate] of turn.multiplyAdds) rates.set(format, Math.max(rate, rates.get(format) ?? 0));
     }
-    const { costs, notReached } = await costsAt(model, lengths, batch, random, options);
-    const peakBytes = 1024 * process.resourceUsage().maxRSS;
-    // Last, for the matrices that it takes are larger than many models.
-    onProgress?.('measuring memory');
-    const bandwidth = await measureBandwidth(model.threads);
-    const { token, head } = model.multiplyAdds;
-    const readSeconds = await productSeconds(token, model.threads);
-    const headSeconds = await productSeconds(head, model.threads);
+    const readSeconds = productSeconds(token, rates);
+    const headSeconds = productSeconds(head, rates);
     const multiplyAddsPerToken = [...token.values()].reduce((sum, count) => sum + count, 0);
     const bytes = model.bytesPerToken;
     const context = Math.min(prefill, CONTEXT) + decode / 2;
@@ -170,6 +174,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       ...(notReached && { notReached }),
     };
   } finally {
+    limits.dispose();
     model.dispose();
   }
 }
@@ -182,9 +187,9 @@ function formatOf({ token, head }: Model['multiplyAdds']): WeightFormat {
 }
 
 /** The time of products at the rates of their kernels. */
-async function productSeconds(counts: MultiplyAdds, threads: number): Promise<number> {
+function productSeconds(counts: MultiplyAdds, rates: ReadonlyMap<WeightFormat, number>): number {
   let seconds = 0;
-  for (const [format, count] of counts) seconds += count / (await measureProducts(format, threads));
+  for (const [format, count] of counts) seconds += count / rates.get(format)!;
   return seconds;
 }
 
