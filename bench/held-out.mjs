@@ -11,12 +11,22 @@ export const options = {
 
 export const names = ['mamba', 'mamba2', 'rwkv7', 'llama', 'mamba-13m'].map((name) => `tiny-books-${name}`);
 
+/** Those of rwkv.cpp, whose tokens are bytes. */
+export const byteModels = ['4v0-660K-FP32', '6v0-1m-FP16', '7v0-834K-FP32'].map(
+  (name) => `tiny-rwkv/tiny-rwkv-${name}.bin`,
+);
+
 /** Every model reads windows of this length, each from the beginning: what the Transformer was trained on. */
 export const WINDOW = 512;
 
 /** The windows of the text's first tokens. */
-export function windowsOf({ tokenizer }, { text, tokens }) {
-  const ids = tokenizer.encode(readFileSync(text, 'utf8').slice(0, 8 * Number(tokens))).slice(0, Number(tokens));
+export function windowsOf({ tokenizer, vocabularySize }, { text, tokens }) {
+  const bytes = readFileSync(text);
+  const ids = (
+    vocabularySize === 256
+      ? [...bytes.subarray(0, Number(tokens))]
+      : tokenizer.encode(bytes.toString('utf8').slice(0, 8 * Number(tokens)))
+  ).slice(0, Number(tokens));
   const windows = [];
   for (let start = 0; start + WINDOW <= ids.length; start += WINDOW) windows.push(ids.slice(start, start + WINDOW));
   return windows;

@@ -46,21 +46,29 @@ const step = [
 ].join('\n');
 const steps = (count) =>
   `${set('stop', `(i32.add ${get('w')} (i32.const ${32 * count}))`)} ${loop('steps', step, 'w', 'stop')}`;
-/** Each group begins with its scales, and with what takes out the 8 that W's numbers have on top. */
-const group = (finish) => `
+/** Each group of `count` steps begins with its scales, and with what takes out the 8 that W's numbers have on top. */
+const group = (finish, count = 8) => `
   ${set('gx', get('x'))} ${set('gw', get('w'))}
   ${all(4, (r) => `${set(`s${2 * r}`, load('x', 16 + 4 * r, 'v128.load32_splat'))} ${set(`s${2 * r + 1}`, get(`s${2 * r}`))}`)}
-  ${move('x', 32)} ${move('w', 32)} ${steps(8)}
+  ${move('x', 32)} ${move('w', 32)} ${steps(count)}
   ${set('w0', load('gw', 0))} ${set('w1', load('gw', 16))} ${finish}`;
-const scaled = all(4, (r) =>
-  [
-    set('x0', load('gx', 4 * r, 'v128.load32_splat')),
-    ...[0, 1].map((c) => {
-      const value = product(floats(pairs(`s${2 * r + c}`)), product(get('x0'), get(`w${c}`)));
-      return set(`t${2 * r + c}`, `(f32x4.add ${get(`t${2 * r + c}`)} ${value})`);
-    }),
-  ].join(' '),
-);
+/** Scales of W and x or of W alone, added by a multiplication and an addition or by both in one. */
+const scaledBy = (ofX, isFused) =>
+  all(4, (r) =>
+    [
+      ...(ofX ? [set('x0', load('gx', 4 * r, 'v128.load32_splat'))] : []),
+      ...[0, 1].map((c) => {
+        const sum = get(`t${2 * r + c}`);
+        const scale = ofX ? product(get('x0'), get(`w${c}`)) : get(`w${c}`);
+        const integers = floats(pairs(`s${2 * r + c}`));
+        const added = isFused
+          ? `(f32x4.relaxed_madd ${integers} ${scale} ${sum})`
+          : `(f32x4.add ${sum} ${product(integers, scale)})`;
+        return set(`t${2 * r + c}`, added);
+      }),
+    ].join(' '),
+  );
+const scaled = scaledBy(true, false);
 const integerScaled = all(8, (k) =>
   set(`t${k}`, `(i32x4.add ${get(`t${k}`)} (i32x4.dot_i16x8_s ${get(`s${k}`)} ${get(`w${k % 2}`)}))`),
 );
@@ -75,7 +83,10 @@ const fold = `${set('w0', load('w', 0))} ${set('w1', load('w', 16))} ${all(4, (r
   ].join(' '),
 )}`;
 const wBytes = 288 * GROUPS;
-const panel = (body) => `${set('end', `(i32.const ${W + wBytes})`)} ${loop('groups', body, 'w', 'end')}`;
+const panel = (finish, count = 8) => {
+  const bytes = (32 + 32 * count) * ((8 * GROUPS) / count);
+  return `${set('end', `(i32.const ${W + bytes})`)} ${loop('groups', group(finish, count), 'w', 'end')}`;
+};
 const four = `${set('end', `(i32.add ${get('w')} (i32.const ${4 * 288}))`)} ${loop('four', group(integerScaled), 'w', 'end')} ${fold}`;
 
 /** Three rows × three outputs along their rows, 16 numbers a step: sums are widened after `count` steps. */
@@ -94,7 +105,12 @@ const along = (count) => {
 /** Each with the multiply-adds of a pass. */
 const cases = {
   '4 × 8, products and additions alone': [steps(8 * GROUPS), 128 * 8 * GROUPS],
-  '4 × 8, f32 scales for 32 numbers (linearQ4)': [panel(group(scaled)), 128 * 8 * GROUPS],
+  '4 × 8, f32 scales for 32 numbers (linearQ4)': [panel(scaled), 128 * 8 * GROUPS],
+  '4 × 8, f32 scales for 64 numbers': [panel(scaled, 16), 128 * 8 * GROUPS],
+  '4 × 8, f32 scales for 128 numbers, sums of 16 bits too short': [panel(scaled, 32), 128 * 8 * GROUPS],
+  '4 × 8, f32 scales for 32, fused': [panel(scaledBy(true, true)), 128 * 8 * GROUPS],
+  '4 × 8, f32 scales for 32 of W alone': [panel(scaledBy(false, false)), 128 * 8 * GROUPS],
+  '4 × 8, f32 scales for 32 of W alone, fused': [panel(scaledBy(false, true)), 128 * 8 * GROUPS],
   '4 × 8, integer scales for 32, f32 for 128': [
     `${set('last', `(i32.const ${W + wBytes})`)} ${loop('blocks', four, 'w', 'last')}`,
     128 * 8 * GROUPS,

@@ -25,6 +25,12 @@ async function tokensPerSecond(model, tokens) {
   return tokens.length / seconds;
 }
 
+/** The best, the median and the worst of some speeds. */
+function spread(speeds) {
+  const sorted = speeds.toSorted((a, b) => b - a);
+  return { best: sorted[0], median: sorted[sorted.length >> 1], worst: sorted.at(-1) };
+}
+
 const rows = [];
 for (const shape of ['mamba-130m', 'mamba2-130m', 'rwkv7-0.19b', 'llama-160m'])
   for (const weights of ['q4', 'q8']) {
@@ -32,14 +38,15 @@ for (const shape of ['mamba-130m', 'mamba2-130m', 'rwkv7-0.19b', 'llama-160m'])
     for (const threads of [1, 2]) models.push(await load(join(values.shapes, shape), { weights, threads }));
     const random = new Random(1);
     const tokens = Array.from({ length: TOKENS }, () => random.integer(models[0].vocabularySize));
-    const best = [0, 0];
+    const speeds = [[], []];
     for (let round = 0; round < Number(values.rounds); round++)
-      for (const i of round % 2 === 0 ? [0, 1] : [1, 0])
-        best[i] = Math.max(best[i], await tokensPerSecond(models[i], tokens));
+      for (const i of round % 2 === 0 ? [0, 1] : [1, 0]) speeds[i].push(await tokensPerSecond(models[i], tokens));
     for (const model of models) model.dispose();
-    rows.push({ shape, weights, one: best[0], two: best[1] });
+    const [one, two] = speeds.map(spread);
+    rows.push({ shape, weights, one, two });
+    const told = ({ best, median, worst }) => [best, median, worst].map((speed) => speed.toFixed(0)).join(' · ');
     console.log(
-      `| ${shape} | ${weights} | ${best.map((speed) => speed.toFixed(0)).join(' | ')} | ${(best[1] / best[0]).toFixed(2)} |`,
+      `| ${shape} | ${weights} | ${told(one)} | ${told(two)} | ${(two.best / one.best).toFixed(2)} | ${(two.median / one.median).toFixed(2)} |`,
     );
     if (!values.out) continue;
     mkdirSync(dirname(values.out), { recursive: true });
