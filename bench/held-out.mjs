@@ -20,12 +20,12 @@ export const byteModels = ['4v0-660K-FP32', '6v0-1m-FP16', '7v0-834K-FP32'].map(
 export const WINDOW = 512;
 
 /** The windows of the text's first tokens. */
-export function windowsOf({ tokenizer, vocabularySize }, { text, tokens }) {
+export function windowsOf(model, { text, tokens }) {
   const bytes = readFileSync(text);
   const ids = (
-    vocabularySize === 256
+    model.vocabularySize === 256
       ? [...bytes.subarray(0, Number(tokens))]
-      : tokenizer.encode(bytes.toString('utf8').slice(0, 8 * Number(tokens)))
+      : model.tokenizer.encode(bytes.toString('utf8').slice(0, 8 * Number(tokens)))
   ).slice(0, Number(tokens));
   const windows = [];
   for (let start = 0; start + WINDOW <= ids.length; start += WINDOW) windows.push(ids.slice(start, start + WINDOW));
