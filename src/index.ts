@@ -19,6 +19,7 @@ export {
   UnsupportedError,
   WeightError,
 } from './core/errors.ts';
+export type { StateFormat } from './core/state-format.ts';
 export { type BenchOptions, type BenchResult, bench } from './platform/bench.ts';
 export { type BenchTasksOptions, benchTasks, type TaskResult } from './platform/bench-tasks.ts';
 export { type Converted, type ConvertOptions, convert } from './platform/convert.ts';

@@ -61,7 +61,7 @@ export function benchCommand(): Command {
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
-      '\nReading is told as a share of what the rate of products allows (multiply-adds of a token over it), generating of what memory\nallows (bytes of a token over its bandwidth), or products where that is less. Both are measured in the same run.\n\nExamples:\n  riverrun bench\n  riverrun bench --model ./my-mamba --weights q4 --threads 2 --prefill 1024 --decode 128\n  riverrun bench --curve --svg cost.svg\n  riverrun bench --batch 8 --json\n  riverrun bench --tasks induction-heads,parity --architectures mamba,delta_net-negative,llama',
+      '\nReading is told as a share of what the rate of products allows (multiply-adds of a token over it), generating of what memory\nallows (bytes of a token over its bandwidth), or products where that is less. Both are measured in the same run.\n\nExamples:\n  riverrun bench\n  riverrun bench --model ./my-mamba --weights q4 --threads 2 --prefill 1024 --decode 128\n  riverrun bench --curve --svg cost.svg\n  riverrun bench --batch 8 --json\n  riverrun bench --model ./my-llama --kv-cache f16 --lengths 1024,4096\n  riverrun bench --tasks induction-heads,parity --architectures mamba,delta_net-negative,llama',
     )
     .action(runBench);
   return withModel(command);
@@ -69,10 +69,12 @@ export function benchCommand(): Command {
 
 async function runBench(flags: BenchFlags): Promise<void> {
   const { tasks, architectures, steps, learningRate, seed } = flags;
+  if (tasks !== undefined && flags.kvCache !== undefined)
+    throw new InputError('--kv-cache does not go with --tasks: training has no keys and values to keep');
   if (tasks !== undefined) return await runBenchTasks({ ...flags, tasks });
   if ([architectures, steps, learningRate, seed].some((value) => value !== undefined))
     throw new InputError('--architectures, --steps, --learning-rate and --seed go with --tasks');
-  const { model, weights, backend, revectorize, threads, tokenizer, adapter, revision, offline } = flags;
+  const { model, weights, kvCache, backend, revectorize, threads, tokenizer, adapter, revision, offline } = flags;
   const { prefill, decode, batch, rounds } = flags;
   if (flags.lengths && (flags.curve || flags.long))
     throw new InputError('--lengths names the lengths of the curve itself: leave --curve and --long out');
@@ -90,6 +92,7 @@ async function runBench(flags: BenchFlags): Promise<void> {
       rounds,
       lengths,
       signal: interruptSignal(),
+      ...(kvCache !== undefined && { kvCache }),
       ...(threads !== undefined && { threads }),
       ...(tokenizer !== undefined && { tokenizer }),
       ...(adapter !== undefined && { adapter }),
@@ -117,7 +120,7 @@ function report(result: BenchResult): string {
   const ofMemory = `what memory allows (${bandwidthBound.toFixed(0)}: ${formatBytes(result.bytesPerToken)} a token at ${formatBytes(result.bandwidth)}/s)`;
   const ofProducts = `what products allow (${decodeBound.toFixed(0)}; memory ${bandwidthBound.toFixed(0)})`;
   const lines = [
-    `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.backend}${result.machine.isRevectorized ? ', revectorized' : ''}, ${threadsInWords(result.threads)}`,
+    `${result.model} (${result.type}), ${(result.parameters / 1e6).toFixed(1)} M parameters, weights ${result.weights}, ${result.kvCache === 'f16' ? 'keys and values f16, ' : ''}${result.backend}${result.machine.isRevectorized ? ', revectorized' : ''}, ${threadsInWords(result.threads)}`,
     `prefill    ${result.prefillTokensPerSecond.toFixed(0)} tokens/s: ${percent(result.prefillOfBound)} of what products allow (${productsBound.toFixed(0)}: ${(result.multiplyAddsPerToken / 1e6).toFixed(1)} M multiply-adds a token at ${(result.multiplyAddsPerSecond / 1e9).toFixed(1)} · 10⁹/s)`,
     `decode     ${decode.toFixed(1)} tokens/s${together}: ${percent(result.decodeOfBound)} of ${decodeBound < bandwidthBound ? ofProducts : ofMemory}`,
     `load       ${result.loadSeconds.toFixed(2)} s`,

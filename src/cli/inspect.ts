@@ -51,6 +51,7 @@ Examples:
   riverrun inspect
   riverrun inspect ./my-mamba --tensors
   riverrun inspect rwkv7.pth --json
+  riverrun inspect ./my-llama --kv-cache f16
   riverrun inspect --device --no-revectorize
   riverrun inspect --text "The old king had three sons. The youngest was called Jack."
   riverrun inspect ./my-mamba --file letter.txt --html letter.html --heads`,
@@ -68,7 +69,7 @@ async function runInspect(given: string | undefined, flags: InspectFlags, comman
     (name) => command.getOptionValueSource(name) === 'cli',
   );
   if (flags.device) {
-    if (given !== undefined || isNamed || hasText || ofTexts || flags.tensors)
+    if (given !== undefined || isNamed || hasText || ofTexts || flags.kvCache || flags.tensors)
       throw new InputError(
         '--device is of the machine: of the other options only --no-revectorize and --json go with it',
       );
@@ -82,9 +83,10 @@ async function runInspect(given: string | undefined, flags: InspectFlags, comman
   if (flags.text !== undefined && flags.file !== undefined) throw new InputError('give --text or --file, not both');
   if (hasText) return await inspectText({ ...flags, model });
   const signal = interruptSignal();
-  const { offline, revision } = flags;
+  const { offline, revision, kvCache } = flags;
   const sizes = await inspect(model, {
     signal,
+    ...(kvCache !== undefined && { kvCache }),
     ...(offline !== undefined && { offline }),
     ...(revision !== undefined && { revision }),
   });

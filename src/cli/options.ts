@@ -39,6 +39,7 @@ export const list = (text: string): string[] => text.split(',');
 export interface ModelFlags {
   readonly model: string;
   readonly weights: NonNullable<LoadOptions['weights']>;
+  readonly kvCache?: NonNullable<LoadOptions['kvCache']>;
   readonly threads?: number;
   readonly backend: NonNullable<LoadOptions['backend']>;
   readonly revectorize: boolean;
@@ -66,6 +67,12 @@ export const withModel = (command: Command): Command =>
       new Option('--weights <format>', 'how matrices are held in memory')
         .choices(['auto', 'f32', 'bf16', 'f16', 'q8', 'q4'])
         .default('auto'),
+    )
+    .addOption(
+      new Option('--kv-cache <format>', 'how keys and values of attention are kept (default: f32)').choices([
+        'f32',
+        'f16',
+      ]),
     )
     .option('--threads <n>', 'threads to compute with (default: one per core, at most 8)', integer)
     .addOption(

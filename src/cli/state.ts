@@ -165,7 +165,7 @@ async function runInfo(path: string, { tensors, json }: { tensors?: boolean; jso
     return;
   }
   const lines = [
-    `model       ${model.type}, matrices held as ${model.weights}`,
+    `model       ${model.type}, matrices held as ${model.weights}${model.kvCache === 'f32' ? '' : `, keys and values in ${model.kvCache}`}`,
     `parameters  ${model.parameters}`,
     `sizes       ${model.configuration}`,
     `position    ${position.toLocaleString('en-US')} tokens`,
@@ -189,6 +189,7 @@ async function runDiff(first: string, second: string, { json }: { json?: boolean
     ['sizes', a.model.configuration, b.model.configuration],
     ['parameters', a.model.parameters, b.model.parameters],
     ['weights', a.model.weights, b.model.weights],
+    ['kvCache', a.model.kvCache, b.model.kvCache],
     ['position', a.position, b.position],
   ];
   const unlike = fields.filter(([, x, y]) => x !== y);

@@ -95,6 +95,7 @@ export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise
   const {
     model,
     weights,
+    kvCache,
     threads,
     backend,
     revectorize,
@@ -112,6 +113,7 @@ export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise
       backend,
       revectorize,
       signal,
+      ...(kvCache !== undefined && { kvCache }),
       ...(threads !== undefined && { threads }),
       ...(tokenizer !== undefined && { tokenizer }),
       ...(adapter !== undefined && { adapter }),

@@ -2,6 +2,7 @@ import type { Digest } from './digest.ts';
 import type { Numbers } from './op.ts';
 import type { Layout, Plan } from './plan.ts';
 import type { Counts } from './shape.ts';
+import type { StateFormat } from './state-format.ts';
 
 /** How the numbers of a matrix parameter are kept in memory. */
 export type WeightFormat = 'f32' | 'bf16' | 'f16' | 'q8' | 'q4';
@@ -96,6 +97,8 @@ export interface StateDeclaration {
   readonly growing?: boolean;
   /** Of one that grows, how many of the last rows are looked at; 0 or none for all. */
   readonly window?: number;
+  /** Of one that grows, how its numbers are kept; f32 by default. */
+  readonly format?: StateFormat;
 }
 
 /** How many rows of a state that grows are kept for a sequence of `tokens`: the last of its window, or all. */
@@ -113,6 +116,7 @@ export interface Slot {
   reserve(tokens: number, position?: number): void;
   /** A state, row-major; of one that grows, the rows that are kept (`keptRows`). */
   read(name: string): Float32Array;
+  /** UnsupportedError for numbers that the state's format has no place for. */
   write(name: string, values: Float32Array): void;
   /** Becomes a copy of another slot of the same model. */
   copyFrom(other: Slot): void;
@@ -127,7 +131,10 @@ export interface Executable {
   readonly bytes: number;
   /** Where the caller puts the data of an input before a run: an array of the plan's capacity. */
   input(name: string): Numbers;
-  /** Runs the plan over `counts` tokens, segments and outputs; segment b advances `slots[b]`. */
+  /**
+   * Runs the plan over `counts` tokens, segments and outputs; segment b advances `slots[b]`. UnsupportedError where a state gained a
+   * number that its format has no place for.
+   */
   run(counts: Counts, slots: readonly Slot[]): void | Promise<void>;
   /** Runs like `run` and adds the seconds that each kernel took to `seconds`, on backends that can tell. */
   profile?(counts: Counts, slots: readonly Slot[], seconds: Map<string, number>): void;

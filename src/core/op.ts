@@ -1,3 +1,4 @@
+import type { StateFormat } from './state-format.ts';
 import type { Attributes, DType, Tensor } from './tensor.ts';
 
 export type Numbers = Float32Array | Float64Array | Int32Array;
@@ -12,6 +13,8 @@ export interface View {
   readonly shape: readonly number[];
   /** Position of row `t` of the first axis. */
   row(t: number): number;
+  /** What a number becomes that is written here, where it is kept in fewer bits: of states that grow. */
+  readonly rounded?: (value: number) => number;
 }
 
 /** Position of row `r` when all axes but the last ones, of `width` elements in all, are read as one axis. */
@@ -53,6 +56,8 @@ export interface Case {
   readonly optional?: Readonly<Record<string, boolean | string>>;
   /** Which alternative a required input's pattern takes, where it has several. */
   readonly patterns?: Readonly<Record<string, string>>;
+  /** How the states that grow are kept; f32 by default. */
+  readonly stateFormat?: StateFormat;
   readonly fill?: Readonly<Record<string, Fill>>;
 }
 

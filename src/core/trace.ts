@@ -1,6 +1,7 @@
 import { ShapeError } from './errors.ts';
 import type { Op } from './op.ts';
 import { type Axes, buildShape, type Dim, formatShape, matchShape, type Shape } from './shape.ts';
+import type { StateFormat } from './state-format.ts';
 import type { Attributes, DType, Initializer, Leaf, Node, Tensor } from './tensor.ts';
 
 let nextId = 0;
@@ -122,6 +123,8 @@ export interface Carry {
   readonly window?: number;
   /** How texts' first value of it is learned, where that says more than its shape. */
   readonly tuning?: Tuning | undefined;
+  /** Of one that gains rows, how its numbers are kept: a model says nothing of it, and the default is f32. */
+  readonly format?: StateFormat;
   readonly previous: Tensor;
   readonly next: Tensor;
 }

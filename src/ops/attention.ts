@@ -20,10 +20,23 @@ const cases: Case[] = [
   { axes: { H: 4, G: 2, K: 4, V: 4 }, segments: [100], attributes: { scale: 0.4, window: 34 } },
 ].map((one) => ({ ...one, fill: { positions: 'zero' } }));
 
+/** Keys and values in f16: odd widths, pages that end, windows, groups of one query, of a few and of many, sequences of one token and of blocks. */
+const halves = (
+  [
+    { axes: { H: 1, G: 1, K: 1, V: 1 }, segments: [1, 3], attributes: { scale: 1, window: 0 } },
+    { axes: { H: 4, G: 2, K: 5, V: 3 }, segments: [1, 7, 2], attributes: { scale: 0.4, window: 0 } },
+    { axes: { H: 2, G: 2, K: 64, V: 64 }, segments: [1, 65, 3, 63], attributes: { scale: 0.125, window: 0 } },
+    { axes: { H: 6, G: 2, K: 16, V: 40 }, segments: [1, 2, 3, 1], attributes: { scale: 0.4, window: 0 } },
+    { axes: { H: 2, G: 1, K: 6, V: 20 }, segments: [150, 1], attributes: { scale: 0.4, window: 70 } },
+    { axes: { H: 15, G: 1, K: 9, V: 33 }, segments: [65, 1], attributes: { scale: 0.4, window: 5 } },
+    { axes: sizes, segments: [9, 2], attributes: { scale: 0.4, window: 3 }, fill: { v: 'large' } },
+  ] satisfies Case[]
+).map((one: Case): Case => ({ ...one, stateFormat: 'f16', fill: { ...one.fill, positions: 'zero' } }));
+
 /**
  * Causal attention: y_t = Σ_s softmax_s(scale · q_t·k_s) v_s over the tokens s ≤ t of the sequence, or over its last `window`
  * ones. Vaswani et al. 2017; H query heads share G heads of keys and values (Ainslie et al. 2023). Keys and values of all
- * tokens before are the state, and this segment's are added to it.
+ * tokens before are the state, and this segment's are added to it. All are read as the state keeps them: in f16, this segment's too.
  */
 export const attentionOp: Op = {
   name: 'attention',
@@ -41,8 +54,8 @@ export const attentionOp: Op = {
       const start = positions!.data[positions!.row(b)]!;
       for (let t = first; t < last; t++) {
         const n = start + t - first;
-        for (let i = 0; i < G * K; i++) nextKeys!.data[nextKeys!.row(b) + n * G * K + i] = k!.data[k!.row(t) + i]!;
-        for (let i = 0; i < G * V; i++) nextValues!.data[nextValues!.row(b) + n * G * V + i] = v!.data[v!.row(t) + i]!;
+        append(nextKeys!, nextKeys!.row(b) + n * G * K, k!, k!.row(t), G * K);
+        append(nextValues!, nextValues!.row(b) + n * G * V, v!, v!.row(t), G * V);
       }
       for (let t = first; t < last; t++) {
         const n = start + t - first;
@@ -71,8 +84,14 @@ export const attentionOp: Op = {
     const [dq, dk, dv] = apply(attentionGradOp, { q, k, v, positions, ends, dy }, attributes);
     return { q: dq, k: dk, v: dv };
   },
-  cases,
+  cases: [...cases, ...halves],
 };
+
+/** Puts `count` numbers of `from` into a state, as the state keeps them. */
+function append(state: View, to: number, from: View, start: number, count: number): void {
+  const { data, rounded = (value: number) => value } = state;
+  for (let i = 0; i < count; i++) data[to + i] = rounded(from.data[start + i]!);
+}
 
 /** exp(score(s) − max) / Σ for s < count. */
 function softmax(count: number, score: (s: number) => number): Float64Array {

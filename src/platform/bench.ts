@@ -2,6 +2,7 @@ import { cpus } from 'node:os';
 import type { WeightFormat } from '../core/backend.ts';
 import { InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
+import type { StateFormat } from '../core/state-format.ts';
 import type { Model } from '../runtime/model.ts';
 import type { MultiplyAdds } from '../runtime/multiply-adds.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
@@ -13,7 +14,16 @@ import { isRevectorized } from './revectorization.ts';
 export interface BenchOptions
   extends Pick<
     LoadOptions,
-    'threads' | 'weights' | 'backend' | 'revectorize' | 'tokenizer' | 'adapter' | 'signal' | 'revision' | 'offline'
+    | 'threads'
+    | 'weights'
+    | 'kvCache'
+    | 'backend'
+    | 'revectorize'
+    | 'tokenizer'
+    | 'adapter'
+    | 'signal'
+    | 'revision'
+    | 'offline'
   > {
   /** Tokens of the prompt. Default 512. */
   readonly prefill?: number;
@@ -46,6 +56,8 @@ export interface BenchResult {
   readonly threads: number;
   /** How the matrices are held that most multiply-adds are with. */
   readonly weights: WeightFormat;
+  /** How keys and values of attention are kept; absent where there are none. */
+  readonly kvCache?: StateFormat;
   /** Sequences generated together. */
   readonly batch: number;
   readonly machine: {
@@ -89,6 +101,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
   refuseUnknownOptions(options, [
     'threads',
     'weights',
+    'kvCache',
     'backend',
     'revectorize',
     'tokenizer',
@@ -150,6 +163,7 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       backend: model.backend,
       threads: model.threads,
       weights: formatOf(model.multiplyAdds),
+      ...(model.kvCache && { kvCache: model.kvCache }),
       batch,
       machine: {
         cpu: cpus()[0]?.model ?? 'unknown',

@@ -6,6 +6,7 @@ import { referenceBackend } from '../backends/reference/index.ts';
 import { hasSharedMemory, type StartedBackend, startWasmBackend } from '../backends/wasm/index.ts';
 import type { Backend, WeightFormat } from '../core/backend.ts';
 import { InputError } from '../core/errors.ts';
+import type { StateFormat } from '../core/state-format.ts';
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
 import type { LoadProgress } from '../runtime/load-parameters.ts';
 import { assemble, type Model } from '../runtime/model.ts';
@@ -24,6 +25,11 @@ export const embeddedModel = 'tiny-books-mamba-13m';
 export interface LoadOptions {
   /** How matrices are held in memory: as they are stored (`auto`, the default) or in a format. */
   readonly weights?: WeightFormat | 'auto';
+  /**
+   * How keys and values of attention are kept: `f32` (default), or `f16`, which takes half the memory and is faster after long texts, for
+   * rounding them. InputError for a model without attention.
+   */
+  readonly kvCache?: StateFormat;
   /** Threads to compute with. Default: one per core, at most 8; one without SharedArrayBuffer, which more need. */
   readonly threads?: number;
   /** What computes: `wasm` (default), or the slow and exact `reference`. */
@@ -64,6 +70,7 @@ const locateOptionNames = ['signal', 'onDownload', 'revision', 'offline', 'token
 
 const optionNames: readonly (keyof LoadOptions)[] = [
   'weights',
+  'kvCache',
   'threads',
   'backend',
   'revectorize',
@@ -93,6 +100,7 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
     const { backend, ready } = prepared.value;
     const model = await assemble(source, backend, {
       weights: weightFormat(options.weights ?? 'auto', file, backend),
+      kvCache: options.kvCache,
       signal: options.signal,
       onProgress: options.onProgress,
       ready,
@@ -127,13 +135,16 @@ export function initialStateOf(location: string): string | undefined {
 
 /**
  * What a model is and what it takes: architecture, parameters, memory, state, tensors. Only headers are read. Of the options
- * only those that find the model count.
+ * only those that find the model count, and how keys and values are kept.
  */
-export async function inspect(name: string = embeddedModel, options: LocateOptions = {}): Promise<ModelSizes> {
-  refuseUnknownOptions(options, locateOptionNames);
+export async function inspect(
+  name: string = embeddedModel,
+  options: LocateOptions & Pick<LoadOptions, 'kvCache'> = {},
+): Promise<ModelSizes> {
+  refuseUnknownOptions(options, ['kvCache', ...locateOptionNames]);
   const { checkpoint, config, file, held } = await openModelFiles(await locate(name, options));
   try {
-    return modelSizes(config, checkpoint, file, held);
+    return modelSizes(config, checkpoint, file, held, options.kvCache);
   } finally {
     await checkpoint.close();
   }

@@ -9,6 +9,7 @@ import {
 import { Digest } from '../core/digest.ts';
 import { float16ToNumber } from '../core/float16.ts';
 import { QUANTISATION_GROUP, quantiseQ4, quantiseQ8 } from '../core/quantise.ts';
+import type { StateFormat } from '../core/state-format.ts';
 import { decodeRows } from '../formats/stored-rows.ts';
 import type { DerivingWeights } from './fold.ts';
 import type { ParameterSink, RowIntake } from './load-parameters.ts';
@@ -23,6 +24,8 @@ export interface Fingerprint {
   readonly parameters: string;
   /** How matrices are held; `f32` for any format that holds these very numbers exactly. */
   readonly weights: WeightFormat;
+  /** How keys and values of attention are kept; `f32` where there are none. */
+  readonly kvCache: StateFormat;
 }
 
 /** Fields that say how a file stores the model, and change nothing of it. */
@@ -89,7 +92,7 @@ export class FingerprintedWeights implements ParameterSink {
   }
 
   /** The fingerprint of the model whose parameters have all been written, and are still held. */
-  fingerprint(type: string, config: unknown, format: WeightFormat): Fingerprint {
+  fingerprint(type: string, config: unknown, format: WeightFormat, kvCache: StateFormat = 'f32'): Fingerprint {
     this.#takeLater();
     const parameters = new Digest();
     for (const name of [...this.#digests.keys()].sort()) parameters.text(this.#digests.get(name)!.hex());
@@ -98,6 +101,7 @@ export class FingerprintedWeights implements ParameterSink {
       configuration: new Digest().text(canonical(config)).hex(),
       parameters: parameters.hex(),
       weights: this.#exact ? 'f32' : format,
+      kvCache,
     };
   }
 
@@ -189,5 +193,7 @@ export function difference(given: Fingerprint, model: Fingerprint): string | und
     return `of another ${model.type} of the same sizes: its parameters are not this model's (another training or fine-tune)`;
   if (given.weights !== model.weights)
     return `of this model with its matrices held as ${given.weights}, and here they are held as ${model.weights}: load the model with weights: '${given.weights}', or make the state anew (a model with weights: 'f32' has the same states on every backend)`;
+  if (given.kvCache !== model.kvCache)
+    return `of this model with keys and values kept in ${given.kvCache}, and here they are kept in ${model.kvCache}: load the model with kvCache: '${given.kvCache}' (--kv-cache ${given.kvCache}), or make the state anew`;
   return undefined;
 }

@@ -1,6 +1,7 @@
 import type { ChatTemplate } from '../chat/template.ts';
 import type { Backend, WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
+import type { StateFormat } from '../core/state-format.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import type { Json } from '../models/config.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
@@ -8,6 +9,7 @@ import { Batcher, type BatcherOptions } from './batcher.ts';
 import { type Fingerprint, FingerprintedWeights } from './fingerprint.ts';
 import { derivingWeights, foldConstants } from './fold.ts';
 import { type ModelGraph, readWhole } from './graph.ts';
+import { kvCacheOf, withKvCache } from './kv-cache.ts';
 import { type LoadParametersOptions, loadParameters } from './load-parameters.ts';
 import { matchModel } from './matched.ts';
 import { type MultiplyAdds, multiplyAddsOf } from './multiply-adds.ts';
@@ -37,6 +39,8 @@ export interface AssembleOptions extends LoadParametersOptions {
   readonly weights?: WeightFormat | undefined;
   /** What to wait for before the backend is to compute; there is work to do until then. */
   readonly ready?: Promise<void> | undefined;
+  /** How keys and values of attention are kept in sessions' states. Default f32; InputError where the model has none. */
+  readonly kvCache?: StateFormat | undefined;
   /** Whether `dispose` of the model also disposes the backend. */
   readonly ownsBackend?: boolean | undefined;
   /** How sessions read files and write checkpoints; without it they can't. */
@@ -90,6 +94,8 @@ export class Model {
   /** What runs it, such as `wasm-relaxed`. */
   readonly backend: string;
   readonly threads: number;
+  /** How sessions keep keys and values of attention; undefined for a model without. */
+  readonly kvCache: StateFormat | undefined;
   readonly #parts: Parts;
   readonly #runner: Runner;
   readonly #sessions = new Set<Session>();
@@ -110,6 +116,7 @@ export class Model {
     this.backend = backend.name;
     this.threads = backend.threads;
     this.parameterCount = parameterCount;
+    this.kvCache = kvCacheOf(graph.carries);
     this.#parts = parts;
     this.#runner = new Runner(backend, weights, graph, this.outputSize);
     this.hiddenSize = this.#runner.hiddenSize;
@@ -284,7 +291,8 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
   const ends = [tokenizer?.endOfText, ...(source.endTokens ?? [])].filter((id) => id !== undefined);
   const { architecture, config, graph: traced, head, hasSpans, origins } = matchModel(json, checkpoint);
   const vocabularySize = architecture.vocabulary(config);
-  const graph = foldConstants(traced);
+  const { type, title } = architecture;
+  const graph = withKvCache(foldConstants(traced), options.kvCache, title);
   const format = options.weights ?? 'f32';
   const declarations = declareWeights(graph, format);
   const weights = backend.weights(declarations);
@@ -298,7 +306,6 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     weights.dispose();
     throw error;
   }
-  const { type, title } = architecture;
   const longest = architecture.longest?.(config) ?? Infinity;
   return new Model({
     type,
@@ -320,7 +327,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
     endTokens: [...new Set(ends)],
     longest,
     ownsBackend: options.ownsBackend ?? false,
-    fingerprint: () => written.fingerprint(type, config, format),
+    fingerprint: () => written.fingerprint(type, config, format, kvCacheOf(graph.carries)),
     files: options.files,
   });
 }

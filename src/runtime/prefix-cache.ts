@@ -189,8 +189,11 @@ export class PrefixCache {
   }
 }
 
-const modelDigest = ({ type, configuration, parameters, weights }: Fingerprint): string =>
-  new Digest().text(type).text(configuration).text(parameters).text(weights).hex();
+const modelDigest = ({ type, configuration, parameters, weights, kvCache }: Fingerprint): string => {
+  const digest = new Digest().text(type).text(configuration).text(parameters).text(weights);
+  // Without it where it is f32, so that states are found that were stored when there was nothing else.
+  return (kvCache === 'f32' ? digest : digest.text(kvCache)).hex();
+};
 
 /** The keys of a text's beginnings of these increasing lengths. */
 function keysOf(model: Fingerprint, tokens: readonly number[], lengths: readonly number[]): StateKey[] {

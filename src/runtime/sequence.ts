@@ -55,9 +55,9 @@ export class Sequence {
     const { position } = this;
     const tensors = new Map<string, StateTensor>();
     for (const carry of this.carries) {
-      const { name, shape, growing } = carry;
+      const { name, shape, growing, format = 'f32' } = carry;
       const rows = growing ? [keptRows(carry, position)] : [];
-      tensors.set(name, { shape: [...rows, ...shape], values: this.slot.read(name) });
+      tensors.set(name, { shape: [...rows, ...shape], values: this.slot.read(name), format });
     }
     return new State({
       model: this.fingerprint,

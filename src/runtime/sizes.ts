@@ -1,7 +1,9 @@
+import type { StateFormat } from '../core/state-format.ts';
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
 import { scalesSuffix } from '../formats/quantised.ts';
 import type { Json } from '../models/config.ts';
 import type { ModelGraph } from './graph.ts';
+import { withKvCache } from './kv-cache.ts';
 import { matchModel } from './matched.ts';
 import { type StateSize, stateSize } from './state-size.ts';
 
@@ -34,14 +36,17 @@ export interface TensorRow {
  *
  * @param file the checkpoint as it lies on disk, where `checkpoint` shows it in another form (dequantised)
  * @param held what the tensors of `file` are called in `checkpoint`, where they are called differently
+ * @param kvCache how keys and values would be kept; InputError where the model has none
  */
 export function modelSizes(
   config: Json,
   checkpoint: Checkpoint,
   file = checkpoint,
   held?: ReadonlyMap<string, readonly string[]>,
+  kvCache?: StateFormat,
 ): ModelSizes {
-  const { architecture, config: parsed, graph, origins } = matchModel(config, checkpoint);
+  const { architecture, config: parsed, graph: traced, origins } = matchModel(config, checkpoint);
+  const graph = withKvCache(traced, kvCache, architecture.title);
   const parameterOf = new Map([...origins].map(([parameter, { stored }]) => [stored.name, parameter]));
   const used = (names: readonly string[]) => {
     const parameters = new Set(names.map((name) => parameterOf.get(name)).filter((name) => name !== undefined));

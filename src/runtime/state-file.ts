@@ -1,6 +1,7 @@
 import { Digest } from '../core/digest.ts';
 import { FormatError, UnsupportedError } from '../core/errors.ts';
 import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
+import type { StateFormat } from '../core/state-format.ts';
 import { bytesSource } from '../formats/byte-source.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
@@ -24,6 +25,8 @@ const NOTE = 'note.';
 export interface StateTensor {
   readonly shape: readonly number[];
   readonly values: Float32Array;
+  /** `f16` where all are numbers that f16 has: then they are stored so, without loss. */
+  readonly format?: StateFormat;
 }
 
 /** What a state's file holds. */
@@ -40,14 +43,18 @@ export interface StateContents {
 }
 
 /** How numbers of a state are stored. `f16` halves the file; continuing from it is then close, not exact. */
-export type StatePrecision = 'f32' | 'f16';
+export type StatePrecision = StateFormat;
 
 /** A state as a safetensors file. */
 export function encodeState(contents: StateContents, precision: StatePrecision): Uint8Array {
   const { model, position, logits, tensors, notes } = contents;
-  const all = [...tensors].map(([name, { shape, values }]) => ({ name, shape, values }));
-  if (logits) all.push({ name: LOGITS, shape: [logits.length], values: logits });
-  const stored = all.map(({ name, shape, values }) => ({ name, shape, ...encodeNumbers(values, precision) }));
+  const all = [...tensors].map(([name, { shape, values, format }]) => ({ name, shape, values, format }));
+  if (logits) all.push({ name: LOGITS, shape: [logits.length], values: logits, format: undefined });
+  const stored = all.map(({ name, shape, values, format }) => ({
+    name,
+    shape,
+    ...encodeNumbers(values, format === 'f16' ? format : precision),
+  }));
   const metadata: Record<string, string> = {
     format: FORMAT,
     version: String(VERSION),
@@ -55,6 +62,7 @@ export function encodeState(contents: StateContents, precision: StatePrecision):
     'model.configuration': model.configuration,
     'model.parameters': model.parameters,
     'model.weights': model.weights,
+    ...(model.kvCache !== 'f32' && { 'model.kvCache': model.kvCache }),
     position: String(position),
     precision,
     ...Object.fromEntries(Object.entries(notes).map(([name, text]) => [`${NOTE}${name}`, text])),
@@ -104,7 +112,8 @@ export async function decodeState(bytes: Uint8Array, name: string): Promise<Stat
       `${name} is a state of format version ${version}; this riverrun reads up to ${VERSION}: update it`,
     );
   const position = wholeNumber(metadata, 'position', name);
-  const stored = await readTensors(file);
+  const kvCache = (metadata['model.kvCache'] ?? 'f32') as Fingerprint['kvCache'];
+  const stored = await readTensors(file, kvCache === 'f16');
   if (metadata[DIGEST] !== undefined && metadata[DIGEST] !== digestOf(metadata, stored))
     throw new FormatError(`${name} is damaged: what it holds has another digest than the one that was saved with it`);
   const { [LOGITS]: logits, ...tensors } = Object.fromEntries(stored);
@@ -118,6 +127,7 @@ export async function decodeState(bytes: Uint8Array, name: string): Promise<Stat
       configuration: field(metadata, 'model.configuration', name),
       parameters: field(metadata, 'model.parameters', name),
       weights: field(metadata, 'model.weights', name) as Fingerprint['weights'],
+      kvCache,
     },
     position,
     logits: logits?.values,
@@ -130,7 +140,8 @@ export async function decodeState(bytes: Uint8Array, name: string): Promise<Stat
   };
 }
 
-async function readTensors(file: Checkpoint): Promise<Map<string, StateTensor>> {
+/** @param isHalf whether tensors that are stored in f16 are such by themselves */
+async function readTensors(file: Checkpoint, isHalf: boolean): Promise<Map<string, StateTensor>> {
   const tensors = new Map<string, StateTensor>();
   for (const stored of file.tensors.values()) {
     const { name, type, shape } = stored;
@@ -140,7 +151,7 @@ async function readTensors(file: Checkpoint): Promise<Map<string, StateTensor>> 
     const wrong = values.findIndex((value) => !Number.isFinite(value));
     if (wrong >= 0)
       throw new FormatError(`${file.name}: ${name} holds ${values[wrong]} at element ${wrong}: the file is damaged`);
-    tensors.set(name, { shape, values });
+    tensors.set(name, { shape, values, ...(isHalf && { format: type }) });
   }
   return tensors;
 }

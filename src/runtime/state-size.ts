@@ -1,3 +1,4 @@
+import { bytesOfFormat } from '../core/state-format.ts';
 import type { Carry } from '../core/trace.ts';
 
 /** Keys and values of a window: every token adds to them until there are as many as the window has. */
@@ -18,7 +19,7 @@ export interface StateSize {
 }
 
 const bytes = (carries: readonly Carry[]): number =>
-  4 * carries.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  carries.reduce((sum, { shape, format = 'f32' }) => sum + bytesOfFormat[format] * shape.reduce((a, b) => a * b, 1), 0);
 
 /** Measures what a model carries. */
 export function stateSize(carries: readonly Carry[]): StateSize {

@@ -65,8 +65,9 @@ export class State implements StateContents {
 
 /** Refuses a state that the sequence's model can't continue, saying which it is of. */
 export function checkState(state: State, sequence: Sequence, name = 'the state'): void {
-  // What no token made does not depend on how matrices are held.
-  const made = state.position > 0 ? state.model : { ...state.model, weights: sequence.fingerprint.weights };
+  // What no token made does not depend on how matrices, or keys and values, are held.
+  const { weights, kvCache } = sequence.fingerprint;
+  const made = state.position > 0 ? state.model : { ...state.model, weights, kvCache };
   const problem = difference(made, sequence.fingerprint);
   if (problem) throw new InputError(`${name} is ${problem}`);
   const { position, tensors } = state;

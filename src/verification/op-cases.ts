@@ -71,7 +71,7 @@ function draw(fill: Fill, random: Random, limit: number): number {
 
 /** Runs the op of a setting on a backend; outputs by name, then the states as `next:<name>`. */
 export function runSetting(
-  { op, case: { attributes }, counts, inputs, data }: Setting,
+  { op, case: { attributes, stateFormat = 'f32' }, counts, inputs, data }: Setting,
   backend: Backend,
 ): Record<string, number[]> {
   const outputs = apply(op, inputs, attributes);
@@ -86,11 +86,13 @@ export function runSetting(
     const previous = inputs[name];
     if (!previous) continue;
     const shape = previous.shape.slice(1) as number[];
+    const growing = op.growing?.includes(name) ?? false;
     carries.push({
       name,
       shape,
       fill: 0,
-      growing: op.growing?.includes(name) ?? false,
+      growing,
+      ...(growing && { format: stateFormat }),
       previous,
       next: output === null ? previous : outputs[names.indexOf(output)]!,
     });
@@ -120,7 +122,8 @@ export function evaluate(
   const declarations: readonly StateDeclaration[] = carries;
   const slots = Array.from({ length: counts.segments }, () => backend.slot(declarations));
   for (const [name] of made.inputs) executable.input(name).set(data[name]!);
-  for (const slot of slots) slot.reserve(counts.tokens);
+  const { ends } = data;
+  for (const [b, slot] of slots.entries()) slot.reserve(ends ? ends[b]! - (b > 0 ? ends[b - 1]! : 0) : counts.tokens);
   for (const { name, shape, growing } of carries) {
     if (growing) continue;
     const width = shape.reduce((a, b) => a * b, 1);

@@ -11,6 +11,7 @@ import { WeightError } from '../../core/errors.ts';
 import type { Numbers, View } from '../../core/op.ts';
 import type { Place, Plan } from '../../core/plan.ts';
 import { type Counts, elementCount, resolve, runtimeAxes } from '../../core/shape.ts';
+import { roundedToF16 } from '../../core/state-format.ts';
 
 type Floats = Float32Array | Float64Array;
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -26,7 +27,8 @@ export function referenceBackend(precision: 'f64' | 'f32' = 'f64'): Backend {
     layout: () => ({ acceptsStrided: () => true, scratch: () => 0 }),
     weights: (declarations) => new ReferenceWeights(declarations, floats),
     slot: (declarations) => new ReferenceSlot(declarations, pool),
-    compile: (plan, weights) => new ReferenceExecutable(plan, weights as ReferenceWeights, pool, floats),
+    compile: (plan, weights, states) =>
+      new ReferenceExecutable(plan, weights as ReferenceWeights, states, pool, floats),
     dispose() {},
   };
 }
@@ -138,7 +140,8 @@ class ReferenceSlot implements Slot {
   }
 
   write(name: string, values: Float32Array): void {
-    this.#part(name).set(values);
+    const { format } = this.#regions.get(name)!.declaration;
+    this.#part(name).set(format === 'f16' ? values.map(roundedToF16) : values);
   }
 
   copyFrom(other: Slot): void {
@@ -173,10 +176,19 @@ class ReferenceExecutable implements Executable {
   readonly #inputs = new Map<string, Numbers>();
   readonly #constants: Floats[];
   readonly #pool: StatePool;
+  /** States that are kept in f16: their numbers are rounded so, and take as much memory as others here. */
+  readonly #halves: ReadonlySet<string>;
 
-  constructor(plan: Plan, weights: ReferenceWeights, pool: StatePool, floats: (length: number) => Floats) {
+  constructor(
+    plan: Plan,
+    weights: ReferenceWeights,
+    states: readonly StateDeclaration[],
+    pool: StatePool,
+    floats: (length: number) => Floats,
+  ) {
     this.#plan = plan;
     this.#weights = weights;
+    this.#halves = new Set(states.filter(({ format }) => format === 'f16').map(({ name }) => name));
     this.#pool = pool;
     this.#arena = floats(plan.arena);
     for (const [name, { shape, dtype }] of plan.inputs) {
@@ -237,6 +249,7 @@ class ReferenceExecutable implements Executable {
       data: this.#pool.data,
       shape,
       row: (b) => slots[b]!.position(place.name) + offset,
+      ...(this.#halves.has(place.name) && { rounded: roundedToF16 }),
     };
   }
 }

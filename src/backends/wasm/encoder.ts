@@ -1,6 +1,7 @@
 import type { StateDeclaration } from '../../core/backend.ts';
 import type { Place, Plan } from '../../core/plan.ts';
 import { type Counts, type Dim, elementCount, resolve, rowSize } from '../../core/shape.ts';
+import { refuseBeyondF16, type StateFormat } from '../../core/state-format.ts';
 import { type KernelName, kernelIds } from './generated/kernel-ids.ts';
 import type { Memory } from './memory.ts';
 import { slotLayout } from './slot.ts';
@@ -34,6 +35,9 @@ export class Encoder {
   readonly #constants: number[];
   readonly #counts = new Map<string, { address: number; dim: Dim; factor: number }>();
   readonly #offsets: Map<string, number>;
+  readonly #formats: ReadonlyMap<string, StateFormat>;
+  /** States in f16, and the words where kernels tell of what is beyond it. */
+  readonly #halves: { readonly name: string; readonly beyond: number }[] = [];
   readonly #tables = new Map<number, number>();
   #calls: { name: KernelName; words: Word[] }[] = [];
 
@@ -43,6 +47,7 @@ export class Encoder {
     this.#plan = plan;
     this.#weights = weights;
     this.#offsets = slotLayout(states, memory).offsets;
+    this.#formats = new Map(states.map(({ name, format = 'f32' }) => [name, format]));
     this.#arena = this.allocate(4 * plan.arena);
     this.slots = this.allocate(4 * plan.capacity.segments);
     for (const [name, { shape }] of plan.inputs)
@@ -122,6 +127,31 @@ export class Encoder {
   state(place: Place): [number, number] {
     if (place.region === 'state') return [this.slots, this.#offsets.get(place.name)! + 4 * place.offset];
     return [this.#table(rowSize(place.shape)), this.address(place)];
+  }
+
+  /** How a state's numbers are kept. */
+  stateFormat({ region, name }: Place): StateFormat {
+    return (region === 'state' ? this.#formats.get(name) : undefined) ?? 'f32';
+  }
+
+  /** Address of the word where a kernel leaves the magnitude of a number that a state's format has no place for; 0 where it has for all. */
+  beyond(place: Place): number {
+    if (this.stateFormat(place) === 'f32') return 0;
+    const beyond = this.allocate(4);
+    this.#halves.push({ name: place.name, beyond });
+    return beyond;
+  }
+
+  /** UnsupportedError where a kernel of the last run left such a magnitude. */
+  inspectStates(): void {
+    const { f32 } = this.#memory;
+    for (let n = 0; n < this.#halves.length; n++) {
+      const { name, beyond } = this.#halves[n]!;
+      const magnitude = f32[beyond / 4]!;
+      if (magnitude === 0) continue;
+      for (const half of this.#halves) f32[half.beyond / 4] = 0;
+      refuseBeyondF16(magnitude, name);
+    }
   }
 
   /** A table of row offsets, for states that lie in the arena. */

@@ -83,6 +83,7 @@ export class WasmExecutable implements Executable {
       if ('kernels' in section) this.#threads.walk(section.plan, section.kernels.length);
       else this.#reference(section.step, counts, slots as readonly WasmSlot[]);
     }
+    this.#encoder.inspectStates();
     this.#inspectGuards();
   }
 
@@ -118,6 +119,7 @@ export class WasmExecutable implements Executable {
           this.#reference(section.step, counts, slots as readonly WasmSlot[]),
         );
     }
+    this.#encoder.inspectStates();
   }
 
   #prepare(counts: Counts, slots: readonly Slot[]): void {

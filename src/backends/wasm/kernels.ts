@@ -84,11 +84,11 @@ const HEAD_ROWS = 4;
 const CHANNELS = 16;
 
 /**
- * Floats that the attention kernel wants for each thread: 72 queries, their sums, scores with a page and three numbers, and a page
- * of keys.
+ * Floats that the attention kernel wants for each thread: 72 queries, their sums, scores with a page and three numbers, a page of keys
+ * and one of values.
  */
 const attentionScratch = (K: number, V: number): number =>
-  72 * (paddedWidth(K) + paddedWidth(V) + PAGE_TOKENS + 3) + PAGE_TOKENS * paddedWidth(K);
+  72 * (paddedWidth(K) + paddedWidth(V) + PAGE_TOKENS + 3) + PAGE_TOKENS * (paddedWidth(K) + paddedWidth(V));
 
 /** Floats that the adjoint of attention wants for each thread: a segment's keys and values in three forms, and 48 queries with their weights. */
 function attentionGradScratch(K: number, V: number, tokens: number): number {
@@ -257,8 +257,9 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       const [, H, K] = q!.shape as [unknown, number, number];
       const [, G, V] = v!.shape as [unknown, number, number];
       const times = [e.count(first(ends!)), e.address(ends!), e.address(positions!)];
-      e.call('appendRows', ...times, ...e.operand(k), ...e.state(keys!), G, K);
-      e.call('appendRows', ...times, ...e.operand(v), ...e.state(values!), G, V);
+      const formats = [keys, values].map((place) => formatCodes[e.stateFormat(place!)]);
+      e.call('appendRows', ...times, ...e.operand(k), ...e.state(keys!), G, K, formats[0]!, e.beyond(keys!));
+      e.call('appendRows', ...times, ...e.operand(v), ...e.state(values!), G, V, formats[1]!, e.beyond(values!));
       const [scale, window] = [new Float(attributes['scale'] as number), attributes['window'] as number];
       const states = [...e.state(keys!), ...e.state(values!)];
       e.call(
@@ -275,6 +276,7 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
         window,
         e.scratch(scratch),
         attentionScratch(K, V),
+        ...formats,
       );
     },
   },

@@ -32,6 +32,7 @@ export class Memory {
   #buffer: ArrayBufferLike | undefined;
   #f32 = new Float32Array(0);
   #i32 = new Int32Array(0);
+  #u16 = new Uint16Array(0);
   #u8 = new Uint8Array(0);
 
   constructor(shared: boolean, guarded = false) {
@@ -59,6 +60,11 @@ export class Memory {
     return this.#i32;
   }
 
+  get u16(): Uint16Array {
+    this.#refresh();
+    return this.#u16;
+  }
+
   get u8(): Uint8Array {
     this.#refresh();
     return this.#u8;
@@ -70,6 +76,7 @@ export class Memory {
     this.#buffer = buffer;
     this.#f32 = new Float32Array(buffer);
     this.#i32 = new Int32Array(buffer);
+    this.#u16 = new Uint16Array(buffer);
     this.#u8 = new Uint8Array(buffer);
   }
 

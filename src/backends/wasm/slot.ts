@@ -1,4 +1,7 @@
 import { keptRows, type Slot, type StateDeclaration } from '../../core/backend.ts';
+import { float16Table, numberToFloat16 } from '../../core/float16.ts';
+import { exceeds } from '../../core/magnitude.ts';
+import { bytesOfFormat, F16_LIMIT, refuseBeyondF16 } from '../../core/state-format.ts';
 import { type Memory, POISON } from './memory.ts';
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -52,7 +55,7 @@ interface Pages {
 
 /**
  * The carried state of one sequence: one block of Wasm memory. Of a state that grows, [G, width] a token, the block holds the
- * address of a table of pages of PAGE_TOKENS tokens, [G][PAGE_TOKENS][paddedWidth]: what one head reads lies in one piece. Pages
+ * address of a table of pages of PAGE_TOKENS tokens, [G][PAGE_TOKENS][paddedWidth], in f32 or f16: what one head reads lies in one piece. Pages
  * are added as the text grows, and never move; with a window, those that it has passed are let go, and the table is a ring.
  */
 export class WasmSlot implements Slot {
@@ -127,7 +130,12 @@ export class WasmSlot implements Slot {
 
   #pageBytes(name: string): number {
     const [G, width] = this.#declaration(name).shape as [number, number];
-    return 4 * PAGE_TOKENS * G * paddedWidth(width);
+    return this.#bytesOf(name) * PAGE_TOKENS * G * paddedWidth(width);
+  }
+
+  /** Bytes of a number of a state. */
+  #bytesOf(name: string): number {
+    return bytesOfFormat[this.#declaration(name).format ?? 'f32'];
   }
 
   #declaration(name: string): StateDeclaration {
@@ -138,10 +146,17 @@ export class WasmSlot implements Slot {
     if (!this.#pages.has(name)) return this.#part(name).slice();
     const declaration = this.#declaration(name);
     const values = new Float32Array(keptRows(declaration, this.#tokens) * count(declaration.shape));
-    const { f32 } = this.#memory;
-    this.#eachRow(name, (row, at, width) => {
-      for (let i = 0; i < width; i++) values[row + i] = f32[at + i]!;
-    });
+    const { f32, u16 } = this.#memory;
+    if (declaration.format === 'f16') {
+      const numbers = float16Table();
+      this.#eachRow(name, (row, at, width) => {
+        for (let i = 0; i < width; i++) values[row + i] = numbers[u16[at + i]!]!;
+      });
+    } else {
+      this.#eachRow(name, (row, at, width) => {
+        for (let i = 0; i < width; i++) values[row + i] = f32[at + i]!;
+      });
+    }
     return values;
   }
 
@@ -152,8 +167,9 @@ export class WasmSlot implements Slot {
     const [G, width] = declaration.shape as [number, number];
     const padded = paddedWidth(width);
     const from = this.#tokens - keptRows(declaration, this.#tokens);
+    const bytes = this.#bytesOf(name);
     for (let t = from; t < this.#tokens; t++) {
-      const start = addresses[Math.floor(t / PAGE_TOKENS) - first]! / 4 + (t % PAGE_TOKENS) * padded;
+      const start = addresses[Math.floor(t / PAGE_TOKENS) - first]! / bytes + (t % PAGE_TOKENS) * padded;
       for (let g = 0; g < G; g++) visit(((t - from) * G + g) * width, start + g * PAGE_TOKENS * padded, width);
     }
   }
@@ -164,13 +180,17 @@ export class WasmSlot implements Slot {
       this.#part(name).set(values);
       return;
     }
-    const { f32 } = this.#memory;
+    const { f32, u16, u8 } = this.#memory;
+    const isHalf = this.#declaration(name).format === 'f16';
+    if (isHalf && exceeds(values, F16_LIMIT)) refuseBeyondF16(values.find((x) => !(Math.abs(x) <= F16_LIMIT))!, name);
+    const numbers = isHalf ? u16 : f32;
     // What the first page has before the rows that are kept is read, though it weighs nothing.
     const [first] = this.#pages.get(name)!.addresses;
-    if (first !== undefined) f32.fill(0, first / 4, (first + this.#pageBytes(name)) / 4);
+    if (first !== undefined) u8.fill(0, first, first + this.#pageBytes(name));
     this.#eachRow(name, (row, at, width) => {
-      for (let i = 0; i < width; i++) f32[at + i] = values[row + i]!;
-      f32.fill(0, at + width, at + paddedWidth(width));
+      if (isHalf) for (let i = 0; i < width; i++) u16[at + i] = numberToFloat16(values[row + i]!);
+      else for (let i = 0; i < width; i++) f32[at + i] = values[row + i]!;
+      numbers.fill(0, at + width, at + paddedWidth(width));
     });
   }
 

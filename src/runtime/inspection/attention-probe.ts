@@ -1,3 +1,4 @@
+import { roundedToF16, type StateFormat } from '../../core/state-format.ts';
 import type { Node } from '../../core/tensor.ts';
 import { noNorms, type ReadMap, type TokenNorms } from './inspection.ts';
 import type { Probe, ProbedBlock } from './probe.ts';
@@ -30,12 +31,12 @@ export class AttentionProbe implements Probe {
   }
 
   observe(block: ProbedBlock, tell: (token: number, head: number, norms: TokenNorms) => void): void {
-    const { operands, states, tokens, position } = block;
+    const { operands, states, formats = {}, tokens, position } = block;
     const { q, k, v } = operands;
     const [H, G, K, V] = [this.heads, this.#G, this.#K, this.#V];
     if (this.#start < 0) this.#start = position;
-    const keys = joined(states['keys']!, k!.data, tokens * G * K);
-    const values = joined(states['values']!, v!.data, tokens * G * V);
+    const keys = joined(states['keys']!, k!.data, tokens * G * K, formats['keys']);
+    const values = joined(states['values']!, v!.data, tokens * G * V, formats['values']);
     // With a window, rows of tokens long past are not held.
     const gone = position - states['keys']!.length / (G * K);
     for (let t = 0; t < tokens; t++) {
@@ -93,10 +94,17 @@ export class AttentionProbe implements Probe {
   }
 }
 
-function joined(held: ArrayLike<number>, added: ArrayLike<number>, count: number): Float64Array {
+/** The rows of a state, and those that it gains, as it keeps them. */
+function joined(
+  held: ArrayLike<number>,
+  added: ArrayLike<number>,
+  count: number,
+  format: StateFormat | undefined,
+): Float64Array {
   const all = new Float64Array(held.length + count);
   all.set(held);
-  for (let i = 0; i < count; i++) all[held.length + i] = added[i]!;
+  const kept = format === 'f16' ? roundedToF16 : (value: number) => value;
+  for (let i = 0; i < count; i++) all[held.length + i] = kept(added[i]!);
   return all;
 }
 

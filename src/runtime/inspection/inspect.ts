@@ -1,6 +1,7 @@
 import { InputError, UnsupportedError } from '../../core/errors.ts';
 import { reachable } from '../../core/grad.ts';
 import { type Counts, resolve } from '../../core/shape.ts';
+import type { StateFormat } from '../../core/state-format.ts';
 import type { Node, Tensor } from '../../core/tensor.ts';
 import { logSumExp } from '../../ops/cross-entropy.ts';
 import type { Tokenizer } from '../../tokenizers/tokenizer.ts';
@@ -145,13 +146,15 @@ interface ProbedLayer {
   readonly observer: Observer;
   /** Its operands, by tap. */
   readonly taps: ReadonlyMap<string, { operand: string; tensor: Tensor }>;
-  /** The names of its states, by operand. */
+  /** The names of its states, by operand, and how they keep numbers. */
   readonly states: ReadonlyMap<string, string>;
+  readonly formats: Readonly<Record<string, StateFormat>>;
 }
 
 function probedLayers({ logits, carries }: ModelGraph, keepsMaps: boolean, byHead: boolean): ProbedLayer[] {
   const roots = [logits, ...carries.map(({ next }) => next)].map(({ node }) => node);
   const nodes = [...reachable(roots)].filter(({ op }) => op && op.name in probes).sort((a, b) => a.id - b.id);
+  const formatOf = (name: string) => carries.find((carry) => carry.name === name)?.format ?? 'f32';
   if (nodes.length === 0) throw new UnsupportedError('the model has no layer that looks along time');
   return nodes.map((node, n) => {
     const taps = new Map<string, { operand: string; tensor: Tensor }>();
@@ -161,7 +164,8 @@ function probedLayers({ logits, carries }: ModelGraph, keepsMaps: boolean, byHea
       if (leaf?.kind === 'state') states.set(operand, leaf.name);
       else if (leaf?.kind !== 'input') taps.set(`${n} ${operand}`, { operand, tensor });
     }
-    return { node, observer: new Observer(probes[node.op!.name]!(node, keepsMaps), byHead), taps, states };
+    const formats = Object.fromEntries([...states].map(([operand, name]) => [operand, formatOf(name)]));
+    return { node, observer: new Observer(probes[node.op!.name]!(node, keepsMaps), byHead), taps, states, formats };
   });
 }
 
@@ -181,14 +185,14 @@ async function inspectBlock(
   const segment = { slot, tokens, position, outputs: 'all' as const };
   const counts: Counts = { tokens: tokens.length, segments: 1, outputs: tokens.length };
   const surprise = await runner.tapped([segment], taps, (logits, value) => {
-    for (const [n, { observer, taps }] of layers.entries()) {
+    for (const [n, { observer, taps, formats }] of layers.entries()) {
       const operands = Object.fromEntries(
         [...taps].map(([tap, { operand, tensor }]): [string, Tapped] => [
           operand,
           { shape: tensor.shape.map((dim) => resolve(dim, counts)), data: value(tap) },
         ]),
       );
-      const block: ProbedBlock = { tokens: tokens.length, position, operands, states: before[n]! };
+      const block: ProbedBlock = { tokens: tokens.length, position, operands, states: before[n]!, formats };
       observer.observe(block);
     }
     const surprise = surpriseOf(target, tokens, logits);

@@ -1,3 +1,4 @@
+import type { StateFormat } from '../../core/state-format.ts';
 import type { Node } from '../../core/tensor.ts';
 import type { ReadMap, TokenNorms } from './inspection.ts';
 
@@ -17,6 +18,8 @@ export interface ProbedBlock {
   readonly operands: Readonly<Record<string, Tapped>>;
   /** The op's states before the block, by operand. */
   readonly states: Readonly<Record<string, Float32Array>>;
+  /** How the states keep what they gain, by operand; f32 by default. */
+  readonly formats?: Readonly<Record<string, StateFormat>>;
 }
 
 /** Looks at one op that carries state along time. It knows the op's equation, and nothing of models or backends. */

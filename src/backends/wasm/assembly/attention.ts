@@ -1,11 +1,10 @@
+import { addHalves, LIFT, score1Halves, score2Halves, turnHalves, widenHalves } from './attention-halves';
 import { exp2x4, madd } from './math';
+import { PAGE, padded, pageOf } from './pages';
 import { rowAt, share, stateAt, sumLanes, sumRows } from './rows';
 import { beginUnits, takeUnits, unitsEnd } from './schedule';
 import { transpose4 } from './transpose';
 
-/** Tokens in a page of keys or values: [G][PAGE][width], each row padded with zeros to a whole number of PADs. */
-const PAGE: i32 = 64;
-const PAD: i32 = 8;
 /** Queries of a group from which on it pays to turn the keys of a page; fewer go in pairs. */
 const MANY: i32 = 12;
 /** Of many, so many pass over the pages together. */
@@ -24,6 +23,11 @@ let K: i32 = 0;
 let V: i32 = 0;
 let heads: i32 = 0;
 let window: i32 = 0;
+/** Whether keys, and values, are kept in f16, and log₂ of the bytes of a number. */
+let halfKeys: bool = false;
+let halfValues: bool = false;
+let keyShift: usize = 2;
+let valueShift: usize = 2;
 /** Queries times scale · log₂ e: [tiles][K][TILE] of many, [rows][K] of few. */
 let queries: usize = 0;
 /** Keys of a page in panels of eight tokens, [PAGE / 8][K][8]. */
@@ -35,56 +39,13 @@ let totals: usize = 0;
 let tops: usize = 0;
 let sums: usize = 0;
 let fades: usize = 0;
-
-function padded(width: i32): i32 {
-  return (width + PAD - 1) & -PAD;
-}
-
-/** Adds a segment's rows to a state that grows. args: [segmentsAt, ends, positions, x (2 words), state (2 words), G, width] */
-export function appendRows(args: usize, thread: i32, threads: i32): void {
-  const segments = load<i32>(<usize>load<u32>(args));
-  const ends = <usize>load<u32>(args, 4);
-  const positions = <usize>load<u32>(args, 8);
-  const G = load<i32>(args, 28);
-  const width = (<usize>load<i32>(args, 32)) << 2;
-  const row = (<usize>padded(load<i32>(args, 32))) << 2;
-  let first = 0;
-  for (let b = 0; b < segments; b++) {
-    const last = load<i32>(ends + ((<usize>b) << 2));
-    const start = load<i32>(positions + ((<usize>b) << 2));
-    const state = stateAt(args + 20, b);
-    const to = first + share(last - first, thread + 1, threads);
-    for (let t = first + share(last - first, thread, threads); t < to; t++) {
-      const n = start + t - first;
-      let x = rowAt(args + 12, t);
-      let y = pageOf(state, n / PAGE) + <usize>(n % PAGE) * row;
-      for (let g = 0; g < G; g++) {
-        copyRow(y, x, width, row);
-        x += width;
-        y += <usize>PAGE * row;
-      }
-    }
-    first = last;
-  }
-}
-
-/** `width` bytes, and zeros up to a whole row. */
-function copyRow(to: usize, from: usize, width: usize, row: usize): void {
-  let i: usize = 0;
-  for (; i + 16 <= width; i += 16) v128.store(to + i, v128.load(from + i));
-  for (; i < width; i += 4) store<f32>(to + i, load<f32>(from + i));
-  for (; i < row; i += 4) store<f32>(to + i, 0);
-}
-
-/** Address of page p of a state that grows: the state holds the address of its table of pages, a ring, and the mask of its places. */
-function pageOf(state: usize, p: i32): usize {
-  return <usize>load<u32>(<usize>load<u32>(state) + ((<usize>(p & load<i32>(state, 4))) << 2));
-}
+/** Values of a page, [PAGE][V], of those that are kept in f16. */
+let wide: usize = 0;
 
 /**
  * Causal attention over pages, with a running maximum (Milakov & Gimelshein 2018). args: [segmentsAt, ends, positions,
  * q (2 words), keys (2 words), values (2 words), y (2 words), H, G, K, V, scale (f32), window, scratch (own floats a thread),
- * own]
+ * own, formats of keys and of values (0: f32, 2: f16)]
  * Many queries of a group pass over a page together, so that it comes from memory once for all; threads take these blocks as
  * they come to them, since later ones cost more. Few queries, as in decoding, wait for memory alone: each thread reads what its
  * heads have in a page in one run.
@@ -105,6 +66,11 @@ export function attention(args: usize, thread: i32, threads: i32): void {
   tops = scores + ((<usize>(ROWS * PAGE)) << 2);
   sums = tops + ((<usize>ROWS) << 2);
   fades = sums + ((<usize>ROWS) << 2);
+  wide = fades + ((<usize>ROWS) << 2);
+  halfKeys = load<i32>(args, 76) == 2;
+  halfValues = load<i32>(args, 80) == 2;
+  keyShift = halfKeys ? 1 : 2;
+  valueShift = halfValues ? 1 : 2;
   let first = 0;
   let block = 0;
   beginUnits(blocksOf(segments, ends, G), thread, threads);
@@ -151,12 +117,12 @@ function attendMany(args: usize, g: i32, first: i32, start: i32, from: i32, to: 
   const count = to - from;
   clear(((count + TILE - 1) / TILE) * TILE);
   for (let i = 0; i < count; i++)
-    gather(args, g, first, from + i, queries + ((<usize>((i / TILE) * TILE * K + (i % TILE))) << 2), TILE * 4);
+    gather(args, g, first, from + i, queries + ((<usize>((i / TILE) * TILE * K + (i % TILE))) << 2), TILE * 4, 1);
   const begin = window ? max(0, start + from / heads + 1 - window) : 0;
   const newest = start + (to - 1) / heads;
   for (let p = begin / PAGE; p <= newest / PAGE; p++) {
-    const k = pageOf(keys, p) + ((<usize>(g * PAGE * K)) << 2);
-    const v = pageOf(values, p) + ((<usize>(g * PAGE * V)) << 2);
+    const k = pageOf(keys, p) + ((<usize>(g * PAGE * K)) << keyShift);
+    const v = pageOf(values, p) + ((<usize>(g * PAGE * V)) << valueShift);
     attendTiles(from, count, start - p * PAGE, k, v);
   }
   for (let i = 0; i < count; i++) finish(args, g, first, from + i, i);
@@ -178,12 +144,13 @@ function attendFew(
   values: usize,
 ): void {
   const rows = (last - first) * heads;
+  const lift: f32 = halfKeys ? LIFT : 1;
   clear(2 * (to - from));
   for (let n = from; n < to; n++) {
     const row = (n % pairs) * 2;
     const q = queries + ((<usize>(2 * (n - from) * K)) << 2);
-    gather(args, n / pairs, first, row, q, 4);
-    if (row + 1 < rows) gather(args, n / pairs, first, row + 1, q + ((<usize>K) << 2), 4);
+    gather(args, n / pairs, first, row, q, 4, lift);
+    if (row + 1 < rows) gather(args, n / pairs, first, row + 1, q + ((<usize>K) << 2), 4, lift);
   }
   const begin = window ? max(0, start + 1 - window) : 0;
   const newest = start + last - first - 1;
@@ -194,17 +161,19 @@ function attendFew(
       const own = page + row / heads;
       const i = 2 * (n - from);
       const q = queries + ((<usize>(i * K)) << 2);
-      const k = pageOf(keys, p) + ((<usize>((n / pairs) * PAGE * K)) << 2);
+      const k = pageOf(keys, p) + ((<usize>((n / pairs) * PAGE * K)) << keyShift);
       const to = scores + ((<usize>(i * PAGE)) << 2);
       if (row + 1 < rows) {
         const other = page + (row + 1) / heads;
         const width = max(0, min(PAGE, other + 1));
-        score2(q, k, width, to);
+        if (halfKeys) score2Halves(q, k, K, width, to);
+        else score2(q, k, width, to);
         store<f32>(fades + ((<usize>i) << 2), weigh(to, i, own, width));
         store<f32>(fades + ((<usize>i) << 2), weigh(to + PAGE * 4, i + 1, other, width), 4);
       } else {
         const width = max(0, min(PAGE, own + 1));
-        score1(q, k, width, to);
+        if (halfKeys) score1Halves(q, k, K, width, to);
+        else score1(q, k, width, to);
         store<f32>(fades + ((<usize>i) << 2), weigh(to, i, own, width));
       }
     }
@@ -213,13 +182,17 @@ function attendFew(
       const i = 2 * (n - from);
       const two = row + 1 < rows;
       const width = min(PAGE, page + (two ? row + 1 : row) / heads + 1);
-      const v = pageOf(values, p) + ((<usize>((n / pairs) * PAGE * V)) << 2);
+      const v = pageOf(values, p) + ((<usize>((n / pairs) * PAGE * V)) << valueShift);
       const weights = scores + ((<usize>(i * PAGE)) << 2);
       const total = totals + ((<usize>(i * V)) << 2);
       scale(total, V, load<f32>(fades + ((<usize>i) << 2)));
       if (two) scale(total + ((<usize>V) << 2), V, load<f32>(fades + ((<usize>i) << 2), 4));
-      for (let s = 0; s < width; s += RUN)
-        addValues(total, weights + ((<usize>s) << 2), v + ((<usize>(s * V)) << 2), min(RUN, width - s), two);
+      for (let s = 0; s < width; s += RUN) {
+        const w = weights + ((<usize>s) << 2);
+        const run = v + ((<usize>(s * V)) << valueShift);
+        if (halfValues) addHalves(total, w, run, V, min(RUN, width - s), two);
+        else addValues(total, w, run, min(RUN, width - s), two);
+      }
     }
   }
   for (let n = from; n < to; n++) {
@@ -237,10 +210,13 @@ function clear(rows: i32): void {
   for (let i = 0; i < rows; i++) store<f32>(tops + ((<usize>i) << 2), -Infinity);
 }
 
-/** Puts query `row` of group g, times scale · log₂ e, so that weights are powers of two, where its numbers lie `step` bytes apart. */
-function gather(args: usize, g: i32, first: i32, row: i32, to: usize, step: usize): void {
+/**
+ * Puts query `row` of group g, times scale · log₂ e, so that weights are powers of two, and a power of two `lift`, where its numbers lie
+ * `step` bytes apart.
+ */
+function gather(args: usize, g: i32, first: i32, row: i32, to: usize, step: usize, lift: f32): void {
   const width = load<i32>(args, 52);
-  const factor = load<f32>(args, 60) * 1.4426950408889634;
+  const factor = load<f32>(args, 60) * 1.4426950408889634 * lift;
   const q = rowAt(args + 12, first + row / heads) + ((<usize>((g * heads + (row % heads)) * width)) << 2);
   for (let j = 0; j < width; j++, to += step) store<f32>(to, load<f32>(q + ((<usize>j) << 2)) * factor);
 }
@@ -256,7 +232,16 @@ function finish(args: usize, g: i32, first: i32, row: i32, i: i32): void {
 function attendTiles(from: i32, count: i32, start: i32, keys: usize, values: usize): void {
   const row = (<usize>V) << 2;
   const all = min(PAGE, start + (from + count - 1) / heads + 1);
-  for (let s = 0; s < all; s += 8) turnKeys(keys + ((<usize>(s * K)) << 2), panels + ((<usize>(s * K)) << 2));
+  for (let s = 0; s < all; s += 8) {
+    const from = keys + ((<usize>(s * K)) << keyShift);
+    const panel = panels + ((<usize>(s * K)) << 2);
+    if (halfKeys) turnHalves(from, K, panel);
+    else turnKeys(from, panel);
+  }
+  if (halfValues && all > 0) {
+    widenHalves(values, all * V, wide);
+    values = wide;
+  }
   for (let i = 0; i < count; i += BAND) {
     const rows = min(BAND, count - i);
     const width = min(PAGE, start + (from + i + rows - 1) / heads + 1);

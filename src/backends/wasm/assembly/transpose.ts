@@ -4,6 +4,11 @@ export function transpose4(from: usize, fromStep: usize, to: usize, toStep: usiz
   const r1 = v128.load(from + fromStep);
   const r2 = v128.load(from + 2 * fromStep);
   const r3 = v128.load(from + 3 * fromStep);
+  storeTurned(r0, r1, r2, r3, to, toStep);
+}
+
+/** The same of rows that are loaded. */
+export function storeTurned(r0: v128, r1: v128, r2: v128, r3: v128, to: usize, toStep: usize): void {
   const a = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5);
   const b = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5);
   const c = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
