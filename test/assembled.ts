@@ -14,10 +14,10 @@ export const goldenNames = readdirSync(goldenFolder('.'), { withFileTypes: true 
 export async function goldenModel(
   name: string,
   backend: Backend,
-  options: AssembleOptions & Pick<ModelSource, 'tokenizer'> = {},
+  options: AssembleOptions & Partial<Pick<ModelSource, 'tokenizer' | 'config'>> = {},
 ): Promise<Model> {
   const folder = goldenFolder(name);
-  const config = JSON.parse(readFileSync(`${folder}config.json`, 'utf8'));
+  const config = { ...JSON.parse(readFileSync(`${folder}config.json`, 'utf8')), ...options.config };
   const checkpoint = await openSafetensors(bytesSource(readFileSync(`${folder}model.safetensors`), name));
   return await assemble({ config, checkpoint, tokenizer: options.tokenizer }, backend, options);
 }

@@ -8,6 +8,8 @@ export const tolerance = {
   op: 1e-6,
   /** Logits and states of a whole model in f32. */
   model: 1e-5,
+  /** The same with keys and values in 16 bits, in which a difference in the last bit of 24 may become one in the last of 11. */
+  rounded: 1e-3,
   /** Logits of the trained models, stored after float64 computation, in f32. */
   trained: 1e-4,
   /** Answers that a GPU computed with rounded weights: as far as they themselves are right. */
