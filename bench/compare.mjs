@@ -1,10 +1,10 @@
 // Ours against llama.cpp on the same random weights, in one run, taking turns; prints and saves speeds, memory, the time of loading,
 // ratios of all these, and how far ours is from what the machine allows: memory's bandwidth for generating, the product kernels' rate for reading. Where Python has PyTorch and
 // transformers, their speeds in f32 and bf16 follow, with ours in f32 and bf16 taking turns; and for the Llama shape those of
-// transformers.js, in f32, q8 and q4, in the same way.
+// transformers.js, in f32, q8 and q4, in the same way, and generating with keys and values in f32, in f16, and in llama.cpp's f16 (kv-cache).
 //   node bench/compare.mjs [--shapes mamba-130m,…] [--bits q4,q8] [--threads 2] [--prefill 1024] [--decode 32] [--rounds 3]
 //                          [--after 16,4096] [--batch 8] [--python PATH, or none] [--folder DIR] [--out FILE]
-//                          [--peers llama.cpp,pytorch,transformers.js] [--onnx f32,q8,q4,q4-f32]
+//                          [--peers llama.cpp,kv-cache,pytorch,transformers.js] [--onnx f32,q8,q4,q4-f32]
 // FILE keeps what other runs found of other shapes, and on other Nodes.
 // Needs node bench/peers/install.mjs and npm run build.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -32,7 +32,7 @@ const { values } = parseArgs({
     after: { type: 'string', default: '16,4096' },
     batch: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '3' },
-    peers: { type: 'string', default: 'llama.cpp,pytorch,transformers.js' },
+    peers: { type: 'string', default: 'llama.cpp,kv-cache,pytorch,transformers.js' },
     onnx: { type: 'string', default: 'f32,q8,q4,q4-f32' },
     python: pythonOption,
     folder: { type: 'string', default: join(tmpdir(), 'riverrun-shapes') },
@@ -155,6 +155,58 @@ async function theirsTogether(folder, bits) {
   };
 }
 
+/** Generating with keys and values in f32 and in f16, and by llama.cpp, which keeps them in f16: in turns, after texts that ours reads once. */
+async function kvCaches(name, folder, bits) {
+  const models = {};
+  const sessions = {};
+  for (const kvCache of ['f32', 'f16']) {
+    models[kvCache] = await load(folder, { weights: bits, threads, kvCache });
+    sessions[kvCache] = [];
+    for (const context of contexts) {
+      const session = models[kvCache].session();
+      await session.read(tokens.slice(0, context));
+      sessions[kvCache].push(session);
+    }
+  }
+  const peer = await theirs(folder, bits);
+  const step = async (kvCache, n) => {
+    const session = sessions[kvCache][n].fork();
+    await session.step(tokens[0]);
+    const time = await seconds(async () => {
+      for (let i = 0; i < decode; i++) await session.step(tokens[i]);
+    });
+    session.dispose();
+    return decode / time;
+  };
+  const all = {};
+  for (let round = 0; round < rounds; round++)
+    for (const [n, context] of contexts.entries()) {
+      const turns = [
+        ['f32', () => step('f32', n)],
+        ['f16', () => step('f16', n)],
+        ['llama.cpp', () => peer.decode(context)],
+      ];
+      if (round % 2 === 1) turns.reverse();
+      for (const [who, run] of turns) ((all[`decode after ${context}`] ??= {})[who] ??= []).push(await run());
+    }
+  const cacheBytes = Object.fromEntries(
+    Object.entries(models).map(([kvCache, model]) => [kvCache, model.bytesPerToken.statePerToken]),
+  );
+  await peer.close();
+  for (const model of Object.values(models)) model.dispose();
+  const speeds = Object.fromEntries(
+    Object.entries(all).map(([kind, of]) => [
+      kind,
+      Object.fromEntries(Object.entries(of).map(([who, found]) => [who, spread(found)])),
+    ]),
+  );
+  for (const [kind, { f32, f16, 'llama.cpp': other }] of Object.entries(speeds))
+    console.log(
+      `${name} ${bits} ${kind}: keys and values in f32 ${f32.best.toFixed(1)}, in f16 ${f16.best.toFixed(1)}, llama.cpp ${other.best.toFixed(1)} tok/s (medians ${f32.median.toFixed(1)}, ${f16.median.toFixed(1)}, ${other.median.toFixed(1)})`,
+    );
+  return { shape: name, bits, node: process.version, isRevectorized: revectorization.on, cacheBytes, speeds };
+}
+
 /** Ours in a format of PyTorch's beside it: reading, and generating after the first of the contexts. */
 async function besidePyTorch(name, folder, bits) {
   const peer = await openPyTorch(values.python, { folder, bits, threads });
@@ -260,6 +312,7 @@ async function besideTransformersJs(name, folder, type) {
 const results = [];
 const pytorch = [];
 const transformersJs = [];
+const caches = [];
 const peers = values.peers.split(',');
 const machine = new MachineLimits(threads);
 const { revectorization } = await device();
@@ -346,11 +399,14 @@ for (const name of values.shapes.split(',')) {
     );
     a.close();
   }
+  const isTransformer = shapes[name].config.model_type === 'llama';
+  for (const bits of isTransformer && peers.includes('kv-cache') ? values.bits.split(',') : [])
+    caches.push(await kvCaches(name, folder, bits));
   for (const bits of values.python === 'none' || !peers.includes('pytorch') ? [] : ['f32', 'bf16']) {
     const row = await besidePyTorch(name, folder, bits);
     if (row) pytorch.push({ ...row, node: process.version });
   }
-  if (!peers.includes('transformers.js') || shapes[name].config.model_type !== 'llama') continue;
+  if (!peers.includes('transformers.js') || !isTransformer) continue;
   if (!hasTransformersJs) console.log('transformers.js is not installed: node bench/peers/install.mjs');
   for (const type of hasTransformersJs ? values.onnx.split(',') : [])
     transformersJs.push({ ...(await besideTransformersJs(name, folder, type)), node: process.version });
@@ -366,6 +422,7 @@ if (values.out) {
   const all = {
     machine,
     results: merged(before.results, results),
+    kvCaches: merged(before.kvCaches, caches),
     pytorch: merged(before.pytorch, pytorch),
     transformersJs: merged(before.transformersJs, transformersJs),
   };

@@ -2,9 +2,9 @@
 import { load } from '../dist/index.js';
 import { WINDOW, windowsOf } from './held-out.mjs';
 
-/** Mean −ln p of the text's tokens. */
-export async function heldOutLoss(path, weights, values) {
-  const model = await load(path, { weights });
+/** Mean −ln p of the text's tokens. `kvCache` is how keys and values are kept, for models with attention. */
+export async function heldOutLoss(path, weights, values, kvCache) {
+  const model = await load(path, { weights, ...(kvCache && { kvCache }) });
   const V = model.vocabularySize;
   let sum = 0;
   let count = 0;
@@ -21,6 +21,7 @@ export async function heldOutLoss(path, weights, values) {
     }
     session.dispose();
   }
+  const hasAttention = model.kvCache !== undefined;
   model.dispose();
-  return { loss: sum / count, tokens: count };
+  return { loss: sum / count, tokens: count, hasAttention };
 }

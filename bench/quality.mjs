@@ -1,4 +1,5 @@
-// Held-out loss with matrices in f32, 8 and 4 bits; prints a table, and saves it with --out.
+// Held-out loss with matrices in f32, 8 and 4 bits, and of Transformers with keys and values in f16 beside matrices in f32; prints a
+// table, and saves it with --out.
 //   node bench/quality.mjs [--models DIR] [--text FILE] [--tokens 16384] [--only tiny-books-mamba,…] [--out bench/results/quality.json]
 // FILE of --out keeps what other runs found of other models.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -17,15 +18,18 @@ const rows = [];
 for (const name of all) {
   if (!wanted.includes(shortName(name))) continue;
   const row = { model: shortName(name) };
+  let hasKeys = false;
   for (const format of formats) {
-    const { loss: value, tokens } = await heldOutLoss(join(values.models, name), format, values);
+    const { loss: value, tokens, hasAttention } = await heldOutLoss(join(values.models, name), format, values);
     row[format] = value;
     row.tokens = tokens;
+    hasKeys = hasAttention;
   }
+  if (hasKeys) row.kvCacheF16 = (await heldOutLoss(join(values.models, name), 'f32', values, 'f16')).loss;
   rows.push(row);
   const worse = (format) => `${(100 * (row[format] / row.f32 - 1)).toFixed(3)} %`;
   console.log(
-    `${row.model}: f32 ${row.f32.toFixed(4)} · q8 ${row.q8.toFixed(4)} (${worse('q8')}) · q4 ${row.q4.toFixed(4)} (${worse('q4')})`,
+    `${row.model}: f32 ${row.f32.toFixed(4)} · q8 ${row.q8.toFixed(4)} (${worse('q8')}) · q4 ${row.q4.toFixed(4)} (${worse('q4')})${hasKeys ? ` · keys and values in f16 ${row.kvCacheF16.toFixed(5)} (${worse('kvCacheF16')})` : ''}`,
   );
 }
 if (values.out) {

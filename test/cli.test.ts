@@ -49,6 +49,19 @@ describe('generate', () => {
     expect(result.tokens).toHaveLength(5);
   });
 
+  test('goes on from a state of the same kind of cache only', () => {
+    const state = join(folder, 'f16.state');
+    const given = ['--model', 'books-llama', '-n', '3', '--temperature', '0'];
+    const { status, stderr } = riverrun(['generate', 'Once', ...given, '--kv-cache', 'f16', '--save', state]);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(riverrun(['state', 'load', state, ...given, '--kv-cache', 'f16']).status).toBe(0);
+    expectError(
+      riverrun(['state', 'load', state, ...given]),
+      /kept in f16, and here they are kept in f32: load .*--kv-cache f16/,
+    );
+    expect(riverrun(['state', 'info', state]).stdout).toMatch(/^model .*, keys and values in f16$/m);
+  });
+
   test('the number of threads does not change the text', () => {
     const text = (threads: string) =>
       riverrun(['generate', 'One day', '-n', '30', '--seed', '5', '--threads', threads]).stdout;
@@ -88,6 +101,8 @@ describe('generate', () => {
     [['--top-p', '2', 'x'], /topP is 2/],
     [['--threads', '0', 'x'], /threads is 0/],
     [['--weights', 'q3', 'x'], /Allowed choices are auto/],
+    [['--kv-cache', 'q8', 'x'], /Allowed choices are f32, f16/],
+    [['--kv-cache', 'f16', 'x'], /kvCache is f16, but Mamba.* has no attention layer/],
     [['--model', 'no-such-model', 'x'], /there is no model no-such-model/],
     [['--model', 'org/none', '--offline', 'x'], /not in the cache/],
     [[''], /prompt is empty/],
@@ -247,6 +262,10 @@ describe('inspect', () => {
   test('options of texts need a text, and two models are one too many', () => {
     expectError(riverrun(['inspect', '--html', 'x.html']), /--html is for texts/);
     expectError(riverrun(['inspect', '--weights', 'q4']), /--weights is for texts/);
+    expectError(riverrun(['inspect', '--kv-cache', 'f16']), /has no attention layer/);
+    const perToken = (...args: string[]) =>
+      JSON.parse(riverrun(['inspect', 'books-llama', '--json', ...args]).stdout).stateBytesPerToken;
+    expect(perToken('--kv-cache', 'f16')).toBe(perToken() / 2);
     expectError(riverrun(['inspect', '--no-revectorize']), /--no-revectorize is for texts and --device/);
     expectError(riverrun(['inspect', '--device', '--weights', 'q4']), /only --no-revectorize and --json go with it/);
     expectError(riverrun(['inspect', '--text', 'a', '--tensors']), /one at a time/);

@@ -191,6 +191,36 @@ test('the tables of speeds beside llama.cpp and PyTorch are those of the results
     );
 });
 
+test('the table of keys and values in 16 bits is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  const { kvCaches } = compared();
+  const about = page.slice(page.indexOf('### Keys and values in 16 bits'), page.indexOf('### Memory and loading'));
+  expect(about.match(/^\| llama/gm)).toHaveLength(kvCaches.length);
+  for (const { shape, bits, node, cacheBytes, speeds } of kvCaches) {
+    const [short, long] = [speeds['decode after 16'], speeds['decode after 4096']];
+    const cell = (found: typeof short) =>
+      ['f32', 'f16', 'llama.cpp'].map((who) => found[who].best.toFixed(0)).join(' · ');
+    const ratios = ['llama.cpp', 'f32'].map((who) => `${(long.f16.best / long[who].best).toFixed(2)}×`);
+    expect(about).toContain(`| ${[shape, bits, majorOf(node), cell(short), cell(long), ...ratios].join(' | ')} |`);
+    expect(cacheBytes.f16).toBe(cacheBytes.f32 / 2);
+    expect(page).toContain(`reads ${((4096 * cacheBytes.f32) / 1e6).toFixed(0)} MB of keys and values in f32 a token`);
+  }
+});
+
+test('the loss with keys and values in 16 bits is that of the results, and within 0.01 %', () => {
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/quality.json'), 'utf8'));
+  const { f32, kvCacheF16, tokens } = rows.find(({ model }: { model: string }) => model === 'tiny-books-llama');
+  expect(Math.abs(kvCacheF16 / f32 - 1)).toBeLessThan(1e-4);
+  const [sessions, decision] = ['sessions.md', 'decisions/0014-keys-and-values-in-16-bits.md'].map((name) =>
+    readFileSync(join(root, 'docs', name), 'utf8'),
+  );
+  const count = `${tokens.toLocaleString('en-US')} tokens of \`held-out.txt\` is`;
+  expect(sessions).toContain(`${count} ${f32.toFixed(5)} with f32 and ${kvCacheF16.toFixed(5)} with f16`);
+  expect(decision).toContain(
+    `${count} ${f32.toFixed(6)} with keys and values in f32 and ${kvCacheF16.toFixed(6)} in f16`,
+  );
+});
+
 test('the table of speeds beside transformers.js is that of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const rows: BesideTransformersJs[] = compared().transformersJs;
