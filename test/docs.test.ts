@@ -211,7 +211,7 @@ test('the loss with keys and values in 16 bits is that of the results, and withi
   const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/quality.json'), 'utf8'));
   const { f32, kvCacheF16, tokens } = rows.find(({ model }: { model: string }) => model === 'tiny-books-llama');
   expect(Math.abs(kvCacheF16 / f32 - 1)).toBeLessThan(1e-4);
-  const [sessions, decision] = ['sessions.md', 'decisions/0014-keys-and-values-in-16-bits.md'].map((name) =>
+  const [sessions, decision] = ['sessions.md', 'decisions/0015-keys-and-values-in-16-bits.md'].map((name) =>
     readFileSync(join(root, 'docs', name), 'utf8'),
   );
   const count = `${tokens.toLocaleString('en-US')} tokens of \`held-out.txt\` is`;
