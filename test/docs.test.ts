@@ -401,6 +401,11 @@ test('the table of where time goes is that of the results', () => {
     });
     expect(page).toContain(`| ${[shape, bits, majorOf(node), ...cells].join(' | ')} |`);
   }
+  const quantising = (rows as ProfiledRow[])
+    .flatMap(({ reading, generating }) => [reading, generating])
+    .map((one) => 100 * shareOf(one, 'quantiseRowsQ4', 'quantiseRowsQ8'));
+  const told = rangeOf(quantising).map((percent) => percent.toFixed(1));
+  expect(page).toContain(`quantising rows (${told.join(' to ')} %)`);
 });
 
 interface Profiled {
@@ -412,6 +417,7 @@ interface Profiled {
 interface ProfiledRow {
   readonly node: string;
   readonly reading: Profiled;
+  readonly generating: Profiled;
 }
 
 const products = ['linearQ4', 'linearQ8', 'linear'];
