@@ -1,4 +1,4 @@
-import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { measuring } from '../src/platform/example-data.ts';
 import { finetune } from '../src/platform/finetune.ts';
@@ -80,33 +80,46 @@ test('is told of labels too, whatever their accuracy', async () => {
   expect(existsSync(at('labels/model.safetensors'))).toBe(false);
 });
 
-test('leaves the model of the best evaluation, and the checkpoint before it: resumed, it has the losses of before', async () => {
-  const options = { steps: 400, warmup: 300, learningRate: 300, checkpointEvery: 5, validation: [text] };
-  const { records, error } = await ended(trainModel(small('kept', { ...options, evaluateEvery: 1 })));
-  const last = records.at(-1)!;
-  const kept = Math.floor(last.step / 5) * 5;
-  expect(kept).toBeGreaterThan(5);
-  expect(error!.message).toMatch(/is not finite: the training diverged at a learning rate of/);
-  expect(error!.message).toContain(`The folder has the model of step ${last.best!.step}, the best evaluation.`);
-  expect(error!.message).toContain(`training.safetensors is the checkpoint of step ${kept}, from which`);
-  const evaluations = records.map(({ evaluation }) => evaluation!.loss);
-  expect(last.best!.loss).toBe(Math.min(...evaluations));
-  expect(readFileSync(at('kept/loss.csv'), 'utf8').trim().split('\n').length).toBeGreaterThan(last.step);
+test.each([1, 4])(
+  'leaves the model of the best evaluation, and the checkpoint before it: resumed, it has the losses of before (one every %i steps)',
+  async (checkpointEvery) => {
+    const kept = (more: Partial<TrainOptions> = {}) =>
+      small(`kept-${checkpointEvery}`, {
+        ...{ steps: 1000, warmup: 1000, learningRate: 3000, checkpointEvery },
+        ...{ validation: [text], evaluateEvery: 1, evaluationWindows: 4, ...more },
+      });
+    const { output } = kept();
+    const { records, error } = await ended(trainModel(kept()));
+    const last = records.at(-1)!;
+    const step = last.step - (last.step % checkpointEvery);
+    expect(step).toBeGreaterThan(4);
+    expect(error!.message).toContain(`the evaluation after step ${last.step + 1} is not finite: the training diverged`);
+    expect(error!.message).toContain(`The folder has the model of step ${last.best!.step}, the best evaluation.`);
+    expect(error!.message).toContain(`training.safetensors is the checkpoint of step ${step}, from which`);
+    expect(last.best!.loss).toBe(Math.min(...records.map(({ evaluation }) => evaluation!.loss)));
+    expect(readFileSync(`${output}/loss.csv`, 'utf8').trim().split('\n')).toHaveLength(last.step + 2);
 
-  cpSync(at('kept/model.safetensors'), at('best.safetensors'));
-  const again = await ended(trainModel(small('kept', { ...options, evaluateEvery: 1, resume: true })));
-  expect(again.records.length).toBe(last.step - kept);
-  expect(losses(again.records)).toEqual(losses(records).slice(kept));
-  expect(again.error!.message).toBe(error!.message);
-  expect(readFileSync(at('kept/model.safetensors'))).toEqual(readFileSync(at('best.safetensors')));
-});
+    const model = readFileSync(`${output}/model.safetensors`);
+    const again = await ended(trainModel(kept({ resume: true })));
+    expect(losses(again.records)).toEqual(losses(records).slice(step));
+    expect(again.error!.message).toBe(error!.message);
+    expect(readFileSync(`${output}/model.safetensors`)).toEqual(model);
+  },
+);
 
-test('is seen before the checkpoint from which the next step would have no loss', async () => {
+test.each([
   // After the first step all parameters are numbers, and what they compute is none.
-  const options = { steps: 40, warmup: 30, learningRate: 1000, checkpointEvery: 1 };
-  const { error } = await ended(trainModel(small('next', options)));
-  expect(error!.message).toMatch(/^after step 1 the next loss is not finite: .* There is no checkpoint$/);
-  expect(existsSync(at('next/training.safetensors'))).toBe(false);
+  ['loss', { warmup: 30 }],
+  ['gradient', { warmup: 600 }],
+])('is seen before the checkpoint from which the next step would have no %s', async (what, { warmup }) => {
+  const options = small(`next-${what}`, { steps: 600, warmup, learningRate: 1000, checkpointEvery: 1 });
+  const { records, error } = await ended(trainModel(options));
+  const step = records.length;
+  expect(error!.message).toMatch(new RegExp(`^after step ${step + 1} the next ${what} is not finite: `));
+  expect(error!.message).toMatch(
+    step > 0 ? new RegExp(`is the checkpoint of step ${step}, `) : /There is no checkpoint$/,
+  );
+  expect(existsSync(`${options.output}/training.safetensors`)).toBe(step > 0);
 });
 
 test('what is no number is never the likeliest', async () => {

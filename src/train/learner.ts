@@ -238,8 +238,8 @@ export class Learner {
   }
 
   /**
-   * What is no number any more: a parameter that is learned, a mean, the state of a stream, or the loss of a batch. Nothing where a step on it
-   * can be made. Changes nothing.
+   * What is no number any more: a parameter that is learned, a mean, the state of a stream, or the loss or the gradient of the next batch. Nothing
+   * where a step on it can be made. Changes nothing.
    */
   async unsound(parts: Iterable<Part>): Promise<string | undefined> {
     for (const name of this.trained) {
@@ -250,9 +250,15 @@ export class Learner {
     for (const { states } of this.streams.values())
       for (const [name, values] of states) if (!areFinite(values)) return `the carried state ${name}`;
     // The sums of gradients are begun anew by every step.
-    for (const { streams: _, ...part } of parts)
-      if (!Number.isFinite(await this.#run('learn', part, { keep: [0] }))) return 'the next loss';
-    return undefined;
+    let keep = 0;
+    for (const { streams: _, ...part } of parts) {
+      if (!Number.isFinite(await this.#run('learn', part, { keep: [keep] }))) return 'the next loss';
+      keep = 1;
+    }
+    let squares = 0;
+    for (const name of this.trained) for (const g of this.read(`gradient:${name}`)) squares += g * g;
+    // A step has its length in single precision.
+    return Number.isFinite(Math.fround(squares)) ? undefined : 'the next gradient';
   }
 
   /** The loss alone; `read` gets every part's outputs before the next is run, and `pause` lets others have their turn, or throws. */
