@@ -1,6 +1,6 @@
 // Held-out loss with the numbers that 4 bits leave of matrices, for groups of 32, 64 and 128 that share a scale: the matrices of a copy
 // of the model are quantised and read back, and it runs in f32, so that nothing else of the quantised product takes part.
-//   node bench/group-sizes.mjs [--models DIR] [--text FILE] [--tokens 8192] [--only tiny-books-llama,…] [--out FILE]
+//   node bench/group-sizes.mjs [--models DIR] [--text FILE] [--tokens 4096] [--threads 2] [--only tiny-books-llama,…] [--out FILE]
 // FILE keeps what other runs found of other models.
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { names, options } from './held-out.mjs';
 import { heldOutLoss } from './held-out-loss.mjs';
 
 const { values } = parseArgs({
-  options: { ...options, tokens: { type: 'string', default: '8192' }, only: { type: 'string', default: names.join() } },
+  options: { ...options, tokens: { type: 'string', default: '4096' }, only: { type: 'string', default: names.join() } },
 });
 const SIZES = [32, 64, 128];
 /** Matrices with fewer inputs or outputs are never held in 4 bits. */

@@ -6,6 +6,7 @@ export const options = {
   models: { type: 'string', default: '../shared/models' },
   text: { type: 'string', default: '../shared/data/books/held-out.txt' },
   tokens: { type: 'string', default: '16384' },
+  threads: { type: 'string', default: '2' },
   out: { type: 'string' },
 };
 
