@@ -4,7 +4,7 @@ import { WINDOW, windowsOf } from './held-out.mjs';
 
 /** Mean −ln p of the text's tokens. `kvCache` is how keys and values are kept, for models with attention. */
 export async function heldOutLoss(path, weights, values, kvCache) {
-  const model = await load(path, { weights, ...(kvCache && { kvCache }) });
+  const model = await load(path, { weights, threads: Number(values.threads), ...(kvCache && { kvCache }) });
   const V = model.vocabularySize;
   let sum = 0;
   let count = 0;

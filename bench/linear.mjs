@@ -14,7 +14,7 @@ const { values } = parseArgs({
 });
 const [SHORT, LONG] = [1024, Number(values.long)];
 /** Lengths at which a Transformer's growth is measured. */
-const GROWTH = [1, 16, 64, 256, 512, 1024, 2048, 4096, 16_384];
+const GROWTH = [64, 256, 512, 1024, 2048, 4096, 16_384];
 /** Tokens that are timed at once, one at a time and in one block; and how often, in turns. */
 const [STEPS, BLOCK, ROUNDS] = [64, 256, 40];
 

@@ -1,4 +1,5 @@
-// How reading scales with threads: one and two take turns in one process, for every shape and format.
+// How reading scales with threads: one and two take turns in one process, for every shape and format. The best, the median and the
+// worst of the rounds are told, and the ratio of the best and of the medians.
 //   node bench/threads.mjs [--shapes DIR] [--rounds 5] [--out bench/results/threads.json]
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
@@ -43,7 +44,7 @@ for (const shape of ['mamba-130m', 'mamba2-130m', 'rwkv7-0.19b', 'llama-160m'])
       for (const i of round % 2 === 0 ? [0, 1] : [1, 0]) speeds[i].push(await tokensPerSecond(models[i], tokens));
     for (const model of models) model.dispose();
     const [one, two] = speeds.map(spread);
-    rows.push({ shape, weights, one, two });
+    rows.push({ shape, weights, one: one.best, two: two.best, rounds: { one, two } });
     const told = ({ best, median, worst }) => [best, median, worst].map((speed) => speed.toFixed(0)).join(' · ');
     console.log(
       `| ${shape} | ${weights} | ${told(one)} | ${told(two)} | ${(two.best / one.best).toFixed(2)} | ${(two.median / one.median).toFixed(2)} |`,

@@ -51,6 +51,15 @@ test('the table of quantised models is that of the results', () => {
   }
 });
 
+test('the table of group sizes is that of the results', () => {
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/group-sizes.json'), 'utf8'));
+  const page = readFileSync(join(root, 'docs/decisions/0003-integer-products.md'), 'utf8');
+  for (const row of rows) {
+    const cells = ['32', '64', '128'].map((size) => `+${(100 * (row[size] / row.f32 - 1)).toFixed(2)} %`);
+    expect(page).toContain(`| ${[row.model, ...cells].join(' | ')} |`);
+  }
+});
+
 test('the table of training beside PyTorch is that of the results', () => {
   const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
   const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/training.json'), 'utf8'));
