@@ -12,11 +12,12 @@ import { type GgufMatrixType, ggufExport } from '../gguf/export.ts';
 import { tokenizerMetadata } from '../gguf/tokenizer-export.ts';
 import { type Conversion, type ConvertedParameter, conversion } from '../runtime/conversion.ts';
 import { difference } from '../runtime/fingerprint.ts';
+import { folderForm } from '../runtime/folder-form.ts';
 import { isWide } from '../runtime/parameters.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { State } from '../runtime/state.ts';
-import { worldVocabularyFile } from '../tokenizers/rwkv-world.ts';
 import { INITIAL_STATE, type ModelFiles, openModelFiles } from './model-files.ts';
+import { writeCompanions } from './model-folder.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { initialStateOf, type LocateOptions, load, locate } from './node-load.ts';
 
@@ -248,26 +249,18 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
   if (/\.(safetensors|bin|pth)$/.test(output))
     throw new InputError(`${output}: a folder is written, or a file that ends in .gguf`);
   const type = folderType(options.type, files, model);
-  // rwkv.cpp's files hold some parameters in forms of their own; others are named as their author named them.
-  const own = files.file.format === 'rwkv.cpp';
+  const form = folderForm(files.config, files.file, { architecture: model.architecture, config: model.parsed });
   const tensors: WrittenTensor[] = [];
   for (const parameter of model.parameters.values()) {
     options.signal?.throwIfAborted();
-    tensors.push(...(await written(parameter, type, own)));
+    tensors.push(...(await written(parameter, type, !form.asStored)));
   }
   if (existsSync(output) && !(await stat(output)).isDirectory())
     throw new InputError(`${output} is a file, not a folder`);
   mkdirSync(output, { recursive: true });
   const target = join(output, 'model.safetensors');
   await writeFileAtomically(target, watched(encodeSafetensors(tensors, { format: 'pt' }), model, options));
-  await writeJson(join(output, 'config.json'), configOf(files, model, type));
-  const { json, settings, world } = files.tokenizerFiles;
-  if (json) await writeJson(join(output, 'tokenizer.json'), json);
-  if (settings && Object.keys(settings).length > 0) await writeJson(join(output, 'tokenizer_config.json'), settings);
-  if (world) await writeFileAtomically(join(output, 'rwkv_vocab.txt'), [worldVocabularyFile(world)]);
-  const { templateSource } = files;
-  if (templateSource !== undefined && settings?.['chat_template'] !== templateSource)
-    await writeFileAtomically(join(output, 'chat_template.jinja'), [templateSource]);
+  await writeCompanions(output, { ...files, config: { ...form.config, dtype: dtypes[type] } });
   return {
     output,
     format: 'safetensors',
@@ -364,17 +357,3 @@ const dtypes: Readonly<Record<FolderType, string>> = {
   q8: 'float32',
   q4: 'float32',
 };
-
-/** The configuration that goes with the folder: the model's own, with the type that its matrices now have. */
-function configOf({ config, file }: ModelFiles, { type: architecture }: Conversion, type: FolderType): object {
-  const stored = file.format === 'pth' || file.format === 'rwkv.cpp' ? {} : config;
-  const { torch_dtype: _, ...rest } = stored as Record<string, unknown>;
-  return { model_type: architecture, ...rest, dtype: dtypes[type] };
-}
-
-/** JSON has no infinity: it is written as transformers does. */
-const infinity = (key: string, value: unknown): unknown =>
-  (value === 'Infinity' && key !== '__float__') || value === Infinity ? { __float__: 'Infinity' } : value;
-
-const writeJson = (path: string, json: object): Promise<void> =>
-  writeFileAtomically(path, [`${JSON.stringify(json, infinity, 2)}\n`]);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import type { Json } from '../models/config.ts';
+import { folderForm, inStoredOrder } from '../runtime/folder-form.ts';
 import { type Head, type ModelGraph, traceModel } from '../runtime/graph.ts';
 import { SCORE } from '../runtime/label-head.ts';
 import { loadParameters } from '../runtime/load-parameters.ts';
@@ -10,7 +11,7 @@ import { spanHead } from '../runtime/span-head.ts';
 import { State } from '../runtime/state.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Batches, evaluationParts, textsOf, windows, withRoomFor } from '../train/corpus.ts';
-import { type Additions, savedConfig } from '../train/export.ts';
+import type { Additions, StoredAs } from '../train/export.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy, loraAdaptation, loraOf, loraTargets, type MethodOptions } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
@@ -31,6 +32,7 @@ import { readCorpus } from './corpus-files.ts';
 import { standardInputNotice } from './data-format.ts';
 import { labelledData } from './labelled-data.ts';
 import { INITIAL_STATE, type ModelFiles, openModelFiles } from './model-files.ts';
+import type { Companions } from './model-folder.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
 import { hasSpans, spanData } from './span-data.ts';
@@ -266,17 +268,16 @@ async function saveTaught(
 ): Promise<void> {
   const { output, method = 'full' } = options;
   const hasHead = labels !== undefined || spans === true;
-  const config = labels ? classifierConfig(files.config, labels) : spans ? spanConfig(files.config) : files.config;
-  const saved = {
-    config: savedConfig(config, matched.config),
-    tokenizer: files.tokenizerFiles.json,
-    ...(spans && { nameOf: spanModelName(matched.architecture.type) }),
-  };
+  const form = folderForm(files.config, files.file, matched);
+  const storedAs = form.asStored ? storedInBase(matched) : spans ? spanModelNames(matched, learner) : undefined;
   if (additions) {
     const predicts = labels ? 'labels' : spans ? 'spans' : 'tokens';
     const { targets } = additions;
-    await writeAdapter(options, learner, { predicts, targets, head: headNames, nameOf: saved.nameOf });
+    const nameOf = (name: string) => storedAs?.(name)?.name ?? name;
+    await writeAdapter(options, learner, { predicts, targets, head: headNames, nameOf });
   }
+  const config = labels ? classifierConfig(form.config, labels) : spans ? spanConfig(form.config) : form.config;
+  const saved = { ...files, ...stillHolding(options, files, config, hasHead), storedAs };
   if (method !== 'state' || hasHead) await writeModel(output, learner, saved, additions);
   if (method === 'state') await writeState(options, learner, hasHead);
 }
@@ -287,11 +288,49 @@ function architectureFor(config: Json, task: string): string {
   return name!.replace(/For\w+$|LMHeadModel$/, task);
 }
 
+/** Parameters as the file of the base has them. */
+const storedInBase =
+  ({ origins }: MatchedModel) =>
+  (name: string): StoredAs | undefined => {
+    const origin = origins.get(name);
+    return origin && { ...origin.stored, ordered: (values) => inStoredOrder(values, origin) };
+  };
+
 /** Hugging Face's models of Llama's family that answer with spans call their body `transformer`. */
-const spanModelName =
-  (type: string) =>
-  (name: string): string =>
-    type === 'llama' || type === 'qwen2' ? name.replace(/^model\./, 'transformer.') : name;
+const spanModelNames =
+  ({ architecture: { type } }: MatchedModel, { parameters }: Learner) =>
+  (name: string): StoredAs | undefined =>
+    (type === 'llama' || type === 'qwen2') && name.startsWith('model.')
+      ? {
+          name: name.replace(/^model\./, 'transformer.'),
+          shape: parameters.get(name)!.shape,
+          ordered: (values) => values,
+        }
+      : undefined;
+
+/**
+ * What the base's configuration and generation_config.json say that still holds: a model with a head generates nothing, and ids of tokens are those of its
+ * own tokenizer.
+ */
+function stillHolding(
+  { tokenizer: named }: FinetuneOptions,
+  { tokenizer, generation, hasOwnTokenizer }: ModelFiles,
+  config: Json,
+  hasHead: boolean,
+): Pick<Companions, 'config' | 'generation'> {
+  const generates = hasHead ? undefined : generation;
+  if (named === undefined || !hasOwnTokenizer) return { config, generation: generates };
+  const end = tokenizer?.endOfText;
+  const ids = { bos_token_id: tokenizer?.beginOfText ?? end, eos_token_id: end, pad_token_id: end };
+  const others = (json: Json): Json => ({ ...withoutTokens(json), ...ids });
+  return { config: others(config), generation: generates && others(generates) };
+}
+
+/** A configuration without ids of tokens. */
+const withoutTokens = (json: Json): Json =>
+  Object.fromEntries(
+    Object.entries(json).filter(([name]) => !/_token_id$|suppress_tokens$|_words_ids$|^sequence_bias$/.test(name)),
+  );
 
 const spanConfig = (config: Json): Json => ({
   ...config,

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { findTemplate, templateSource } from '../chat/find.ts';
@@ -6,6 +6,7 @@ import type { ChatTemplate } from '../chat/template.ts';
 import { ConfigError, FormatError, InputError, UnsupportedError } from '../core/errors.ts';
 import { type AdaptedMatrix, withAdapter } from '../formats/adapter.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
+import { floatFields } from '../formats/float-json.ts';
 import { openCheckpoint } from '../formats/open.ts';
 import { dequantised } from '../formats/quantised.ts';
 import { separateMixing } from '../formats/rwkv-cpp-parts.ts';
@@ -28,6 +29,8 @@ export const INITIAL_STATE = 'initial.state';
 /** The file that a training goes on from, in its folder. */
 export const CHECKPOINT = 'training.safetensors';
 
+const GENERATION = 'generation_config.json';
+
 /** A model's files, open. */
 export interface ModelFiles {
   /** The tensors as the architecture knows them. */
@@ -38,6 +41,8 @@ export interface ModelFiles {
   /** The parameters that tensors of the file hold, where they are not named after them. */
   readonly held?: ReadonlyMap<string, readonly string[]>;
   readonly tokenizer: Tokenizer | undefined;
+  /** Whether the model came with one, though another may have been named. */
+  readonly hasOwnTokenizer: boolean;
   /** Why there is none, where the file has one that is not built. */
   readonly tokenizerProblem?: string | undefined;
   readonly tokenizerFiles: TokenizerFiles;
@@ -46,6 +51,10 @@ export interface ModelFiles {
   readonly templateSource: string | undefined;
   /** Tokens that end a text, by the configuration and `generation_config.json`. */
   readonly endTokens: readonly number[];
+  /** The object of generation_config.json. */
+  readonly generation: Json | undefined;
+  /** Names of the fields that these files have as floats, whole or not. */
+  readonly floats: ReadonlySet<string>;
 }
 
 export interface ModelFilesOptions {
@@ -82,7 +91,11 @@ export async function openModelFiles(location: string, options: ModelFilesOption
         : { ...(await namedTokenizer(options.tokenizer)), tokenizerProblem: undefined };
     const merged = options.adapter === undefined ? {} : { checkpoint: await adapted(opened, options.adapter) };
     const model = { ...opened, ...named, ...merged };
-    return { ...model, ...(await openTemplate(model, folder)), endTokens: await endTokens(model, folder) };
+    const hasOwnTokenizer = opened.tokenizer !== undefined;
+    const generation = file.format === 'gguf' ? undefined : await readJson(join(folder, GENERATION), ConfigError);
+    const floats = file.format === 'gguf' ? new Set<string>() : floatsIn(folder);
+    const ends = endTokens(model, generation);
+    return { ...model, ...(await openTemplate(model, folder)), hasOwnTokenizer, endTokens: ends, generation, floats };
   } catch (error) {
     await file.close();
     throw error;
@@ -117,14 +130,15 @@ async function openTemplate(
   return { chatTemplate: findTemplate(found, file.name), templateSource: templateSource(found, file.name) };
 }
 
-async function endTokens({ config, file }: Opened, folder: string): Promise<number[]> {
-  const generation =
-    file.format === 'gguf' ? undefined : await readJson(join(folder, 'generation_config.json'), ConfigError);
+function endTokens({ config }: Opened, generation: Json | undefined): number[] {
   const named = [config['eos_token_id'], generation?.['eos_token_id']].flat();
   return [...new Set(named.filter((id): id is number => Number.isSafeInteger(id)))];
 }
 
-type Opened = Omit<ModelFiles, 'chatTemplate' | 'templateSource' | 'endTokens'>;
+type Opened = Omit<
+  ModelFiles,
+  'hasOwnTokenizer' | 'chatTemplate' | 'templateSource' | 'endTokens' | 'generation' | 'floats'
+>;
 
 async function openWithCompanions(file: Checkpoint, folder: string): Promise<Opened> {
   const stored =
@@ -273,12 +287,14 @@ function adaptedMatrices({
 }
 
 /** The tokenizer that somebody names for a model. */
-async function namedTokenizer(name: string): Promise<Pick<ModelFiles, 'tokenizer' | 'tokenizerFiles'>> {
+export async function namedTokenizer(
+  name: string,
+): Promise<{ readonly tokenizer: Tokenizer; readonly tokenizerFiles: TokenizerFiles }> {
   if (name === 'bytes') return { tokenizer: byteTokenizer(), tokenizerFiles: { json: byteTokenizerJson() as Json } };
   if (!existsSync(name)) throw new InputError(`there is no tokenizer ${name}: name a file, a folder, or bytes`);
   if (statSync(name).isDirectory()) {
-    const found = await openTokenizer(name);
-    if (found.tokenizer) return found;
+    const { tokenizer, tokenizerFiles } = await openTokenizer(name);
+    if (tokenizer) return { tokenizer, tokenizerFiles };
     throw new InputError(`${name} has no tokenizer.json and no rwkv_vocab*.txt`);
   }
   if (!name.endsWith('.txt')) {
@@ -288,6 +304,13 @@ async function namedTokenizer(name: string): Promise<Pick<ModelFiles, 'tokenizer
   }
   const world = worldVocabulary(await readFile(name, 'utf8'), name);
   return { tokenizer: worldTokenizerOf(world, name), tokenizerFiles: { world } };
+}
+
+/** The fields that a folder's files have as floats. */
+function floatsIn(folder: string): Set<string> {
+  const files = ['config.json', GENERATION, 'tokenizer_config.json'].map((name) => join(folder, name));
+  const texts = files.filter((path) => existsSync(path)).map((path) => readFileSync(path, 'utf8'));
+  return new Set(texts.flatMap((text) => [...floatFields(text)]));
 }
 
 /** A JSON object from a file; undefined where there is no such file. */

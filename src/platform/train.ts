@@ -1,22 +1,22 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { ConfigError, InputError, UnsupportedError } from '../core/errors.ts';
+import { InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { encodeSafetensors } from '../formats/safetensors-writer.ts';
+import type { Architecture } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
 import { architectureOf } from '../models/index.ts';
+import { folderForm } from '../runtime/folder-form.ts';
 import { type ModelGraph, traceModel } from '../runtime/graph.ts';
 import { Pace } from '../runtime/pause.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { trainBpe } from '../tokenizers/bpe-trainer.ts';
-import { byteTokenizer, byteTokenizerJson } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type ModelDimensions, newModel, refuseDimensions } from '../train/configurations.ts';
 import { evaluationParts, streams, textsOf, windows, withRoomFor } from '../train/corpus.ts';
-import { type Additions, modelTensors, savedConfig } from '../train/export.ts';
+import { type Additions, modelTensors, type StoredAs } from '../train/export.ts';
 import { initialise } from '../train/initialise.ts';
 import { Learner, type Pause } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
@@ -24,10 +24,12 @@ import { prediction } from '../train/objective.ts';
 import { refuseIdle, refuseIdleSchedule, refuseOtherKinds, refuseSenselessNumbers } from '../train/option-limits.ts';
 import { refuseUnreadable } from '../train/part-limits.ts';
 import type { TrainRecord } from '../train/trainer.ts';
-import { corpusContents } from './contents-digest.ts';
+import { corpusContents, tokenizerContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
 import { dataFiles, readTexts } from './data-files.ts';
 import { standardInputNotice } from './data-format.ts';
+import { namedTokenizer, type TokenizerFiles } from './model-files.ts';
+import { type Companions, writeCompanions } from './model-folder.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { makeBackend } from './node-load.ts';
 import { hasBegun, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
@@ -142,7 +144,7 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   const read = textsOf(validation ? [corpus, validation] : [corpus], Math.max(length, evaluationLength));
   refuseUnreadable(read, { vocabulary, positions: Infinity }, vocabulary);
   const steps = options.steps ?? batches.stepsPerEpoch;
-  const { graph, config, parsed } = modelOf(options, vocabulary);
+  const { graph, architecture, config, parsed } = modelOf(options, vocabulary);
   const growing = graph.carries.find((carry) => carry.growing);
   if (options.carryState && growing)
     throw new UnsupportedError(
@@ -166,7 +168,8 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
             pause,
           ),
         }));
-      const files = { config: savedConfig(config, parsed), tokenizer: made.json };
+      const form = folderForm(config, { format: 'safetensors' }, { architecture, config: parsed });
+      const files = { config: form.config, tokenizer: made.tokenizer, tokenizerFiles: made.tokenizerFiles };
       const settings = {
         ...settingsOf(options),
         tokenizer: made.key.slice(0, 16),
@@ -239,13 +242,16 @@ function settingsOf({
 const DEFAULT_VOCABULARY = 4096;
 
 /** A new model of the options' sizes. */
-function modelOf(options: TrainOptions, vocabulary: number): { graph: ModelGraph; config: Json; parsed: unknown } {
+function modelOf(
+  options: TrainOptions,
+  vocabulary: number,
+): { graph: ModelGraph; architecture: Architecture; config: Json; parsed: unknown } {
   const { width, layers, headWidth, inner, state, negativeEigenvalues } = options;
   const sizes = { width, layers, headWidth, inner, state, negativeEigenvalues, vocabulary };
   const { config, tensors } = newModel(options.architecture, sizes);
   const architecture = architectureOf(config, tensors);
   const parsed = architecture.config(config, tensors);
-  return { graph: traceModel(architecture, parsed), config, parsed };
+  return { graph: traceModel(architecture, parsed), architecture, config, parsed };
 }
 
 /** Gives the parameters that are no one else's the values that the architecture begins with. */
@@ -257,8 +263,8 @@ export function drawInitial(learner: Learner, seed: number, has: (name: string) 
 
 interface MadeTokenizer {
   readonly tokenizer: Tokenizer;
-  /** The object of tokenizer.json. */
-  readonly json: object;
+  readonly tokenizerFiles: TokenizerFiles;
+  /** What tells it from others. */
   readonly key: string;
 }
 
@@ -273,7 +279,7 @@ async function tokenizerOf({
   signal,
   onProgress,
 }: TrainOptions): Promise<MadeTokenizer> {
-  if (tokenizer === 'bytes') return { tokenizer: byteTokenizer(), json: byteTokenizerJson(), key: 'bytes' };
+  if (tokenizer === 'bytes') return { ...(await namedTokenizer('bytes')), key: 'bytes' };
   const kept = join(output, 'tokenizer.json');
   const path = tokenizer ?? (resume && existsSync(kept) ? kept : undefined);
   if (path === undefined) {
@@ -288,43 +294,35 @@ async function tokenizerOf({
     const json = await trainBpe(readTexts(dataFiles(data), { field, signal }), vocabulary, pause);
     mkdirSync(output, { recursive: true });
     await writeFileAtomically(kept, [JSON.stringify(json)]);
-    return ofJson(json, kept);
+    return keyed({ tokenizer: huggingFaceTokenizer(json, {}, kept), tokenizerFiles: { json: json as Json } });
   }
-  const file = path.endsWith('.json') ? path : join(path, 'tokenizer.json');
-  if (!existsSync(file)) throw new InputError(`${file}: there is no such tokenizer`);
-  return ofJson(parseJson(await readFile(file, 'utf8'), file), file);
+  return keyed(await namedTokenizer(path));
 }
 
-function ofJson(json: object, path: string): MadeTokenizer {
-  const key = createHash('sha256').update(JSON.stringify(json)).digest('hex');
-  return { tokenizer: huggingFaceTokenizer(json, {}, path), json, key };
-}
-
-function parseJson(text: string, path: string): object {
-  try {
-    return JSON.parse(text) as object;
-  } catch (cause) {
-    throw new ConfigError(`${path} is not valid JSON: ${(cause as Error).message}`, { cause });
-  }
+/** The token that ends texts counts where the settings have another than the file alone would. */
+function keyed(made: Omit<MadeTokenizer, 'key'>): MadeTokenizer {
+  const { json, world, settings } = made.tokenizerFiles;
+  if (!json) return { ...made, key: tokenizerContents({ world }) };
+  const hash = createHash('sha256').update(JSON.stringify(json));
+  const { endOfText } = made.tokenizer;
+  if (settings && endOfText !== huggingFaceTokenizer(json).endOfText) hash.update(String(endOfText));
+  return { ...made, key: hash.digest('hex') };
 }
 
 /** What a model is written with. */
-interface WrittenFiles {
-  readonly config: Json;
-  readonly tokenizer: object | undefined;
-  /** What the file calls a parameter, where it is not the architecture's own name. */
-  readonly nameOf?: (name: string) => string;
+interface WrittenFiles extends Companions {
+  /** A parameter as the file has it, where that is not as the architecture has it. */
+  readonly storedAs?: ((name: string) => StoredAs | undefined) | undefined;
 }
 
 /** Writes a model's folder; low-rank additions are merged. */
 export async function writeModel(
   output: string,
   learner: Learner,
-  { config, tokenizer, nameOf }: WrittenFiles,
+  { storedAs, ...companions }: WrittenFiles,
   additions?: Additions,
 ): Promise<void> {
-  const tensors = modelTensors(learner, additions).map((one) => ({ ...one, name: nameOf?.(one.name) ?? one.name }));
+  const tensors = modelTensors(learner, storedAs, additions);
   await writeFileAtomically(join(output, 'model.safetensors'), encodeSafetensors(tensors, { format: 'pt' }));
-  await writeFileAtomically(join(output, 'config.json'), [`${JSON.stringify(config, null, 2)}\n`]);
-  if (tokenizer) await writeFileAtomically(join(output, 'tokenizer.json'), [JSON.stringify(tokenizer)]);
+  await writeCompanions(output, { ...companions, config: { ...companions.config, dtype: 'float32' } });
 }

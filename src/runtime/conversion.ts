@@ -1,7 +1,7 @@
 import { formatOfIntegers, type WeightLayout } from '../core/backend.ts';
 import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
-import type { StoredParameter } from '../models/architecture.ts';
+import type { Architecture, StoredParameter } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
 import { matchModel } from './matched.ts';
 
@@ -25,6 +25,7 @@ export interface ConvertedParameter {
 
 /** A checkpoint matched with its architecture, ready to be written in another form. */
 export interface Conversion {
+  readonly architecture: Architecture;
   /** The architecture's `model_type`. */
   readonly type: string;
   readonly title: string;
@@ -50,7 +51,7 @@ export function conversion(config: Json, checkpoint: Checkpoint): Conversion {
     });
   }
   const { type, title } = architecture;
-  return { type, title, parsed, vocabularySize: architecture.vocabulary(parsed), parameters };
+  return { architecture, type, title, parsed, vocabularySize: architecture.vocabulary(parsed), parameters };
 }
 
 function blocksOf(

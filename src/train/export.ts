@@ -1,5 +1,4 @@
 import type { WrittenTensor } from '../formats/safetensors-writer.ts';
-import type { Json } from '../models/config.ts';
 import { tensor } from './checkpoint.ts';
 import type { Learner } from './learner.ts';
 import { loraNames, type MatrixLayout } from './method.ts';
@@ -13,14 +12,27 @@ export interface Additions {
   readonly scale: number;
 }
 
-/** A model's parameters as a checkpoint holds them, by the architecture's own names. */
-export function modelTensors(learner: Learner, additions?: Additions): WrittenTensor[] {
+/** A parameter in a file that calls it otherwise, or has its numbers in another order. */
+export interface StoredAs {
+  readonly name: string;
+  readonly shape: readonly number[];
+  ordered(values: Float32Array): Float32Array;
+}
+
+/** A model's parameters as a checkpoint holds them: as `storedAs` tells, or as the architecture has them. */
+export function modelTensors(
+  learner: Learner,
+  storedAs?: (name: string) => StoredAs | undefined,
+  additions?: Additions,
+): WrittenTensor[] {
   return [...learner.parameters.values()]
     .filter(({ name }) => isOwn(name))
     .map(({ name, shape }) => {
       const values = learner.read(name);
       const layout = additions?.targets.get(name);
-      return tensor(name, shape, layout ? merged(learner, name, layout, shape, values, additions!.scale) : values);
+      const whole = layout ? merged(learner, name, layout, shape, values, additions!.scale) : values;
+      const stored = storedAs?.(name);
+      return stored ? tensor(stored.name, stored.shape, stored.ordered(whole)) : tensor(name, shape, whole);
     });
 }
 
@@ -42,12 +54,4 @@ function merged(
     for (let r = 0; r < rank; r++) sum += left![row * rank + r]! * right![r * columns! + column]!;
     return value + scale * sum;
   });
-}
-
-/** The epsilons that RWKV-7's dialects differ in: our names of its tensors are its author's, whatever they were before. */
-export function savedConfig(json: Json, parsed: unknown): Json {
-  const { dtype: _, torch_dtype: __, ...rest } = json;
-  const { headEpsilon, keyEpsilon } = parsed as Record<string, number | undefined>;
-  const epsilons = json['model_type'] === 'rwkv7' ? { group_norm_eps: headEpsilon, key_norm_eps: keyEpsilon } : {};
-  return { ...rest, ...epsilons, dtype: 'float32' };
 }

@@ -1,0 +1,36 @@
+import type { Tokenizer } from './tokenizer.ts';
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** What of a tokenizer goes into a folder. */
+export interface WrittenTokenizer {
+  readonly tokenizer: Tokenizer;
+  /** The object of tokenizer.json. */
+  readonly json: Json;
+  /** The object of tokenizer_config.json, where there is one. */
+  readonly settings?: Json | undefined;
+}
+
+/**
+ * The object of tokenizer_config.json that goes with a tokenizer.json, so that transformers' AutoTokenizer has the same ids: without a class it takes that of
+ * the model's architecture, which may normalise texts, and adds tokens that the model has not. Settings that name a class stay as they are. Padding,
+ * where none is named, is the token that ends texts. Only marks are named: a token of text would be one no longer.
+ */
+export function folderSettings({ tokenizer, json, settings = {} }: WrittenTokenizer, config: Json): Json {
+  if (settings['tokenizer_class'] !== undefined) return settings;
+  const added = (json['added_tokens'] ?? []) as readonly { id: number; content: string; special?: boolean }[];
+  const mark = (id: unknown) => added.find((token) => token.special && token.id === id)?.content;
+  const end = mark(tokenizer.endOfText);
+  const marks = {
+    bos_token: mark(tokenizer.beginOfText) ?? mark(config['bos_token_id']),
+    eos_token: end,
+    pad_token: mark(config['pad_token_id']) ?? end,
+  };
+  const found = Object.entries(marks).filter(([, token]) => token !== undefined);
+  return {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    clean_up_tokenization_spaces: false,
+    ...Object.fromEntries(found),
+    ...settings,
+  };
+}
