@@ -14,7 +14,7 @@ import { spanData } from '../src/platform/span-data.ts';
 import { type TrainOptions, trainModel } from '../src/platform/train.ts';
 import type { Trained } from '../src/platform/training-run.ts';
 import { trainBpe } from '../src/tokenizers/bpe-trainer.ts';
-import { byteTokenizer, byteTokenizerJson } from '../src/tokenizers/bytes.ts';
+import { byteTokenizer, endedByteTokenizerJson } from '../src/tokenizers/bytes.ts';
 import { encodePieces, wholeTexts } from '../src/tokenizers/encode-stream.ts';
 import { huggingFaceTokenizer } from '../src/tokenizers/hugging-face.ts';
 import type { Learner, Part } from '../src/train/learner.ts';
@@ -353,22 +353,39 @@ describe('a model of bytes', () => {
     const output = at('bytes');
     await run(trainModel(small('bytes', { steps: 2 })));
     const json = JSON.parse(readFileSync(join(output, 'tokenizer.json'), 'utf8'));
-    const tokenizer = huggingFaceTokenizer(json, { add_bos_token: false });
-    for (const text of ['the grün 木 𝄞.\n\t\0', 'the river '.repeat(50)]) {
-      expect(tokenizer.encode(text)).toEqual(byteTokenizer().encode(text));
-      expect(tokenizer.decode(byteTokenizer().encode(text))).toBe(text);
+    // By the library, which a mark that is not there brings in, and without.
+    const [ours, theirs] = [{}, { bos_token: 'none' }].map((settings) =>
+      huggingFaceTokenizer(json, settings),
+    );
+    for (const text of ['the grün 木 𝄞.\n\t', 'the river '.repeat(50)])
+      for (const tokenizer of [ours!, theirs!]) {
+        expect(tokenizer.encode(text)).toEqual(byteTokenizer().encode(text));
+        expect(tokenizer.decode(byteTokenizer().encode(text))).toBe(text);
+      }
+    // Byte 0 ends texts.
+    for (const tokenizer of [ours!, theirs!]) {
+      expect(tokenizer.encode('a<|endoftext|>\0b', { addSpecialTokens: false })).toEqual([97, 0, 0, 98]);
+      expect(tokenizer.decode([97, 0])).toBe('a<|endoftext|>');
+      expect(tokenizer.decode([97, 0], { skipSpecialTokens: true })).toBe('a');
+      expect([tokenizer.isSpecial(0), tokenizer.tokenBytes(0).length]).toEqual([true, 0]);
     }
+    const settings = JSON.parse(readFileSync(join(output, 'tokenizer_config.json'), 'utf8'));
+    const marks = { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>', pad_token: '<|endoftext|>' };
+    expect(settings).toMatchObject({ tokenizer_class: 'PreTrainedTokenizerFast', ...marks });
     expect(Object.keys(json.model.vocab)).toHaveLength(256);
     const model = await load(output, { threads: 1 });
     expect(model.tokenizer.encode('é')).toEqual([0xc3, 0xa9]);
-    expect(model.tokenizer.cuts).toBe('anywhere');
+    expect(model.tokenizer.cuts).toBe('before-spaces');
     model.dispose();
     expect(riverrun(['generate', '--model', output, 'the', '-n', '3', '-t', '0']).status).toBe(0);
     const tuning = { data: [at('story.txt')], steps: 1, batch: 2, length: 32, threads: 1 };
     await run(finetune({ ...tuning, model: output, output: at('bytes-tuned') }));
-    expect(JSON.parse(readFileSync(join(at('bytes-tuned'), 'tokenizer.json'), 'utf8'))).toEqual(byteTokenizerJson());
+    expect(JSON.parse(readFileSync(join(at('bytes-tuned'), 'tokenizer.json'), 'utf8'))).toEqual(
+      endedByteTokenizerJson(),
+    );
     // A folder of before, without the file.
     rmSync(join(output, 'tokenizer.json'));
+    rmSync(join(output, 'tokenizer_config.json'));
     await expect(run(finetune({ ...tuning, model: output, output: at('none') }))).rejects.toThrow(
       /has no tokenizer: name one/,
     );

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { floatFields } from '../src/formats/float-json.ts';
-import { convert, finetune, load } from '../src/index.ts';
+import { convert, finetune, load, trainModel } from '../src/index.ts';
 import { goldenNames } from './assembled.ts';
 import { goldenFolder, readTensors } from './golden.ts';
 
@@ -172,4 +172,45 @@ test('settings that name a class stay as they are', async () => {
   const own = { ...settings, tokenizer_class: 'LlamaTokenizer' };
   const base = await baseWith('class', { 'tokenizer.json': tokenizer, 'tokenizer_config.json': own });
   expect(json(join(await untaught(base, at('class-out')), 'tokenizer_config.json'))).toEqual(own);
+});
+
+/** A byte-level tokenizer without a token that ends texts. */
+const endless = {
+  ...tokenizer,
+  added_tokens: [],
+  model: { ...tokenizer.model, vocab: { ...tokenizer.model.vocab, '<unknown>': 32 }, unk_token: '<unknown>' },
+};
+
+const sizes = { architecture: 'llama', width: 32, headWidth: 16, layers: 1 };
+async function trained(name: string, tokenizer: string, more: object = {}): Promise<string[]> {
+  const told: string[] = [];
+  const options = { ...sizes, data: [at('text.txt')], tokenizer, steps: 0, batch: 1, length: 32, threads: 1, ...more };
+  for await (const _ of trainModel({ ...options, output: at(name), onNotice: (what) => told.push(what) }));
+  return told;
+}
+
+test('a new model is written with the marks of its tokenizer', async () => {
+  const tokens = join(at('tokens'), 'tokenizer.json');
+  await cp(goldenFolder('mamba'), at('tokens'), { recursive: true });
+  writeFileSync(tokens, JSON.stringify(tokenizer));
+  writeFileSync(join(at('tokens'), 'tokenizer_config.json'), JSON.stringify({ eos_token: '<begin>' }));
+  expect(await trained('marks', tokens)).toEqual([]);
+  const ids = { bos_token_id: 1, eos_token_id: 1, pad_token_id: 1 };
+  expect(json(join(at('marks'), 'config.json'))).toMatchObject(ids);
+  const marks = { bos_token: '<begin>', eos_token: '<begin>', pad_token: '<begin>' };
+  expect(json(join(at('marks'), 'tokenizer_config.json'))).toMatchObject(marks);
+});
+
+test('a tokenizer without a token that ends texts is told of, and gets none', async () => {
+  writeFileSync(at('endless.json'), JSON.stringify(endless));
+  writeFileSync(at('tokenizer_config.json'), '{}');
+  const notice = /no token that ends texts: its token 0, "<end>", stands between them/;
+  expect((await trained('endless', at('endless.json'))).join()).toMatch(notice);
+  expect(json(join(at('endless'), 'tokenizer_config.json'))).toEqual({
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    clean_up_tokenization_spaces: false,
+  });
+  const told: string[] = [];
+  await untaught(at('endless'), at('endless-taught'), { onNotice: (what: string) => told.push(what) });
+  expect(told.join()).toMatch(notice);
 });

@@ -36,7 +36,7 @@ import type { Companions } from './model-folder.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
 import { hasSpans, spanData } from './span-data.ts';
-import { drawInitial, refuseFilledFolder, writeModel } from './train.ts';
+import { drawInitial, endNotice, refuseFilledFolder, tokenIds, writeModel } from './train.ts';
 import { type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
 
 export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateOptions, 'signal'> {
@@ -123,11 +123,13 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
   const location = await locate(options.model, options);
   if (initialStateOf(location) !== undefined)
     options.onNotice?.(`${options.model} is taught from the empty state: its initial.state is left out`);
-  const files = await openModelFiles(location, { tokenizer: options.tokenizer });
+  const files = await openModelFiles(location, { tokenizer: options.tokenizer, forTeaching: true });
   try {
     const { tokenizer } = files;
     if (!tokenizer)
       throw new InputError(`${options.model} has no tokenizer: name one (the option \`tokenizer\`, or --tokenizer)`);
+    const noEnd = endNotice({ tokenizer });
+    if (noEnd !== undefined) options.onNotice?.(noEnd);
     const matched = matchModel(files.config, files.checkpoint);
     const data = await dataOf(options, tokenizer, tokenizerKey(files.tokenizerFiles), matched);
     const { architecture, config } = matched;
@@ -319,9 +321,9 @@ function stillHolding(
   hasHead: boolean,
 ): Pick<Companions, 'config' | 'generation'> {
   const generates = hasHead ? undefined : generation;
-  if (named === undefined || !hasOwnTokenizer) return { config, generation: generates };
-  const end = tokenizer?.endOfText;
-  const ids = { bos_token_id: tokenizer?.beginOfText ?? end, eos_token_id: end, pad_token_id: end };
+  const hasEnd = tokenizer?.endOfText !== undefined;
+  if (named === undefined || (!hasOwnTokenizer && !hasEnd)) return { config, generation: generates };
+  const ids = tokenIds(tokenizer!);
   const others = (json: Json): Json => ({ ...withoutTokens(json), ...ids });
   return { config: others(config), generation: generates && others(generates) };
 }

@@ -17,7 +17,7 @@ import { embeddedTokenizer } from '../gguf/tokenizer.ts';
 import type { Json } from '../models/config.ts';
 import { type MatchedModel, matchModel } from '../runtime/matched.ts';
 import { withoutRepeatedHead } from '../runtime/repeated-head.ts';
-import { byteTokenizer, byteTokenizerJson } from '../tokenizers/bytes.ts';
+import { byteTokenizer, byteTokenizerJson, endedByteTokenizer, endedByteTokenizerJson } from '../tokenizers/bytes.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import { worldTokenizerOf, worldVocabulary } from '../tokenizers/rwkv-world.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
@@ -60,6 +60,8 @@ export interface ModelFiles {
 export interface ModelFilesOptions {
   /** In the place of the model's own: `bytes`, a tokenizer.json, a vocabulary of RWKV World, or a folder with either. */
   readonly tokenizer?: string | undefined;
+  /** Whether a model is to be taught, and the tokenizer written with it: of bytes it is then one with a token that ends texts. */
+  readonly forTeaching?: boolean | undefined;
   /** A folder of a low-rank adapter in the PEFT library's format, to be merged into the model. */
   readonly adapter?: string | undefined;
 }
@@ -88,7 +90,7 @@ export async function openModelFiles(location: string, options: ModelFilesOption
     const named =
       options.tokenizer === undefined
         ? {}
-        : { ...(await namedTokenizer(options.tokenizer)), tokenizerProblem: undefined };
+        : { ...(await namedTokenizer(options.tokenizer, options.forTeaching)), tokenizerProblem: undefined };
     const merged = options.adapter === undefined ? {} : { checkpoint: await adapted(opened, options.adapter) };
     const model = { ...opened, ...named, ...merged };
     const hasOwnTokenizer = opened.tokenizer !== undefined;
@@ -286,10 +288,13 @@ function adaptedMatrices({
   };
 }
 
-/** The tokenizer that somebody names for a model. */
+/** The tokenizer that somebody names for a model, or for one that is to be taught. */
 export async function namedTokenizer(
   name: string,
+  forTeaching = false,
 ): Promise<{ readonly tokenizer: Tokenizer; readonly tokenizerFiles: TokenizerFiles }> {
+  if (name === 'bytes' && forTeaching)
+    return { tokenizer: endedByteTokenizer(), tokenizerFiles: { json: endedByteTokenizerJson() as Json } };
   if (name === 'bytes') return { tokenizer: byteTokenizer(), tokenizerFiles: { json: byteTokenizerJson() as Json } };
   if (!existsSync(name)) throw new InputError(`there is no tokenizer ${name}: name a file, a folder, or bytes`);
   if (statSync(name).isDirectory()) {

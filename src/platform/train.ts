@@ -128,6 +128,8 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
   const notice = await standardInputNotice([...options.data, ...(options.validation ?? [])], options);
   if (notice !== undefined) options.onNotice?.(notice);
   const made = await tokenizerOf(options);
+  const noEnd = endNotice(made);
+  if (noEnd !== undefined) options.onNotice?.(noEnd);
   const readAll = (paths: readonly string[]) =>
     readCorpus(paths, made.tokenizer, {
       field: options.field,
@@ -169,7 +171,11 @@ export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRe
           ),
         }));
       const form = folderForm(config, { format: 'safetensors' }, { architecture, config: parsed });
-      const files = { config: form.config, tokenizer: made.tokenizer, tokenizerFiles: made.tokenizerFiles };
+      const files = {
+        config: { ...form.config, ...tokenIds(made.tokenizer) },
+        tokenizer: made.tokenizer,
+        tokenizerFiles: made.tokenizerFiles,
+      };
       const settings = {
         ...settingsOf(options),
         tokenizer: made.key.slice(0, 16),
@@ -279,7 +285,7 @@ async function tokenizerOf({
   signal,
   onProgress,
 }: TrainOptions): Promise<MadeTokenizer> {
-  if (tokenizer === 'bytes') return { ...(await namedTokenizer('bytes')), key: 'bytes' };
+  if (tokenizer === 'bytes') return { ...(await namedTokenizer('bytes', true)), key: 'bytes' };
   const kept = join(output, 'tokenizer.json');
   const path = tokenizer ?? (resume && existsSync(kept) ? kept : undefined);
   if (path === undefined) {
@@ -297,6 +303,18 @@ async function tokenizerOf({
     return keyed({ tokenizer: huggingFaceTokenizer(json, {}, kept), tokenizerFiles: { json: json as Json } });
   }
   return keyed(await namedTokenizer(path));
+}
+
+/** The ids by which a configuration names the marks of a tokenizer: where it has none that ends texts, the first of its tokens stands between them. */
+export function tokenIds({ beginOfText, endOfText = 0 }: Tokenizer): Json {
+  return { bos_token_id: beginOfText ?? endOfText, eos_token_id: endOfText, pad_token_id: endOfText };
+}
+
+/** What is to be told of a tokenizer that has no token that ends texts. */
+export function endNotice({ tokenizer }: Pick<MadeTokenizer, 'tokenizer'>): string | undefined {
+  if (tokenizer.endOfText !== undefined) return undefined;
+  const first = JSON.stringify(tokenizer.decode([0]));
+  return `the tokenizer has no token that ends texts: its token 0, ${first}, stands between them instead. Name one, as {"eos_token": "…"} in tokenizer_config.json beside it`;
 }
 
 /** The token that ends texts counts where the settings have another than the file alone would. */

@@ -1,5 +1,5 @@
 import { InputError } from '../core/errors.ts';
-import { byteLevelBpeJson, byteLevelNames } from './byte-level.ts';
+import { byteLevelBpeJson, byteLevelNames, END_OF_TEXT, endOfTextToken } from './byte-level.ts';
 import type { TextPiece } from './encode-stream.ts';
 
 /**
@@ -8,7 +8,6 @@ import type { TextPiece } from './encode-stream.ts';
  */
 const WORD =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}{1,256}| ?\p{N}{1,256}| ?[^\s\p{L}\p{N}]{1,256}|\s{1,256}(?!\S)|\s{1,256}/gu;
-const END_OF_TEXT = '<|endoftext|>';
 const BYTES = 256;
 /** Words between two pauses. */
 const OFTEN = 4096;
@@ -106,14 +105,5 @@ function tokenizerJson(merges: readonly [number, number][]): object {
     written.push(`${names[a]} ${names[b]}`);
     names.push(names[a]! + names[b]!);
   }
-  const endOfText = {
-    id: 0,
-    content: END_OF_TEXT,
-    single_word: false,
-    lstrip: false,
-    rstrip: false,
-    normalized: false,
-    special: true,
-  };
-  return byteLevelBpeJson({ names: [END_OF_TEXT, ...names], merges: written, addedTokens: [endOfText] });
+  return byteLevelBpeJson({ names: [END_OF_TEXT, ...names], merges: written, addedTokens: [endOfTextToken] });
 }

@@ -10,15 +10,31 @@ export const byteLevelNames: readonly string[] = (() => {
   });
 })();
 
+/** What the tokenizers that are made here call the token that ends a text. */
+export const END_OF_TEXT = '<|endoftext|>';
+
+/** The same as a file has it, with the id 0. */
+export const endOfTextToken = {
+  id: 0,
+  content: END_OF_TEXT,
+  single_word: false,
+  lstrip: false,
+  rstrip: false,
+  normalized: false,
+  special: true,
+};
+
 /** A byte-level BPE: tokens' names in the order of their ids, and the pairs of names that are merged, the first first. */
 export interface ByteLevelBpe {
   readonly names: readonly string[];
   readonly merges: readonly string[];
   readonly addedTokens: readonly object[];
+  /** The token that stands for what no other does. */
+  readonly unknown?: string;
 }
 
 /** The same as the object of Hugging Face's `tokenizer.json`. */
-export function byteLevelBpeJson({ names, merges, addedTokens }: ByteLevelBpe): object {
+export function byteLevelBpeJson({ names, merges, addedTokens, unknown }: ByteLevelBpe): object {
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
   return {
     version: '1.0',
@@ -32,7 +48,7 @@ export function byteLevelBpeJson({ names, merges, addedTokens }: ByteLevelBpe): 
     model: {
       type: 'BPE',
       dropout: null,
-      unk_token: null,
+      unk_token: unknown ?? null,
       continuing_subword_prefix: null,
       end_of_word_suffix: null,
       fuse_unk: false,

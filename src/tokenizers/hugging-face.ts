@@ -2,7 +2,7 @@ import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { FormatError, RiverrunError } from '../core/errors.ts';
 import { byteLevelNames } from './byte-level.ts';
 import { BytePairEncoding, type Suffixes } from './byte-pair-encoding.ts';
-import { byteTokenizer, isByteTokenizerJson } from './bytes.ts';
+import { byteTokenizerOf } from './bytes.ts';
 import { byteStream, checkToken, decodeBytes, type StreamDecoder, type Tokenizer } from './tokenizer.ts';
 import { type TokenizerFile, validateTokenizer } from './tokenizer-json.ts';
 import { unicodeWhiteSpace } from './white-space.ts';
@@ -29,7 +29,8 @@ export function huggingFaceTokenizer(
   settings: TokenizerSettings = {},
   name = 'tokenizer.json',
 ): Tokenizer {
-  if (Object.keys(settings).length === 0 && isByteTokenizerJson(json)) return byteTokenizer();
+  const bytes = byteTokenizerOf(json, { ...settings });
+  if (bytes) return bytes;
   const file = validateTokenizer(json, name);
   try {
     const library = libraryTokenizer(file, settings);
