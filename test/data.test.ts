@@ -354,9 +354,7 @@ describe('a model of bytes', () => {
     await run(trainModel(small('bytes', { steps: 2 })));
     const json = JSON.parse(readFileSync(join(output, 'tokenizer.json'), 'utf8'));
     // By the library, which a mark that is not there brings in, and without.
-    const [ours, theirs] = [{}, { bos_token: 'none' }].map((settings) =>
-      huggingFaceTokenizer(json, settings),
-    );
+    const [ours, theirs] = [{}, { bos_token: 'none' }].map((settings) => huggingFaceTokenizer(json, settings));
     for (const text of ['the grün 木 𝄞.\n\t', 'the river '.repeat(50)])
       for (const tokenizer of [ours!, theirs!]) {
         expect(tokenizer.encode(text)).toEqual(byteTokenizer().encode(text));

@@ -138,6 +138,9 @@ test('settings, chat template and generation_config.json of the base are carried
     expect(json(join(output, 'tokenizer_config.json')), output).toMatchObject(settings);
     expect(json(join(output, 'tokenizer_config.json')).tokenizer_class).toBe('PreTrainedTokenizerFast');
     expect(json(join(output, 'generation_config.json'))).toEqual({ eos_token_id: [0, 5], max_new_tokens: 7 });
+    // Transformers has these marks of the file alone.
+    const { type, single } = json(join(output, 'tokenizer.json')).post_processor;
+    expect([type, single.length, single[0].SpecialToken.id]).toEqual(['TemplateProcessing', 3, '<begin>']);
     const model = await load(output, { threads: 1 });
     expect(model.tokenizer.encode('abc')).toEqual([1, 2, 3, 4, 0]);
     expect(model.chatTemplate.render([{ role: 'user', content: 'ab' }])).toBe('ab');

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { floatJson } from '../formats/float-json.ts';
 import type { Json } from '../models/config.ts';
-import { folderSettings } from '../tokenizers/folder-settings.ts';
+import { folderSettings, folderTokenizer } from '../tokenizers/folder-settings.ts';
 import { worldVocabularyFile } from '../tokenizers/rwkv-world.ts';
 import type { ModelFiles } from './model-files.ts';
 import { writeFileAtomically } from './node-file.ts';
@@ -27,7 +27,10 @@ export async function writeCompanions(output: string, companions: Companions): P
   const { json, world } = tokenizerFiles;
   const settings =
     json && tokenizer ? folderSettings({ ...tokenizerFiles, tokenizer, json }, config) : tokenizerFiles.settings;
-  if (json) await write('tokenizer.json', JSON.stringify(json));
+  if (json) {
+    const whole = tokenizer ? folderTokenizer({ ...tokenizerFiles, tokenizer, json }) : json;
+    await write('tokenizer.json', JSON.stringify(whole));
+  }
   if (world) await write('rwkv_vocab.txt', worldVocabularyFile(world));
   if (settings && Object.keys(settings).length > 0) await write('tokenizer_config.json', floatJson(settings, floats));
   if (templateSource !== undefined && settings?.['chat_template'] !== templateSource)
