@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -14,6 +14,7 @@ import type { Model } from '../src/runtime/model.ts';
 import { classify } from '../src/tasks/classify.ts';
 import { evaluate } from '../src/tasks/evaluate.ts';
 import { evaluateTexts } from '../src/tasks/evaluate-texts.ts';
+import { byteTokenizerJson } from '../src/tokenizers/bytes.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
 import { dataFolder } from './data-folder.ts';
 import { spacesAsMarks } from './spaces-as-marks.ts';
@@ -66,6 +67,9 @@ let state: Trained;
 beforeAll(async () => {
   await run(trainModel({ ...small, vocabulary: 300, steps: 30, output: at('words') }));
   await run(trainModel({ ...small, tokenizer: 'bytes', steps: 10, output: at('bytes') }));
+  // Bytes without a token that begins or ends texts.
+  writeFileSync(join(at('bytes'), 'tokenizer.json'), JSON.stringify(byteTokenizerJson()));
+  rmSync(join(at('bytes'), 'tokenizer_config.json'));
   await run(finetune(taught('labels', {})));
   await run(finetune(taught('spans', { data: [file('spans.jsonl', lines(spans))], label: undefined })));
   state = await run(finetune(taught('state', stateOptions)));
