@@ -378,6 +378,10 @@ describe('bench', () => {
   });
 
   test('says what it takes', () => {
+    expectError(
+      riverrun(['bench', '--seed', '1']),
+      /--architectures, --steps, --learning-rate and --seed go with --tasks/,
+    );
     expectError(riverrun(['bench', '--lengths', '8', '--curve']), /leave --curve and --long out/);
     expectError(riverrun(['bench', '--decode', '0']), /decode is 0: it must be a whole number of at least 1/);
     const { status, stdout } = riverrun(['bench', '--help']);

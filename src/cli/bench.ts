@@ -67,11 +67,22 @@ export function benchCommand(): Command {
   return withModel(command);
 }
 
-async function runBench(flags: BenchFlags): Promise<void> {
+/** What `--tasks` takes. */
+const taskOptions = ['tasks', 'architectures', 'steps', 'learningRate', 'seed', 'threads', 'json', 'quiet'];
+
+async function runBench(flags: BenchFlags, command: Command): Promise<void> {
   const { tasks, architectures, steps, learningRate, seed } = flags;
-  if (tasks !== undefined && flags.kvCache !== undefined)
-    throw new InputError('--kv-cache does not go with --tasks: training has no keys and values to keep');
-  if (tasks !== undefined) return await runBenchTasks({ ...flags, tasks });
+  if (tasks !== undefined) {
+    const idle = command.options.find((option) => {
+      const name = option.attributeName();
+      return command.getOptionValueSource(name) === 'cli' && !taskOptions.includes(name);
+    });
+    if (idle)
+      throw new InputError(
+        `${idle.long} does not go with --tasks, which trains models of its own and prints a table: leave it out`,
+      );
+    return await runBenchTasks({ ...flags, tasks });
+  }
   if ([architectures, steps, learningRate, seed].some((value) => value !== undefined))
     throw new InputError('--architectures, --steps, --learning-rate and --seed go with --tasks');
   const { model, weights, kvCache, backend, revectorize, threads, tokenizer, adapter, revision, offline } = flags;

@@ -10,6 +10,7 @@ import { exampleParts } from '../train/examples.ts';
 import { Learner } from '../train/learner.ts';
 import { learnedBy } from '../train/method.ts';
 import { prediction } from '../train/objective.ts';
+import { refuseSenselessNumbers } from '../train/option-limits.ts';
 import { makeSchedule } from '../train/schedule.ts';
 import { type SyntheticTask, syntheticTasks } from '../train/synthetic.ts';
 import { measuring } from './example-data.ts';
@@ -61,6 +62,7 @@ export const comparedArchitectures: readonly string[] = newArchitectures.flatMap
 /** Trains a small model (width 64, two layers) of every architecture on every task, and measures it at the trained length and beyond. */
 export async function* benchTasks(options: BenchTasksOptions = {}): AsyncGenerator<TaskResult> {
   refuseUnknownOptions(options, optionNames);
+  refuseSenselessNumbers(options);
   const { architectures = comparedArchitectures, threads } = options;
   const tasks = options.tasks?.map(taskNamed) ?? syntheticTasks;
   const unknown = architectures.find((name) => !comparedArchitectures.includes(name));
@@ -92,7 +94,8 @@ const MEASURED = 64;
 /** Steps between looks at whether the task is solved, and what counts as that. */
 const [LOOK, SOLVED] = [100, 0.9995];
 
-async function solve(
+/** Trains a small model on one task, and measures it. */
+export async function solve(
   backend: Backend,
   task: SyntheticTask,
   name: string,
