@@ -273,6 +273,15 @@ describe('standard input', () => {
     const plain = riverrun([...train, '--data', '-', '--out', at('plain')], story(40));
     expect([plain.status, plain.stderr]).toEqual([0, 'standard input is read as text\n']);
   });
+
+  test('is named once', () => {
+    const args = '--tokenizer bytes --data - --validation - --steps 1 --out'.split(' ');
+    const { status, stderr } = riverrun(['train', ...args, at('twice')], story(40));
+    expect(stderr).toBe(
+      'riverrun: standard input (-) is named 2 times, but can be read once: name a file for the others\n',
+    );
+    expect(status).toBe(1);
+  });
 });
 
 describe('tables', () => {

@@ -376,6 +376,16 @@ describe('data', () => {
       () => file('fields.jsonl', '{"body":"x"}\n'),
       /line 1 has no text "text" \(it has body\)/,
     ],
+    [
+      'JSONL with a number for a text',
+      () => file('number.jsonl', '{"text":17}\n'),
+      /line 1: text is 17: it must be a text$/,
+    ],
+    [
+      'JSONL with null for a text',
+      () => file('null.jsonl', '{"text":null}\n'),
+      /line 1: text is null: it must be a text$/,
+    ],
     ['broken JSONL', () => file('broken.jsonl', '{"text":\n'), /line 1 is not valid JSON/],
     ['a missing file', () => at('missing.txt'), /no such file/],
     ['an unknown architecture', () => text, /no new model of architecture/, { architecture: 'lstm' }],

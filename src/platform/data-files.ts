@@ -16,6 +16,7 @@ import {
 } from './data-format.ts';
 import { decoded, LONGEST_LINE, nameOf } from './data-source.ts';
 import { explain } from './node-file.ts';
+import { textField } from './record-fields.ts';
 
 /** What stands between two texts of one file. */
 export const SEPARATOR = '<|endoftext|>';
@@ -84,12 +85,11 @@ export async function* readTexts(
       continue;
     }
     for await (const { fields, where } of readRecords([file], { field, columns, signal })) {
-      const text = fields[field];
-      if (typeof text !== 'string')
+      if (fields[field] === undefined)
         throw new InputError(
           `${where} has no text "${field}" (it has ${Object.keys(fields).join(', ')}): name the field`,
         );
-      if (text !== '') yield { text, continues: false };
+      if (fields[field] !== '') yield { text: textField({ fields, where }, field), continues: false };
     }
   }
 }

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { parse } from 'csv-parse/sync';
+import { InputError } from '../core/errors.ts';
 import { cut } from './cut-text.ts';
 import { decoded, standardInput } from './data-source.ts';
 
@@ -105,7 +106,12 @@ export async function standardInputNotice(
   files: readonly string[],
   { hasRecords, ...options }: LayoutOptions & { readonly hasRecords?: boolean } = {},
 ): Promise<string | undefined> {
-  if (!files.includes('-')) return undefined;
+  const times = files.filter((file) => file === '-').length;
+  if (times === 0) return undefined;
+  if (times > 1)
+    throw new InputError(
+      `standard input (-) is named ${times} times, but can be read once: name a file for the others`,
+    );
   const { format: found, fields } = await layoutOf('-', options);
   const format = hasRecords ? await recordFormatOf('-', options) : found;
   if (format !== 'text')

@@ -5,8 +5,9 @@ import type { DataRecord } from './data-files.ts';
 export function textField({ fields, where }: DataRecord, name: string): string {
   const value = fields[name];
   if (value === '') throw new InputError(`${where}: ${name} is empty`);
-  if (typeof value !== 'string')
+  if (value === undefined)
     throw new InputError(`${where} has no text "${name}" (it has ${Object.keys(fields).join(', ')})`);
+  if (typeof value !== 'string') throw new InputError(`${where}: ${name} is ${shown(value)}: it must be a text`);
   return value;
 }
 
@@ -17,6 +18,9 @@ export function plainField({ fields, where }: DataRecord, name: string): string 
   if (value === undefined || value === null)
     throw new InputError(`${where} has no "${name}" (it has ${Object.keys(fields).join(', ')})`);
   if (typeof value === 'object')
-    throw new InputError(`${where}: ${name} is ${JSON.stringify(value).slice(0, 80)}: it must be a text or a number`);
+    throw new InputError(`${where}: ${name} is ${shown(value)}: it must be a text or a number`);
   return String(value);
 }
+
+/** A value for a message. */
+const shown = (value: unknown): string => JSON.stringify(value).slice(0, 80);
