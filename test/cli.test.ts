@@ -325,6 +325,8 @@ describe('bench', () => {
     }
     expect(result.batch).toBe(2);
     expect(result.weights).toBe('q8');
+    expect(Object.keys(result.multiplyAddsByFormat)[0]).toBe('q8');
+    expect(page).toContain('`multiplyAddsByFormat`');
     expect(result).not.toHaveProperty('notReached');
     expect(result.productsBound).toBeCloseTo(result.multiplyAddsPerSecond / result.multiplyAddsPerToken, 5);
     expect(result.prefillOfBound).toBeCloseTo(result.prefillTokensPerSecond / result.productsBound, 9);

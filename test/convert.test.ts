@@ -432,14 +432,16 @@ describe.each(['q8', 'q4'] as const)('%s', (format) => {
       return result;
     };
     const expected = await logits(path);
-    // Embedding and head in 8 bits have the integers and scales of 4 bits.
-    for (const embedding of [undefined, format === 'q8' ? 'q8_0' : 'q4_0'] as const) {
+    for (const embedding of [undefined, 'q8_0'] as const) {
       const file = join(folder, `embedded-${format}-${embedding}.gguf`);
       const { type } = await convert(path, file, embedding && { embedding });
       expect(type).toBe(`${format}_0`);
       const { tensors } = await inspect(file);
-      expect(tensors.find(({ name }) => name === 'token_embd.weight')!.type).toBe(embedding ?? 'q8_0');
-      expect(await logits(file)).toEqual(expected);
+      expect(tensors.find(({ name }) => name === 'token_embd.weight')!.type).toBe(embedding ?? `${format}_0`);
+      // A head in 8 bits has the integers and scales of 4 bits, and products with it more bits of the other side.
+      const isWidened = format === 'q4' && embedding === 'q8_0';
+      if (isWidened) expect(errorRatio(await logits(file), expected)).toBeLessThan(0.02);
+      else expect(await logits(file)).toEqual(expected);
     }
   });
 

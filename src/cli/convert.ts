@@ -21,18 +21,16 @@ export function convertCommand(): Command {
     .addOption(
       new Option(
         '--type <type>',
-        'how matrices are written: auto is as they are stored, or as near as the format comes',
+        'how matrices are written: auto is each as it is stored, or as near as the format comes',
       )
         .choices(convertTypes)
         .default('auto'),
     )
     .addOption(
-      new Option('--embedding <type>', 'how embedding and head are written to GGUF').choices([
-        'f32',
-        'f16',
-        'q8_0',
-        'q4_0',
-      ]),
+      new Option(
+        '--embedding <type>',
+        'how embedding and head are written to GGUF (default: q8_0 with --type q4_0)',
+      ).choices(['f32', 'f16', 'q8_0', 'q4_0']),
     )
     .option('--revision <name>', 'branch, tag or commit on the hub')
     .option('--offline', 'use only what is downloaded already')

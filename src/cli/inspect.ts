@@ -174,7 +174,7 @@ function report(sizes: ModelSizes, withTensors: boolean): string {
     `parameters  ${parameters.toLocaleString('en-US')}`,
     `vocabulary  ${vocabularySize.toLocaleString('en-US')}`,
     `in memory   ${Object.entries(weightBytes)
-      .map(([format, size]) => `${formatBytes(size)} as ${format}`)
+      .map(([format, size]) => `${formatBytes(size)} as ${format === 'auto' ? 'stored' : format}`)
       .join(', ')}`,
     `state       ${stateLine(sizes)}`,
   ];

@@ -64,7 +64,7 @@ export const withModel = (command: Command): Command =>
   command
     .option('-m, --model <name>', 'folder, checkpoint file, hub id (org/name) or embedded model', embeddedModel)
     .addOption(
-      new Option('--weights <format>', 'how matrices are held in memory')
+      new Option('--weights <format>', 'how matrices are held in memory: auto is each as it is stored')
         .choices(['auto', 'f32', 'bf16', 'f16', 'q8', 'q4'])
         .default('auto'),
     )

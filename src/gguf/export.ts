@@ -27,11 +27,11 @@ export interface ExportedModel {
 export interface ExportOptions {
   readonly type: GgufMatrixType;
   /**
-   * What embedding and head are written as. By default they are kept in 8 bits where the other matrices are in 4: they
+   * What embedding and head are written as. By default they are kept in 8 bits where the other matrices are made 4: they
    * weigh most in the quality.
    */
   readonly embedding?: GgufMatrixType | undefined;
-  /** What matrices of some parameters are written as, whatever `type` is. */
+  /** What matrices of parameters are written as, whatever `type` is. */
   readonly kept?: ReadonlyMap<string, GgufMatrixType>;
   readonly name?: string | undefined;
 }

@@ -56,6 +56,8 @@ export interface BenchResult {
   readonly threads: number;
   /** How the matrices are held that most multiply-adds are with. */
   readonly weights: WeightFormat;
+  /** Multiply-adds of a token with logits by how the matrices are held that they are with, most first. */
+  readonly multiplyAddsByFormat: Readonly<Partial<Record<WeightFormat, number>>>;
   /** How keys and values of attention are kept; absent where there are none. */
   readonly kvCache?: StateFormat;
   /** Sequences generated together. */
@@ -130,7 +132,8 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
     const tokens = Array.from({ length: prefill }, () => random.integer(model.vocabularySize));
     const { costs, notReached } = await costsAt(model, lengths, batch, random, options);
     const { token, head } = model.multiplyAdds;
-    const formats = new Set([...token.keys(), ...head.keys()]);
+    const byFormat = together(token, head);
+    const formats = new Set(byFormat.map(([format]) => format));
     let [prefillBest, decodeBest, bandwidth, peakBytes] = [0, 0, 0, 0];
     const rates = new Map<WeightFormat, number>();
     for (let round = 1; round <= rounds; round++) {
@@ -162,7 +165,8 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
       parameters: model.parameterCount,
       backend: model.backend,
       threads: model.threads,
-      weights: formatOf(model.multiplyAdds),
+      weights: byFormat[0]?.[0] ?? 'f32',
+      multiplyAddsByFormat: Object.fromEntries(byFormat),
       ...(model.kvCache && { kvCache: model.kvCache }),
       batch,
       machine: {
@@ -193,11 +197,11 @@ export async function bench(name: string, options: BenchOptions = {}): Promise<B
   }
 }
 
-/** The format that most multiply-adds are with. */
-function formatOf({ token, head }: Model['multiplyAdds']): WeightFormat {
+/** Multiply-adds by format, most first. */
+function together(token: MultiplyAdds, head: MultiplyAdds): [WeightFormat, number][] {
   const all = new Map(token);
   for (const [format, count] of head) all.set(format, count + (all.get(format) ?? 0));
-  return [...all].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'f32';
+  return [...all].sort(([, a], [, b]) => b - a);
 }
 
 /** The time of products at the rates of their kernels. */

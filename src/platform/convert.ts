@@ -4,10 +4,11 @@ import { basename, join, resolve } from 'node:path';
 import { InputError, WeightError } from '../core/errors.ts';
 import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
 import type { StoredType } from '../formats/checkpoint.ts';
-import { blockFormats, type EncodableBlockType, widenBlocks } from '../formats/gguf-blocks.ts';
+import { blockFormats, type EncodableBlockType, isBlockType, widenBlocks } from '../formats/gguf-blocks.ts';
 import { encodeGguf } from '../formats/gguf-writer.ts';
 import { canQuantise, type QuantisedFormat, quantisedTensors, tensorsOfBlocks } from '../formats/quantised.ts';
 import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
+import { typesInFile } from '../formats/types-in-file.ts';
 import { type GgufMatrixType, ggufExport } from '../gguf/export.ts';
 import { tokenizerMetadata } from '../gguf/tokenizer-export.ts';
 import { type Conversion, type ConvertedParameter, conversion } from '../runtime/conversion.ts';
@@ -25,9 +26,9 @@ import { initialStateOf, type LocateOptions, load, locate } from './node-load.ts
 export const convertTypes = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4', 'q8_0', 'q4_0'] as const;
 
 export interface ConvertOptions extends LocateOptions {
-  /** How matrices are written; `auto`, the default, as they are stored, or as near to it as the format comes. */
+  /** How matrices are written; `auto`, the default, each as it is stored, or as near to it as the format comes. */
   readonly type?: (typeof convertTypes)[number];
-  /** Of GGUF: what embedding and head are written as. Default: 8 bits beside 4-bit matrices, otherwise the same. */
+  /** Of GGUF: what embedding and head are written as. Default: 8 bits where `type` asks for 4, otherwise the same. */
   readonly embedding?: GgufMatrixType;
   /** Told the bytes written so far, and of how many. */
   readonly onProgress?: (progress: { written: number; total: number }) => void;
@@ -126,7 +127,7 @@ async function carryInitialState(
 type Options = ConvertOptions & { readonly type: NonNullable<ConvertOptions['type']> };
 
 async function writeGguf(files: ModelFiles, model: Conversion, output: string, options: Options): Promise<Converted> {
-  const type = ggufType(options.type, files, model);
+  const type = ggufType(options.type, storedType(files, model));
   const parameters = new Map([...model.parameters].map(([name, { shape }]) => [name, shape]));
   const { metadata, tensors } = ggufExport(
     {
@@ -140,7 +141,7 @@ async function writeGguf(files: ModelFiles, model: Conversion, output: string, o
     {
       type,
       embedding: options.embedding,
-      ...(options.type === 'auto' && isOurBlocks(files, type) && { kept: plainMatrices(model) }),
+      ...(options.type === 'auto' && { kept: ggufTypes(files, model) }),
       name: basename(output, '.gguf'),
     },
   );
@@ -181,40 +182,37 @@ const leftOut = (keys: readonly string[]): string[] =>
     .map(([, what]) => `llama.cpp takes no notice of ${what}`);
 
 /** What most numbers of matrices are stored as, those of the vocabulary left aside: they are often kept in more bits. */
-function storedType({ file }: ModelFiles, { vocabularySize }: Conversion): StoredType {
+function storedType({ file, held }: ModelFiles, { parameters, vocabularySize }: Conversion): StoredType {
+  const types = typesInFile(file, held);
   const numbers = new Map<StoredType, number>();
-  for (const { shape, type } of file.tensors.values())
-    if (shape.length === 2 && !shape.includes(vocabularySize))
-      numbers.set(type, (numbers.get(type) ?? 0) + shape[0]! * shape[1]!);
+  for (const { shape, stored } of parameters.values()) {
+    if (shape.length !== 2 || shape.includes(vocabularySize)) continue;
+    const type = types.get(stored.name) ?? stored.type;
+    numbers.set(type, (numbers.get(type) ?? 0) + shape[0]! * shape[1]!);
+  }
   return [...numbers].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'f32';
 }
 
 const ggufNames = { f32: 'f32', f16: 'f16', q8: 'q8_0', q4: 'q4_0', q8_0: 'q8_0', q4_0: 'q4_0' } as const;
 
-function ggufType(wanted: Options['type'], files: ModelFiles, model: Conversion): GgufMatrixType {
+/** What is asked for, or the type of GGUF's that comes nearest to the stored one. */
+function ggufType(wanted: Options['type'], stored: StoredType): GgufMatrixType {
   if (wanted === 'bf16') throw new InputError('GGUF files are written as f32, f16, q8 or q4, not bf16');
   if (wanted !== 'auto') return ggufNames[wanted];
-  const stored = storedType(files, model);
-  if (stored === 'f32' || stored === 'f64') return 'f32';
-  if (stored === 'q8_0' || stored === 'q4_0') return stored;
-  if (stored === 'i8') return 'q8_0';
-  if (stored === 'u8') return 'q4_0';
+  const nearest = folderType('auto', stored);
   // bf16 fits f16 but for the very large and very small, which weights are not.
-  return 'f16';
+  return nearest === 'bf16' ? 'f16' : ggufNames[nearest];
 }
 
-/** Whether a folder of ours has most matrices in blocks. Of other files, those whose order is another appear as f32 whatever they are. */
-const isOurBlocks = ({ file }: ModelFiles, type: GgufMatrixType): boolean =>
-  file.format === 'safetensors' && (type === 'q8_0' || type === 'q4_0');
-
-/** Matrices beside those in blocks that are stored as plain numbers, and the type of GGUF that comes nearest to theirs. */
-function plainMatrices({ parameters }: Conversion): Map<string, GgufMatrixType> {
-  const kept = new Map<string, GgufMatrixType>();
-  for (const [name, { stored }] of parameters) {
-    if (stored.type === 'f32' || stored.type === 'f64') kept.set(name, 'f32');
-    else if (stored.type === 'f16' || stored.type === 'bf16') kept.set(name, 'f16');
-  }
-  return kept;
+/** For every parameter the type of GGUF's that comes nearest to its own in the file: f32 for integers whose rows are not whole blocks. */
+function ggufTypes({ file, held }: ModelFiles, { parameters }: Conversion): Map<string, GgufMatrixType> {
+  const types = typesInFile(file, held);
+  const nearest = ({ stored }: ConvertedParameter): GgufMatrixType => {
+    const type = ggufType('auto', types.get(stored.name) ?? stored.type);
+    const isWhole = stored.shape.at(-1)! % blockFormats.q8_0.elements === 0;
+    return isWhole || type === 'f16' ? type : 'f32';
+  };
+  return new Map([...parameters].map(([name, parameter]) => [name, nearest(parameter)]));
 }
 
 /** A matrix's blocks as they are stored; those of 4 bits can be written in 8 as well. */
@@ -248,12 +246,15 @@ async function* checkedBlocks(
 async function writeFolder(files: ModelFiles, model: Conversion, output: string, options: Options): Promise<Converted> {
   if (/\.(safetensors|bin|pth)$/.test(output))
     throw new InputError(`${output}: a folder is written, or a file that ends in .gguf`);
-  const type = folderType(options.type, files, model);
+  const type = folderType(options.type, storedType(files, model));
+  const types = typesInFile(files.file, files.held);
   const form = folderForm(files.config, files.file, { architecture: model.architecture, config: model.parsed });
   const tensors: WrittenTensor[] = [];
   for (const parameter of model.parameters.values()) {
     options.signal?.throwIfAborted();
-    tensors.push(...(await written(parameter, type, !form.asStored)));
+    const { stored } = parameter;
+    const matrixType = folderType(options.type, types.get(stored.name) ?? stored.type);
+    tensors.push(...(await written(parameter, matrixType, !form.asStored, options.type === 'auto')));
   }
   if (existsSync(output) && !(await stat(output)).isDirectory())
     throw new InputError(`${output} is a file, not a folder`);
@@ -277,17 +278,25 @@ type FolderType = PlainType | QuantisedFormat;
 
 const folderNames = { f32: 'f32', bf16: 'bf16', f16: 'f16', q8: 'q8', q4: 'q4', q8_0: 'q8', q4_0: 'q4' } as const;
 
-function folderType(wanted: Options['type'], files: ModelFiles, model: Conversion): FolderType {
+/** What is asked for, or what comes nearest to the stored type: to GGUF's blocks of other kinds that is f16. */
+function folderType(wanted: Options['type'], stored: StoredType): FolderType {
   if (wanted !== 'auto') return folderNames[wanted];
-  const stored = storedType(files, model);
   if (stored === 'bf16' || stored === 'f16') return stored;
-  if (stored === 'i8' || stored === 'q8_0') return 'q8';
-  if (stored === 'u8' || stored === 'q4_0') return 'q4';
-  return stored === 'f32' || stored === 'f64' ? 'f32' : 'f16';
+  if (stored === 'q8_0') return 'q8';
+  if (stored === 'q4_0') return 'q4';
+  return isBlockType(stored) ? 'f16' : 'f32';
 }
 
-/** Matrices in the wanted type, all else as it is stored; of matrices only those are quantised that are held so in memory. */
-async function written(parameter: ConvertedParameter, matrixType: FolderType, own: boolean): Promise<WrittenTensor[]> {
+/**
+ * Matrices in the wanted type, all else as it is stored; of matrices only those are quantised that are held so in memory, and where each is to be as it
+ * is stored, those narrow ones whose blocks are there.
+ */
+async function written(
+  parameter: ConvertedParameter,
+  matrixType: FolderType,
+  own: boolean,
+  isAsStored: boolean,
+): Promise<WrittenTensor[]> {
   const { stored, layout } = parameter;
   const name = own ? parameter.name : stored.name;
   const shape = own ? parameter.shape : stored.shape;
@@ -295,8 +304,9 @@ async function written(parameter: ConvertedParameter, matrixType: FolderType, ow
   const plain: PlainType = stored.type === 'f16' || stored.type === 'bf16' ? stored.type : 'f32';
   if (matrixType === 'q8' || matrixType === 'q4') {
     const [O, I] = parameter.shape as [number, number];
-    if (layout === 'linear' && isWide(parameter.shape)) {
-      const blocks = parameter.storedBlocks(matrixType);
+    const blocks = parameter.storedBlocks(matrixType);
+    const isHeld = isWide(parameter.shape) || (isAsStored && blocks !== undefined);
+    if (layout === 'linear' && isHeld) {
       if (blocks) {
         const { bytes } = blockFormats[matrixType === 'q8' ? 'q8_0' : 'q4_0'];
         return await tensorsOfBlocks(name, [O, I], checkedBlocks(stored.name, blocks, bytes), matrixType);

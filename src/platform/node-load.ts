@@ -7,7 +7,7 @@ import { hasSharedMemory, type StartedBackend, startWasmBackend } from '../backe
 import type { Backend, WeightFormat } from '../core/backend.ts';
 import { InputError } from '../core/errors.ts';
 import type { StateFormat } from '../core/state-format.ts';
-import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
+import { typesInFile } from '../formats/types-in-file.ts';
 import type { LoadProgress } from '../runtime/load-parameters.ts';
 import { assemble, type Model } from '../runtime/model.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
@@ -23,7 +23,7 @@ import { loadState } from './state-files.ts';
 export const embeddedModel = 'tiny-books-mamba-13m';
 
 export interface LoadOptions {
-  /** How matrices are held in memory: as they are stored (`auto`, the default) or in a format. */
+  /** How matrices are held in memory: each as it is stored (`auto`, the default), or all in a format. */
   readonly weights?: WeightFormat | 'auto';
   /**
    * How keys and values of attention are kept: `f32` (default), or `f16`, which takes half the memory and is faster after long texts, for
@@ -95,11 +95,12 @@ export async function load(name: string = embeddedModel, options: LoadOptions = 
   try {
     if (opened.status === 'rejected') throw opened.reason;
     if (prepared.status === 'rejected') throw prepared.reason;
-    const { checkpoint, file, config, tokenizer, tokenizerProblem, chatTemplate, endTokens } = opened.value;
-    const source = { config, checkpoint, tokenizer, tokenizerProblem, chatTemplate, endTokens };
+    const { checkpoint, file, held, config, tokenizer, tokenizerProblem, chatTemplate, endTokens } = opened.value;
+    const types = typesInFile(file, held);
+    const source = { config, checkpoint, types, tokenizer, tokenizerProblem, chatTemplate, endTokens };
     const { backend, ready } = prepared.value;
     const model = await assemble(source, backend, {
-      weights: weightFormat(options.weights ?? 'auto', file, backend),
+      weights: weightFormat(options.weights ?? 'auto', backend),
       kvCache: options.kvCache,
       signal: options.signal,
       onProgress: options.onProgress,
@@ -193,30 +194,11 @@ async function startBackend({
 
 const formats: readonly (WeightFormat | 'auto')[] = ['auto', 'f32', 'bf16', 'f16', 'q8', 'q4'];
 
-/** `auto` holds matrices as most of the file's numbers are stored, or in more bits: GGUF's other blocks become q8. */
-function weightFormat(wanted: WeightFormat | 'auto', file: Checkpoint, backend: Backend): WeightFormat {
+/** The formats that a backend is to hold matrices in; the reference has full precision only. */
+function weightFormat(wanted: WeightFormat | 'auto', backend: Backend): WeightFormat | 'auto' {
   if (!formats.includes(wanted)) throw new InputError(`weights is ${String(wanted)}; known: ${formats.join(', ')}`);
-  const isReference = backend.name.startsWith('reference');
-  if (wanted !== 'auto') {
-    if (isReference && wanted !== 'f32')
-      throw new InputError(`the reference backend holds weights in full precision, not ${wanted}`);
-    return wanted;
-  }
-  if (isReference) return 'f32';
-  const numbers = new Map<StoredType, number>();
-  for (const { type, shape } of file.tensors.values())
-    if (shape.length === 2) numbers.set(type, (numbers.get(type) ?? 0) + shape[0]! * shape[1]!);
-  const [most] = [...numbers].sort(([, a], [, b]) => b - a)[0] ?? ['f32'];
-  return automatic[most] ?? 'q8';
+  if (!backend.name.startsWith('reference')) return wanted;
+  if (wanted !== 'auto' && wanted !== 'f32')
+    throw new InputError(`the reference backend holds weights in full precision, not ${wanted}`);
+  return 'f32';
 }
-
-const automatic: Readonly<Partial<Record<StoredType, WeightFormat>>> = {
-  f64: 'f32',
-  f32: 'f32',
-  bf16: 'bf16',
-  f16: 'f16',
-  i8: 'q8',
-  q8_0: 'q8',
-  u8: 'q4',
-  q4_0: 'q4',
-};

@@ -22,8 +22,8 @@ export interface Fingerprint {
   readonly configuration: string;
   /** Digest of every parameter's name and numbers, as they were loaded. */
   readonly parameters: string;
-  /** How matrices are held; `f32` for any format that holds these very numbers exactly. */
-  readonly weights: WeightFormat;
+  /** How matrices are held, `auto` where each is in a format of its own; `f32` wherever these very numbers are held exactly. */
+  readonly weights: WeightFormat | 'auto';
   /** How keys and values of attention are kept; `f32` where there are none. */
   readonly kvCache: StateFormat;
 }
@@ -92,7 +92,7 @@ export class FingerprintedWeights implements ParameterSink {
   }
 
   /** The fingerprint of the model whose parameters have all been written, and are still held. */
-  fingerprint(type: string, config: unknown, format: WeightFormat, kvCache: StateFormat = 'f32'): Fingerprint {
+  fingerprint(type: string, config: unknown, format: WeightFormat | 'auto', kvCache: StateFormat = 'f32'): Fingerprint {
     this.#takeLater();
     const parameters = new Digest();
     for (const name of [...this.#digests.keys()].sort()) parameters.text(this.#digests.get(name)!.hex());

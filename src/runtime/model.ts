@@ -2,7 +2,7 @@ import type { ChatTemplate } from '../chat/template.ts';
 import type { Backend, WeightDeclaration, WeightFormat, Weights } from '../core/backend.ts';
 import { DisposedError, InputError } from '../core/errors.ts';
 import type { StateFormat } from '../core/state-format.ts';
-import type { Checkpoint } from '../formats/checkpoint.ts';
+import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
 import type { Json } from '../models/config.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { Batcher, type BatcherOptions } from './batcher.ts';
@@ -20,12 +20,15 @@ import { Session, type SessionOptions } from './session.ts';
 import type { Files } from './source.ts';
 import type { State } from './state.ts';
 import { stateSize, type WindowSize } from './state-size.ts';
+import { commonFormat, formatsAsStored } from './stored-formats.ts';
 
 /** What a model is assembled from. */
 export interface ModelSource {
   /** The configuration, as in config.json. */
   readonly config: Json;
   readonly checkpoint: Checkpoint;
+  /** Types that tensors have in the file, by their names in the checkpoint, where these are others. */
+  readonly types?: ReadonlyMap<string, StoredType> | undefined;
   readonly tokenizer?: Tokenizer | undefined;
   /** Why there is no tokenizer, where there is a reason. */
   readonly tokenizerProblem?: string | undefined;
@@ -35,8 +38,8 @@ export interface ModelSource {
 }
 
 export interface AssembleOptions extends LoadParametersOptions {
-  /** How matrices are held in memory. Default f32. */
-  readonly weights?: WeightFormat | undefined;
+  /** How matrices are held in memory: all in a format, or each in that of its own type (`auto`). Default f32. */
+  readonly weights?: WeightFormat | 'auto' | undefined;
   /** What to wait for before the backend is to compute; there is work to do until then. */
   readonly ready?: Promise<void> | undefined;
   /** How keys and values of attention are kept in sessions' states. Default f32; InputError where the model has none. */
@@ -293,8 +296,10 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
   const vocabularySize = architecture.vocabulary(config);
   const { type, title } = architecture;
   const graph = withKvCache(foldConstants(traced), options.kvCache, title);
-  const format = options.weights ?? 'f32';
-  const declarations = declareWeights(graph, format);
+  const { weights: wanted = 'f32' } = options;
+  const formats = wanted === 'auto' ? formatsAsStored(graph, origins, source.types) : wanted;
+  const declarations = declareWeights(graph, formats);
+  const format = wanted === 'auto' ? commonFormat(graph, declarations) : wanted;
   const weights = backend.weights(declarations);
   const deriving = derivingWeights(graph, weights, backend);
   const written = new FingerprintedWeights(deriving, declarations);

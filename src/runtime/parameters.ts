@@ -12,14 +12,18 @@ const NARROW = 64;
 export const isWide = (shape: readonly number[]): boolean => shape.length === 2 && Math.min(...shape) >= NARROW;
 
 /**
- * How each parameter of a model is to be held: matrices in `format`, narrow ones among them in bf16 where that is of integers, and
- * all that is no matrix in f32.
+ * How each parameter of a model is to be held: matrices in one format, narrow ones among them in bf16 where that is of integers, or
+ * each in its own; and all that is no matrix in f32.
  */
-export function declareWeights(graph: ModelGraph, format: WeightFormat): WeightDeclaration[] {
-  const isQuantised = format === 'q8' || format === 'q4';
+export function declareWeights(
+  graph: ModelGraph,
+  formats: WeightFormat | ReadonlyMap<string, WeightFormat>,
+): WeightDeclaration[] {
+  const isQuantised = formats === 'q8' || formats === 'q4';
   return [...graph.parameters.values()].map(({ name, shape }) => {
     const layout = graph.layouts.get(name) ?? 'rows';
-    const held = isQuantised && !isWide(shape) ? 'bf16' : format;
+    const one = typeof formats === 'string' ? formats : (formats.get(name) ?? 'f32');
+    const held = isQuantised && !isWide(shape) ? 'bf16' : one;
     return { name, shape, layout, format: layout === 'rows' ? 'f32' : held };
   });
 }

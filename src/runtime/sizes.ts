@@ -1,11 +1,15 @@
+import type { WeightFormat } from '../core/backend.ts';
 import type { StateFormat } from '../core/state-format.ts';
 import type { Checkpoint, StoredType } from '../formats/checkpoint.ts';
 import { scalesSuffix } from '../formats/quantised.ts';
+import { typesInFile } from '../formats/types-in-file.ts';
 import type { Json } from '../models/config.ts';
 import type { ModelGraph } from './graph.ts';
 import { withKvCache } from './kv-cache.ts';
 import { matchModel } from './matched.ts';
+import { declareWeights } from './parameters.ts';
 import { type StateSize, stateSize } from './state-size.ts';
+import { formatsAsStored } from './stored-formats.ts';
 
 /** What a model is and what it takes, known from its files' headers alone: nothing is loaded. */
 export interface ModelSizes extends StateSize {
@@ -13,8 +17,8 @@ export interface ModelSizes extends StateSize {
   readonly title: string;
   readonly parameters: number;
   readonly vocabularySize: number;
-  /** Bytes of weights in memory, by the format that matrices are held in. */
-  readonly weightBytes: Readonly<Record<'f32' | 'bf16' | 'q8' | 'q4', number>>;
+  /** Bytes of weights in memory, by the format that matrices are held in; `auto`: each as it is stored. */
+  readonly weightBytes: Readonly<Record<'auto' | 'f32' | 'bf16' | 'q8' | 'q4', number>>;
   /** The most tokens that it can see, where its positions are a table; null where there is no limit but memory. */
   readonly longest: number | null;
   /** The positions that its configuration tells of: about the longest texts that it learned from. Null where it tells of none. */
@@ -58,11 +62,11 @@ export function modelSizes(
     parameters: sum([...graph.parameters.values()].map(({ shape }) => product(shape))),
     vocabularySize: architecture.vocabulary(parsed),
     weightBytes: {
-      f32: weightBytes(graph, 4),
-      bf16: weightBytes(graph, 2),
-      // A scale of 2 bytes for every 32 numbers.
-      q8: weightBytes(graph, 1 + 2 / 32),
-      q4: weightBytes(graph, 1 / 2 + 2 / 32),
+      auto: weightBytes(graph, formatsAsStored(graph, origins, typesInFile(file, held))),
+      f32: weightBytes(graph, 'f32'),
+      bf16: weightBytes(graph, 'bf16'),
+      q8: weightBytes(graph, 'q8'),
+      q4: weightBytes(graph, 'q4'),
     },
     ...stateSize(graph.carries),
     longest: architecture.longest?.(parsed) ?? null,
@@ -82,14 +86,17 @@ function trainedLength(config: Json): number | null {
   return (found.find((value) => Number.isSafeInteger(value)) as number | undefined) ?? null;
 }
 
-/** Only matrices are held in fewer bits than f32's. */
-function weightBytes({ parameters, layouts }: ModelGraph, matrixElement: number): number {
-  return sum(
-    [...parameters.values()].map(({ name, shape }) =>
-      Math.ceil(product(shape) * ((layouts.get(name) ?? 'rows') === 'rows' ? 4 : matrixElement)),
-    ),
-  );
-}
+/** Bytes of an element; of integers with a scale of 2 bytes for every 32. */
+const elementBytes: Readonly<Record<WeightFormat, number>> = {
+  f32: 4,
+  bf16: 2,
+  f16: 2,
+  q8: 1 + 2 / 32,
+  q4: 1 / 2 + 2 / 32,
+};
+
+const weightBytes = (graph: ModelGraph, formats: Parameters<typeof declareWeights>[1]): number =>
+  sum(declareWeights(graph, formats).map(({ shape, format }) => Math.ceil(product(shape) * elementBytes[format])));
 
 const product = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
