@@ -1,5 +1,7 @@
 import { InputError } from '../core/errors.ts';
 import type { Op } from '../core/op.ts';
+import { negativeExponential } from './exponential.ts';
+import { Ranking } from './ranking.ts';
 
 /** How a token is drawn from logits. The filters apply in the order of the fields, each to what the last one left. */
 export interface SampleOptions {
@@ -52,105 +54,92 @@ export const sampleOp: Op = {
 /** The index of the largest logit, the first of equals. NaN anywhere is an error: a model that broke must not babble. */
 export function argmax(logits: ArrayLike<number>): number {
   let best = 0;
+  let largest = logits[0]!;
   for (let v = 0; v < logits.length; v++) {
     const logit = logits[v]!;
-    if (logit > logits[best]!) best = v;
-    else if (Number.isNaN(logit)) throw new InputError(`logit ${v} is NaN: the weights or the state are broken`);
+    if (logit > largest) {
+      best = v;
+      largest = logit;
+    } else if (!(logit <= largest)) {
+      throw new InputError(`logit ${v} is NaN: the weights or the state are broken`);
+    }
   }
   return best;
 }
 
-/** Candidate tokens, most probable first, with their unnormalised probabilities. */
-interface Candidates {
-  ids: number[];
-  weights: number[];
-}
+/** The place for keys and weights, kept between tokens: a vocabulary of 65,536 takes a megabyte of them. */
+let kept = new Ranking(0);
 
 /** Draws a token from `logits` by the uniform number `u`. InputError where all are −∞. */
 export function sample(logits: ArrayLike<number>, options: SampleOptions, u: number): number {
   const best = argmax(logits);
   if (logits[best] === -Infinity)
     throw new InputError('no token is left to choose: the constraint or logitBias forbids every one');
-  if (options.temperature === 0) return best;
-  let candidates = mostProbable(logits, logits[best]!, options);
-  if (options.topP < 1) candidates = upToMass(candidates, options.topP);
-  if (options.minP > 0) candidates = whileTrue(candidates, (weight) => weight >= options.minP * candidates.weights[0]!);
-  if (options.typicalP < 1) candidates = typical(candidates, options.typicalP);
-  let left = u * total(candidates.weights);
-  for (const [i, weight] of candidates.weights.entries()) {
-    left -= weight;
-    if (left < 0) return candidates.ids[i]!;
+  const { temperature, topP, minP, typicalP } = options;
+  if (temperature === 0) return best;
+  const topK = options.topK < logits.length ? options.topK : 0;
+  if (kept.keys.length !== logits.length) kept = new Ranking(logits.length);
+  const ranking = kept;
+  const whole = weigh(logits, logits[best]!, temperature, ranking);
+  // Where no filter asks for an order, the ids' does.
+  if (topK === 0 && topP === 1 && minP === 0 && typicalP === 1) return inOrderOfIds(ranking.weights, u * whole);
+  ranking.rank();
+  let count = topK > 0 ? Math.min(topK, ranking.count) : ranking.count;
+  count = countToMass(ranking, topP, count);
+  if (minP > 0) count = Math.min(count, Math.max(1, ranking.countUpTo(-Math.log(minP))));
+  if (typicalP < 1) {
+    byTypicality(ranking, count);
+    count = countToMass(ranking, typicalP, ranking.count);
+  }
+  const mass = u * ranking.massOf(count);
+  const rank = ranking.rankWhere((sum) => sum > mass);
+  return ranking.tokenAt(Math.min(rank, count - 1));
+}
+
+/** A token's key is how far its logit lies below the largest, by the temperature; its weight is e^−key, its probability but for a factor. */
+function weigh(logits: ArrayLike<number>, largest: number, temperature: number, { keys, weights }: Ranking): number {
+  let sum = 0;
+  for (let v = 0; v < logits.length; v++) {
+    const key = (largest - logits[v]!) / temperature;
+    const weight = negativeExponential(key);
+    keys[v] = key;
+    weights[v] = weight;
+    sum += weight;
+  }
+  return sum;
+}
+
+function inOrderOfIds(weights: Float64Array, mass: number): number {
+  let left = mass;
+  for (let v = 0; v < weights.length; v++) {
+    left -= weights[v]!;
+    if (left < 0) return v;
   }
   // Rounding left a little over: the last that can come at all.
-  return candidates.ids[candidates.weights.findLastIndex((weight) => weight > 0)]!;
+  return weights.findLastIndex((weight) => weight > 0);
+}
+
+/** How many of the first `count` tokens reach the share `p` of what these have together, at least one. */
+function countToMass(ranking: Ranking, p: number, count: number): number {
+  if (p === 1) return count;
+  const mass = p * ranking.massOf(count);
+  return Math.min(count, ranking.rankWhere((sum) => sum >= mass) + 1);
 }
 
 /**
- * The candidates that any of the filters can keep, sorted. Sorting all of a vocabulary costs milliseconds, so only tokens
- * above a floor are sorted, and the floor is lowered until what lies below it can't matter.
+ * Ranks the first `count` tokens anew, by how far their surprise is from the entropy. A token's surprise is its key and log ∑ e^−key,
+ * which the entropy, the mean surprise, has too: what is left is the distance of its key from the mean key.
  */
-function mostProbable(logits: ArrayLike<number>, max: number, options: SampleOptions): Candidates {
-  const { temperature, topK, topP, minP, typicalP } = options;
-  const weights = new Float64Array(logits.length);
-  let sum = 0;
-  for (let v = 0; v < logits.length; v++) sum += weights[v] = Math.exp((logits[v]! - max) / temperature);
-  const limit = topK > 0 ? Math.min(topK, logits.length) : logits.length;
-  // Without a filter that looks at order, order does not matter.
-  if (limit === logits.length && topP === 1 && minP === 0 && typicalP === 1) {
-    return { ids: Array.from(weights.keys()), weights: Array.from(weights) };
+function byTypicality(ranking: Ranking, count: number): void {
+  const { keys, weights } = ranking;
+  const last = ranking.tokenAt(count - 1);
+  const lastKey = keys[last]!;
+  let mean = 0;
+  for (let v = 0; v < keys.length; v++) {
+    if (keys[v]! > lastKey || (keys[v] === lastKey && v > last)) weights[v] = 0;
+    if (weights[v]! > 0) mean += weights[v]! * keys[v]!;
   }
-  for (let floor = 1e-3; ; floor = floor < 1e-30 ? 0 : floor * floor) {
-    const ids: number[] = [];
-    let mass = 0;
-    for (let v = 0; v < weights.length; v++) {
-      if (weights[v]! < floor) continue;
-      ids.push(v);
-      mass += weights[v]!;
-    }
-    const enough =
-      ids.length >= limit ||
-      (typicalP === 1 && limit === logits.length && ((topP < 1 && mass >= topP * sum) || floor <= minP));
-    if (!enough && floor > 0) continue;
-    ids.sort((a, b) => weights[b]! - weights[a]! || a - b);
-    const kept = ids.slice(0, limit);
-    // Mass is relative to everything that top-k kept, counted in full even where it was not sorted.
-    return { ids: kept, weights: kept.map((id) => weights[id]! / (limit < logits.length ? 1 : sum)) };
-  }
-}
-
-const total = (weights: readonly number[]): number => weights.reduce((a, b) => a + b, 0);
-
-const take = ({ ids, weights }: Candidates, count: number): Candidates => ({
-  ids: ids.slice(0, count),
-  weights: weights.slice(0, count),
-});
-
-function whileTrue(candidates: Candidates, keep: (weight: number) => boolean): Candidates {
-  const end = candidates.weights.findIndex((weight) => !keep(weight));
-  return end < 0 ? candidates : take(candidates, Math.max(1, end));
-}
-
-/** The first candidates that together reach `mass` of the whole, at least one. */
-function upToMass(candidates: Candidates, mass: number): Candidates {
-  const { weights } = candidates;
-  // Weights from an untruncated vocabulary are already probabilities, of which some may be unlisted.
-  const whole = Math.max(1, total(weights));
-  let sum = 0;
-  for (const [i, weight] of weights.entries()) {
-    sum += weight;
-    if (sum >= mass * whole) return take(candidates, i + 1);
-  }
-  return candidates;
-}
-
-function typical(candidates: Candidates, mass: number): Candidates {
-  const sum = total(candidates.weights);
-  const surprise = candidates.weights.map((weight) => -Math.log(weight / sum));
-  let entropy = 0;
-  for (const [i, weight] of candidates.weights.entries()) if (weight > 0) entropy += (weight / sum) * surprise[i]!;
-  const order = [...candidates.ids.keys()].sort(
-    (a, b) => Math.abs(surprise[a]! - entropy) - Math.abs(surprise[b]! - entropy) || a - b,
-  );
-  const sorted = { ids: order.map((i) => candidates.ids[i]!), weights: order.map((i) => candidates.weights[i]! / sum) };
-  return upToMass(sorted, mass);
+  mean /= ranking.massOf(count);
+  for (let v = 0; v < keys.length; v++) keys[v] = Math.abs(keys[v]! - mean);
+  ranking.rank();
 }
