@@ -53,22 +53,21 @@ function fromJson({ json, settings = {}, config, vocabularySize }: TokenizerSour
   const file = validateTokenizer(json, 'tokenizer.json');
   const model = file['model'] as {
     type: string;
+    merges?: [string, string][];
     byte_fallback?: boolean;
     ignore_merges?: boolean;
   };
-  if (!file.merges)
+  if (model.type !== 'BPE' || !model.merges)
     throw new UnsupportedError(`a tokenizer of type ${model.type} can't be written to GGUF; known: BPE`);
   const tokens: string[] = [];
   const types: number[] = [];
   for (const [text, id] of file.vocabulary) [tokens[id], types[id]] = [text, NORMAL];
-  const { left, right } = file.merges;
-  const merges = Array.from(left, (id, rank): [string, string] => [tokens[id]!, tokens[right[rank]!]!]);
   for (const { id, content, special } of file.addedTokens)
     [tokens[id], types[id]] = [content, special ? CONTROL : USER_DEFINED];
   const kind =
     file.bytes === 'byte-level'
-      ? byteLevel(file, merges, model.ignore_merges === true)
-      : sentencePiece(file, tokens, types, merges, model.byte_fallback === true, vocabularySize);
+      ? byteLevel(file, model.merges, model.ignore_merges === true)
+      : sentencePiece(file, tokens, types, model.merges, model.byte_fallback === true, vocabularySize);
   return {
     ...kind,
     ...vocabulary(tokens, types, vocabularySize),

@@ -1,7 +1,6 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { FormatError, RiverrunError } from '../core/errors.ts';
 import { byteLevelNames } from './byte-level.ts';
-import { BytePairEncoding, type Suffixes } from './byte-pair-encoding.ts';
 import { byteTokenizerOf } from './bytes.ts';
 import { byteStream, checkToken, decodeBytes, type StreamDecoder, type Tokenizer } from './tokenizer.ts';
 import { type TokenizerFile, validateTokenizer } from './tokenizer-json.ts';
@@ -33,7 +32,7 @@ export function huggingFaceTokenizer(
   if (bytes) return bytes;
   const file = validateTokenizer(json, name);
   try {
-    const library = libraryTokenizer(file, settings);
+    const library = new Library({ ...file, pre_tokenizer: unicodeWhiteSpace(file['pre_tokenizer']) }, settings);
     const tokenizer = new HuggingFaceTokenizer(library, file, settings);
     // What the library only finds out when it works, such as a pattern that is no regular expression.
     tokenizer.decode(tokenizer.encode('A text, 123.'));
@@ -42,38 +41,6 @@ export function huggingFaceTokenizer(
     if (cause instanceof RiverrunError) throw cause;
     throw new FormatError(`${name}: no tokenizer can be made of it (${(cause as Error).message})`, { cause });
   }
-}
-
-/** The fields of the library's models that are filled here: its types can't be read by way of its package. */
-interface LibraryModel {
-  tokens_to_ids: Map<string, number>;
-  vocab: string[];
-  unk_token_id: number | undefined;
-  unk_token: string | undefined;
-  bpe(word: string): string[];
-}
-
-/** The library's tokenizer, with a byte pair encoding of our own. */
-function libraryTokenizer(file: TokenizerFile & Record<string, unknown>, settings: TokenizerSettings): Library {
-  const pre_tokenizer = unicodeWhiteSpace(file['pre_tokenizer']);
-  const { vocabulary, merges, addedTokens } = file;
-  if (!merges) return new Library({ ...file, pre_tokenizer }, settings);
-  const given = file['model'] as Suffixes;
-  const library = new Library({ ...file, pre_tokenizer, model: { ...given, vocab: {}, merges: [] } }, settings);
-  const model = library.model as unknown as LibraryModel;
-  const ids = new Map(vocabulary);
-  for (const { content, id } of addedTokens) ids.set(content, id);
-  const texts: string[] = [];
-  for (const [text, id] of ids) texts[id] = text;
-  const encoding = new BytePairEncoding(ids, texts, merges, given);
-  const unk_token_id = vocabulary.get(model.unk_token!);
-  Object.assign(model, {
-    tokens_to_ids: ids,
-    vocab: texts,
-    unk_token_id,
-    bpe: (word) => encoding.split(word),
-  } satisfies Partial<LibraryModel>);
-  return library;
 }
 
 class HuggingFaceTokenizer implements Tokenizer {

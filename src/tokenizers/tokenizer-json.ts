@@ -1,11 +1,8 @@
 import { FormatError } from '../core/errors.ts';
-import type { Merges } from './byte-pair-encoding.ts';
 
 /** A `tokenizer.json` that was found to be in order: the object itself, and what of it is asked for often. */
 export interface TokenizerFile {
   readonly vocabulary: ReadonlyMap<string, number>;
-  /** Those of a BPE vocabulary. */
-  readonly merges: Merges | undefined;
   readonly addedTokens: readonly { readonly id: number; readonly content: string; readonly special: boolean }[];
   /** Whether tokens are bytes written as GPT-2's printable characters. */
   readonly bytes: 'byte-level' | 'characters';
@@ -72,12 +69,13 @@ export function validateTokenizer(json: unknown, name: string): TokenizerFile & 
     checkPart(part, json[part], part, fail, 0);
   const vocabulary = readVocabulary(model, type as string, fail);
   const addedTokens = readAddedTokens(json['added_tokens'] ?? [], vocabulary, fail);
+  // Files have merges as "a b" or as [a, b]; the library takes one form in a file, so it gets one.
   const merges = type === 'BPE' ? readMerges(model['merges'], vocabulary, fail) : undefined;
   const bytes =
     uses(json['decoder'], 'ByteLevel') || uses(json['pre_tokenizer'], 'ByteLevel') ? 'byte-level' : 'characters';
   // The library wants every part to be named, if only as absent.
   const absent = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
-  return { ...absent, ...json, model: { ...model, type }, vocabulary, merges, addedTokens, bytes };
+  return { ...absent, ...json, model: { ...model, type, ...(merges && { merges }) }, vocabulary, addedTokens, bytes };
 }
 
 function checkPart(
@@ -129,15 +127,17 @@ function readVocabulary(model: Json, type: string, fail: (problem: string) => ne
     }
   } else {
     if (!isRecord(vocab)) return fail(`model.vocab is ${describe(vocab)}, not an object of ids`);
-    const texts: string[] = [];
+    const used = new Set<unknown>();
     for (const text of Object.keys(vocab)) {
-      const id = vocab[text] as number;
-      if (!Number.isSafeInteger(id) || id < 0 || id > 1e7)
+      const id = vocab[text];
+      if (!Number.isSafeInteger(id) || (id as number) < 0 || (id as number) > 1e7)
         fail(`model.vocab: ${JSON.stringify(text)} has the id ${describe(id)}`);
-      if (texts[id] !== undefined)
-        fail(`model.vocab: ${JSON.stringify(text)} and ${JSON.stringify(texts[id])} both have the id ${id}`);
-      texts[id] = text;
-      vocabulary.set(text, id);
+      if (used.has(id)) {
+        const [other] = [...vocabulary].find(([, known]) => known === id)!;
+        fail(`model.vocab: ${JSON.stringify(text)} and ${JSON.stringify(other)} both have the id ${String(id)}`);
+      }
+      used.add(id);
+      vocabulary.set(text, id as number);
     }
   }
   if (vocabulary.size === 0) fail('model.vocab is empty');
@@ -169,36 +169,21 @@ function readMerges(
   merges: unknown,
   vocabulary: ReadonlyMap<string, number>,
   fail: (problem: string) => never,
-): Merges {
+): [string, string][] {
   if (!Array.isArray(merges)) return fail(`model.merges is ${describe(merges)}, not a list`);
-  const [left, right, merged] = [0, 1, 2].map(() => new Int32Array(merges.length)) as [
-    Int32Array,
-    Int32Array,
-    Int32Array,
-  ];
-  for (let i = 0; i < merges.length; i++) {
-    const merge: unknown = merges[i];
-    // Files have merges as "a b" or as [a, b].
-    const at = typeof merge === 'string' ? merge.indexOf(' ') : -1;
-    const [a, b]: unknown[] =
-      typeof merge !== 'string'
-        ? pairOf(merge)
-        : at < 0 || merge.includes(' ', at + 1)
-          ? []
-          : [merge.slice(0, at), merge.slice(at + 1)];
-    if (typeof a !== 'string' || typeof b !== 'string')
+  const missing = (i: number, token: string) =>
+    fail(`model.merges[${i}] is ${describe(merges[i])}, but ${describe(token)} is not in model.vocab`);
+  return merges.map((merge: unknown, i) => {
+    const parts: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
+    if (!Array.isArray(parts) || parts.length !== 2 || typeof parts[0] !== 'string' || typeof parts[1] !== 'string')
       return fail(`model.merges[${i}] is ${describe(merge)}, not a pair of tokens`);
-    const id = (token: string): number =>
-      vocabulary.get(token) ??
-      fail(`model.merges[${i}] is ${describe(merge)}, but ${describe(token)} is not in model.vocab`);
-    left[i] = id(a);
-    right[i] = id(b);
-    merged[i] = id(a + b);
-  }
-  return { left, right, merged };
+    const [a, b] = parts as [string, string];
+    if (!vocabulary.has(a)) missing(i, a);
+    if (!vocabulary.has(b)) missing(i, b);
+    if (!vocabulary.has(a + b)) missing(i, a + b);
+    return [a, b];
+  });
 }
-
-const pairOf = (merge: unknown): unknown[] => (Array.isArray(merge) && merge.length === 2 ? merge : []);
 
 /** Whether a part is of this type, or a sequence that has one. */
 function uses(part: unknown, type: string): boolean {
