@@ -77,7 +77,12 @@ async function generating() {
         name,
         await rate(async (session) => {
           const { position } = session;
-          for await (const _ of session.generate('', { maxTokens: TOKENS, seed: round, temperature, ...filter }));
+          for await (const _ of session.generate(undefined, {
+            maxTokens: TOKENS,
+            seed: round,
+            temperature,
+            ...filter,
+          }));
           return session.position - position;
         }),
       );
@@ -96,7 +101,8 @@ function rounded(numbers, digits) {
   return Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, +number.toFixed(digits)]));
 }
 
-for (const { spread, milliseconds } of found.choosing) console.log(`logits of spread ${spread}: ms a choice`, milliseconds);
+for (const { spread, milliseconds } of found.choosing)
+  console.log(`logits of spread ${spread}: ms a choice`, milliseconds);
 console.log(`${SHAPE} in q4: tokens/s`, found.generating.tokensPerSecond);
 if (values.out) {
   const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')).runs : [];
