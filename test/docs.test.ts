@@ -331,6 +331,19 @@ interface Compared {
   readonly loadSeconds: Readonly<Record<string, number>>;
 }
 
+test('the tables of choosing tokens are those of the results', () => {
+  const { runs } = JSON.parse(readFileSync(join(root, 'bench/results/sampling.json'), 'utf8'));
+  const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
+  for (const { node, choosing, generating } of runs) {
+    const major = node.split('.')[0];
+    for (const { spread, milliseconds } of choosing) {
+      const times = (Object.values(milliseconds) as number[]).map((time) => time.toFixed(2));
+      expect(page).toContain(`| ${[major, spread, ...times].join(' | ')} |`);
+    }
+    expect(page).toContain(`| ${[major, ...Object.values(generating.tokensPerSecond)].join(' | ')} |`);
+  }
+});
+
 test('the table of memory and loading is that of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const results: Compared[] = compared().results;
