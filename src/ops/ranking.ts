@@ -110,5 +110,5 @@ const bits = new Uint32Array(float.buffer);
 function binOf(key: number): number {
   float[0] = key + 0; // −0 is 0 and not the largest of all bins
   const bin = (bits[0]! >>> 16) - (87 << 7) + 1;
-  return bin > 0 ? bin : 0;
+  return Math.max(bin, 0);
 }
