@@ -23,7 +23,7 @@ test.each([
   ['Will it be cold tomorrow morning?', 'GetWeather'],
   ['Play some jazz', 'PlayMusic'],
   ['give this novel five stars', 'RateBook'],
-  ['Find the film Casablanca', 'SearchCreativeWork'],
+  ['Find the movie Casablanca', 'SearchCreativeWork'],
   ['When is the movie shown at the nearest cinema?', 'SearchScreeningEvent'],
 ])('snips-intents: %j is %s', async (text, label) => {
   const model = await load('snips-intents', { threads: 1 });

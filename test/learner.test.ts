@@ -20,13 +20,19 @@ import { errorRatio, tolerance } from './tolerance.ts';
 const wasm = await wasmBackend({ threads: 2, spawn: spawnThread, poison: true });
 afterAll(() => wasm.dispose());
 
-/** A golden's architecture in its small size, with initial values drawn from a seed. */
-function learnerOf(name: string, backend: Backend, tokens: number, weightDecay = 0.1, recompute = false): Learner {
+/** A golden's architecture in its small size. */
+function configured(name: string) {
   const folder = goldenFolder(name);
   const json = JSON.parse(readFileSync(`${folder}config.json`, 'utf8'));
   const stored = readTensors(`${folder}model.safetensors`);
   const architecture = architectureOf(json, stored);
-  const graph = traceModel(architecture, architecture.config(json, stored));
+  return { architecture, config: architecture.config(json, stored) };
+}
+
+/** It, with initial values drawn from a seed. */
+function learnerOf(name: string, backend: Backend, tokens: number, weightDecay = 0.1, recompute = false): Learner {
+  const { architecture, config } = configured(name);
+  const graph = traceModel(architecture, config);
   const objective = prediction(graph, learnedBy(graph, { weightDecay }));
   const learner = new Learner(backend, objective, { tokens, segments: 8, outputs: tokens }, { recompute });
   const random = new Random(11);
@@ -263,8 +269,10 @@ test.each(goldenNames)('512 random tokens are learned by heart: %s', async (name
   const [segments, length] = [8, 64];
   const tokens = segments * length;
   const learner = learnerOf(name, wasm, tokens, 0);
+  const { architecture, config } = configured(name);
+  const vocabulary = architecture.vocabulary(config);
   const random = new Random(5);
-  const ids = Int32Array.from({ length: tokens }, () => random.integer(256));
+  const ids = Int32Array.from({ length: tokens }, () => random.integer(vocabulary));
   // The last token of a segment has no next one.
   const isLast = (i: number) => (i + 1) % length === 0;
   const whole: Part = {

@@ -168,7 +168,7 @@ describe('documents', () => {
   });
 
   test('are summarised, also where the model begins with a line break', async () => {
-    const base = await load('books-mamba2', { threads: 1 });
+    const base = await load('books-mamba', { threads: 1 });
     const text =
       'Once upon a time there was a king who had three sons. The eldest went into the wide world to seek his fortune, and he came to a great forest.';
     const prompt = '\n\nTL;DR:';

@@ -262,13 +262,18 @@ test.each([
     },
   });
   const norm = model.op('layerNorm', 'blocks.0.att');
-  const N = norm.inputs['x']!.shape[2] as number;
-  const { x, y } = model.values({ x: norm.inputs['x']!, y: norm.outputs[0]! });
+  const { x: given, w: weight, b: bias } = norm.inputs;
+  const N = given!.shape[2] as number;
+  const { x, w, b, y } = model.values({ x: given!, w: weight!, b: bias!, y: norm.outputs[0]! });
+  // Weight and bias are those of a head's channels.
+  const channel = (row: number, i: number) => (row * N + i) % w.length;
   const normed = (epsilon: number) =>
-    rowsOf(x, N).flatMap((row) => {
-      const mean = row.reduce((a, b) => a + b) / N;
-      const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / N;
-      return row.map((value) => (value - mean) / Math.sqrt(variance + epsilon));
+    rowsOf(x, N).flatMap((values, row) => {
+      const mean = values.reduce((a, b) => a + b) / N;
+      const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / N;
+      return values.map(
+        (value, i) => ((value - mean) / Math.sqrt(variance + epsilon)) * w[channel(row, i)]! + b[channel(row, i)]!,
+      );
     });
   expect(errorRatio(y, normed(ε))).toBeLessThan(tolerance.exact);
   expect(errorRatio(normed(1e-5), normed(64e-5)), 'the numbers tell one from the other').toBeGreaterThan(0.01);
