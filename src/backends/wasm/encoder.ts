@@ -182,6 +182,12 @@ export class Encoder {
     this.#calls.push({ name: kernel, words });
   }
 
+  /** Whether the last call, but for some of the kernel `then`, was this very one. */
+  isLast(kernel: KernelName, words: readonly Word[], then: KernelName): boolean {
+    const last = this.#calls.findLast(({ name }) => name !== then);
+    return last?.name === kernel && words.every((word, i) => word === last.words[i]);
+  }
+
   /** Writes the calls collected since the last time as a plan for `walk`. */
   finish(): { plan: number; kernels: readonly KernelName[] } {
     const calls = this.#calls;

@@ -174,7 +174,9 @@ const product = (transposed: boolean): Kernel => {
       }
       const [quantise, multiply] = quantisedKernels[format];
       const expanded = area + 4 * productScratch(format, e.capacity(first(x!)) * innerRows(x!), I, e.threads).x;
-      e.call(quantise, ...rows, ...e.operand(x), e.count(I), area);
+      // Products of the same rows, one after the other, such as q, k and v, are with the integers that the first of them made.
+      const source = [...rows, ...e.operand(x), e.count(I), area] as const;
+      if (!e.isLast(quantise, source, multiply)) e.call(quantise, ...source);
       e.call(multiply, ...rows, area, 0, ...result, 0, expanded);
     },
   };
