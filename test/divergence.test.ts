@@ -7,24 +7,14 @@ import type { Trained } from '../src/platform/training-run.ts';
 import type { Part } from '../src/train/learner.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
 import { dataFolder } from './data-folder.ts';
+import { smallTraining } from './small-training.ts';
 
 const { at, file } = dataFolder('divergence');
 
 const text = file('text.txt', 'The king had a daughter, and one day she went to the river. '.repeat(60));
 
-const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions => ({
-  architecture: 'mamba',
-  width: 32,
-  layers: 1,
-  data: [text],
-  tokenizer: 'bytes',
-  steps: 12,
-  batch: 2,
-  length: 32,
-  threads: 1,
-  output: at(output),
-  ...more,
-});
+const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions =>
+  smallTraining(text, at(output), { layers: 1, ...more });
 
 /** The records of a training that ends with an error, and the error. */
 async function ended(

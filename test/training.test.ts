@@ -12,6 +12,7 @@ import { type TrainOptions, trainModel } from '../src/platform/train.ts';
 import type { Trained } from '../src/platform/training-run.ts';
 import type { TrainRecord } from '../src/train/trainer.ts';
 import { dataFolder } from './data-folder.ts';
+import { smallTraining } from './small-training.ts';
 import { errorRatio } from './tolerance.ts';
 
 const { folder, at, file } = dataFolder('training');
@@ -33,19 +34,7 @@ async function run(
   }
 }
 
-const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions => ({
-  architecture: 'mamba',
-  width: 32,
-  layers: 2,
-  data: [text],
-  tokenizer: 'bytes',
-  steps: 12,
-  batch: 2,
-  length: 32,
-  threads: 1,
-  output: at(output),
-  ...more,
-});
+const small = (output: string, more: Partial<TrainOptions> = {}): TrainOptions => smallTraining(text, at(output), more);
 
 /** A tensor of a folder that a training wrote. */
 async function tensorOf(output: string, name: string): Promise<Float32Array> {
