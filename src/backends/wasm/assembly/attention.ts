@@ -1,9 +1,8 @@
-import { addHalves, LIFT, score1Halves, score2Halves, turnHalves, widenHalves } from './attention-halves';
+import { addValues, LIFT, score1, score2, turnKeys, widen } from './attention-stored';
 import { exp2x4, madd } from './math';
 import { PAGE, padded, pageOf } from './pages';
-import { rowAt, share, stateAt, sumLanes, sumRows } from './rows';
+import { rowAt, share, stateAt, sumLanes } from './rows';
 import { beginUnits, takeUnits, unitsEnd } from './schedule';
-import { transpose4 } from './transpose';
 
 /** Queries of a group from which on it pays to turn the keys of a page; fewer go in pairs. */
 const MANY: i32 = 12;
@@ -166,14 +165,14 @@ function attendFew(
       if (row + 1 < rows) {
         const other = page + (row + 1) / heads;
         const width = max(0, min(PAGE, other + 1));
-        if (halfKeys) score2Halves(q, k, K, width, to);
-        else score2(q, k, width, to);
+        if (halfKeys) score2<u16>(q, k, K, width, to);
+        else score2<f32>(q, k, K, width, to);
         store<f32>(fades + ((<usize>i) << 2), weigh(to, i, own, width));
         store<f32>(fades + ((<usize>i) << 2), weigh(to + PAGE * 4, i + 1, other, width), 4);
       } else {
         const width = max(0, min(PAGE, own + 1));
-        if (halfKeys) score1Halves(q, k, K, width, to);
-        else score1(q, k, width, to);
+        if (halfKeys) score1<u16>(q, k, K, width, to);
+        else score1<f32>(q, k, K, width, to);
         store<f32>(fades + ((<usize>i) << 2), weigh(to, i, own, width));
       }
     }
@@ -190,8 +189,8 @@ function attendFew(
       for (let s = 0; s < width; s += RUN) {
         const w = weights + ((<usize>s) << 2);
         const run = v + ((<usize>(s * V)) << valueShift);
-        if (halfValues) addHalves(total, w, run, V, min(RUN, width - s), two);
-        else addValues(total, w, run, min(RUN, width - s), two);
+        if (halfValues) addValues<u16>(total, w, run, V, min(RUN, width - s), two);
+        else addValues<f32>(total, w, run, V, min(RUN, width - s), two);
       }
     }
   }
@@ -235,11 +234,11 @@ function attendTiles(from: i32, count: i32, start: i32, keys: usize, values: usi
   for (let s = 0; s < all; s += 8) {
     const from = keys + ((<usize>(s * K)) << keyShift);
     const panel = panels + ((<usize>(s * K)) << 2);
-    if (halfKeys) turnHalves(from, K, panel);
-    else turnKeys(from, panel);
+    if (halfKeys) turnKeys<u16>(from, K, panel);
+    else turnKeys<f32>(from, K, panel);
   }
   if (halfValues && all > 0) {
-    widenHalves(values, all * V, wide);
+    widen(values, all * V, wide);
     values = wide;
   }
   for (let i = 0; i < count; i += BAND) {
@@ -265,15 +264,6 @@ function attendTiles(from: i32, count: i32, start: i32, keys: usize, values: usi
       addValuesTile(total, fade, weights, values, width);
       for (let at: usize = 32; at < row; at += 32) addValuesTile(total + at, fade, weights, values + at, width);
     }
-  }
-}
-
-/** Eight keys to a panel [K][8]. */
-function turnKeys(keys: usize, panel: usize): void {
-  const row = (<usize>K) << 2;
-  for (let j: usize = 0; j < row; j += 16) {
-    transpose4(keys + j, row, panel + (j << 3), 32);
-    transpose4(keys + 4 * row + j, row, panel + (j << 3) + 16, 32);
   }
 }
 
@@ -388,171 +378,6 @@ function addValuesTile(total: usize, fade: usize, w: usize, values: usize, count
   v128.store(row4, e1, 16);
   v128.store(row4 + row, f0);
   v128.store(row4 + row, f1, 16);
-}
-
-/** Σ weight · value of a run of tokens, of one or two queries. */
-function addValues(total: usize, weights: usize, values: usize, count: i32, two: bool): void {
-  const row = (<usize>V) << 2;
-  let j = 0;
-  if (two) for (; j + 16 <= V; j += 16, total += 64) addValues2(total, weights, values + ((<usize>j) << 2), count);
-  else for (; j + 32 <= V; j += 32, total += 128) addValues1(total, weights, values + ((<usize>j) << 2), count);
-  for (; j < V; j += 8, total += 32) {
-    addEight(total, weights, values + ((<usize>j) << 2), count);
-    if (two) addEight(total + row, weights + PAGE * 4, values + ((<usize>j) << 2), count);
-  }
-}
-
-/** Scores of two queries with the first `count` keys of a page; those of up to three more keys come out as they may. */
-function score2(q: usize, keys: usize, count: i32, to: usize): void {
-  const width = (<usize>K) << 2;
-  const p = q + width;
-  for (let s = 0; s < count; s += 4) {
-    const k0 = keys + <usize>s * width;
-    const k1 = k0 + width;
-    const k2 = k1 + width;
-    const k3 = k2 + width;
-    let a0 = f32x4.splat(0);
-    let a1 = f32x4.splat(0);
-    let a2 = f32x4.splat(0);
-    let a3 = f32x4.splat(0);
-    let b0 = f32x4.splat(0);
-    let b1 = f32x4.splat(0);
-    let b2 = f32x4.splat(0);
-    let b3 = f32x4.splat(0);
-    for (let j: usize = 0; j < width; j += 16) {
-      const x = v128.load(q + j);
-      const z = v128.load(p + j);
-      let k = v128.load(k0 + j);
-      a0 = madd(x, k, a0);
-      b0 = madd(z, k, b0);
-      k = v128.load(k1 + j);
-      a1 = madd(x, k, a1);
-      b1 = madd(z, k, b1);
-      k = v128.load(k2 + j);
-      a2 = madd(x, k, a2);
-      b2 = madd(z, k, b2);
-      k = v128.load(k3 + j);
-      a3 = madd(x, k, a3);
-      b3 = madd(z, k, b3);
-    }
-    v128.store(to, sumRows(a0, a1, a2, a3));
-    v128.store(to, sumRows(b0, b1, b2, b3), PAGE * 4);
-    to += 16;
-  }
-}
-
-/** The same for one query. */
-function score1(q: usize, keys: usize, count: i32, to: usize): void {
-  const width = (<usize>K) << 2;
-  for (let s = 0; s < count; s += 4) {
-    const k0 = keys + <usize>s * width;
-    const k1 = k0 + width;
-    const k2 = k1 + width;
-    const k3 = k2 + width;
-    let a = f32x4.splat(0);
-    let b = f32x4.splat(0);
-    let c = f32x4.splat(0);
-    let d = f32x4.splat(0);
-    for (let j: usize = 0; j < width; j += 16) {
-      const x = v128.load(q + j);
-      a = madd(x, v128.load(k0 + j), a);
-      b = madd(x, v128.load(k1 + j), b);
-      c = madd(x, v128.load(k2 + j), c);
-      d = madd(x, v128.load(k3 + j), d);
-    }
-    v128.store(to, sumRows(a, b, c, d));
-    to += 16;
-  }
-}
-
-/** For two queries and sixteen channels, total ← total + Σ weight · value over `count` tokens. */
-function addValues2(total: usize, w: usize, values: usize, count: i32): void {
-  const row = (<usize>V) << 2;
-  const other = total + row;
-  let a0 = v128.load(total);
-  let a1 = v128.load(total, 16);
-  let a2 = v128.load(total, 32);
-  let a3 = v128.load(total, 48);
-  let b0 = v128.load(other);
-  let b1 = v128.load(other, 16);
-  let b2 = v128.load(other, 32);
-  let b3 = v128.load(other, 48);
-  const end = w + ((<usize>count) << 2);
-  for (; w < end; w += 4) {
-    const x = v128.load32_splat(w);
-    const z = v128.load32_splat(w, PAGE * 4);
-    let v = v128.load(values);
-    a0 = madd(x, v, a0);
-    b0 = madd(z, v, b0);
-    v = v128.load(values, 16);
-    a1 = madd(x, v, a1);
-    b1 = madd(z, v, b1);
-    v = v128.load(values, 32);
-    a2 = madd(x, v, a2);
-    b2 = madd(z, v, b2);
-    v = v128.load(values, 48);
-    a3 = madd(x, v, a3);
-    b3 = madd(z, v, b3);
-    values += row;
-  }
-  v128.store(total, a0);
-  v128.store(total, a1, 16);
-  v128.store(total, a2, 32);
-  v128.store(total, a3, 48);
-  v128.store(other, b0);
-  v128.store(other, b1, 16);
-  v128.store(other, b2, 32);
-  v128.store(other, b3, 48);
-}
-
-/** The same for one query and 32 channels. */
-function addValues1(total: usize, w: usize, values: usize, count: i32): void {
-  const row = (<usize>V) << 2;
-  let a = v128.load(total);
-  let b = v128.load(total, 16);
-  let c = v128.load(total, 32);
-  let d = v128.load(total, 48);
-  let e = v128.load(total, 64);
-  let f = v128.load(total, 80);
-  let g = v128.load(total, 96);
-  let h = v128.load(total, 112);
-  const end = w + ((<usize>count) << 2);
-  for (; w < end; w += 4) {
-    const x = v128.load32_splat(w);
-    a = madd(x, v128.load(values), a);
-    b = madd(x, v128.load(values, 16), b);
-    c = madd(x, v128.load(values, 32), c);
-    d = madd(x, v128.load(values, 48), d);
-    e = madd(x, v128.load(values, 64), e);
-    f = madd(x, v128.load(values, 80), f);
-    g = madd(x, v128.load(values, 96), g);
-    h = madd(x, v128.load(values, 112), h);
-    values += row;
-  }
-  v128.store(total, a);
-  v128.store(total, b, 16);
-  v128.store(total, c, 32);
-  v128.store(total, d, 48);
-  v128.store(total, e, 64);
-  v128.store(total, f, 80);
-  v128.store(total, g, 96);
-  v128.store(total, h, 112);
-}
-
-/** The same for one query and eight channels. */
-function addEight(total: usize, w: usize, values: usize, count: i32): void {
-  const row = (<usize>V) << 2;
-  let a = v128.load(total);
-  let b = v128.load(total, 16);
-  const end = w + ((<usize>count) << 2);
-  for (; w < end; w += 4) {
-    const x = v128.load32_splat(w);
-    a = madd(x, v128.load(values), a);
-    b = madd(x, v128.load(values, 16), b);
-    values += row;
-  }
-  v128.store(total, a);
-  v128.store(total, b, 16);
 }
 
 /**
