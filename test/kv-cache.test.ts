@@ -15,7 +15,8 @@ import { spawnThread } from '../src/platform/node.ts';
 import type { Model } from '../src/runtime/model.ts';
 import type { Session } from '../src/runtime/session.ts';
 import { State } from '../src/runtime/state.ts';
-import { stateBytesAt } from '../src/runtime/state-size.ts';
+import { type StateSize, stateBytesAt } from '../src/runtime/state-size.ts';
+import { HalfTensor } from '../src/runtime/state-tensor.ts';
 import { goldenModel, goldenNames } from './assembled.ts';
 import { errorRatio, tolerance } from './tolerance.ts';
 
@@ -260,6 +261,37 @@ describe.each(withAttention)('%s', (name) => {
     }
   });
 
+  test('a copy in memory takes no more than a file, and goes on to the last bit', async () => {
+    const sizes = await sizesOf(name, 'f16');
+    for (const backend of [referenceBackend('f32'), simd, relaxed]) {
+      const model = await half(name, backend);
+      for (const length of [1, 7, 63, 65, 129].filter((one) => one + 3 <= model.longest)) {
+        const session = model.session();
+        await session.read(tokensOf(length, model.vocabularySize, length));
+        const copy = session.state.copy();
+        // The numbers of the next token's logits are of f32.
+        const size = stateBytesAt(sizes, length) + 4 * model.vocabularySize;
+        expect(copy.size, `${length} tokens`).toBe(size);
+        expect((await State.load(copy.save())).size).toBe(size);
+        for (const carry of session.stateNames)
+          expect(difference(copy.tensors.get(carry)!.values, session.readState(carry))).toBeUndefined();
+        // Of more tokens than the copy: what it is of must go.
+        const other = model.session();
+        await other.read(tokensOf(Math.min(length + 70, model.longest), model.vocabularySize));
+        await other.state.restore(copy);
+        const fork = session.fork();
+        const next = tokensOf(3, model.vocabularySize, 5);
+        await session.read(next);
+        for (const one of [fork, other]) {
+          await one.read(next);
+          expect(difference(one.logits, session.logits)).toBeUndefined();
+          expect(difference(stateOf(one), stateOf(session))).toBeUndefined();
+        }
+      }
+      model.dispose();
+    }
+  });
+
   test('a state is of one kind of cache, in memory and on disk', async () => {
     const [full, rounded] = [await goldenModel(name, relaxed), await half(name, relaxed)];
     const tokens = tokensOf(64, full.vocabularySize);
@@ -309,6 +341,13 @@ describe.each(withAttention)('%s', (name) => {
   });
 });
 
+/** What a sequence of a model takes. */
+const sizeOf = ({ bytesPerToken: { statePerToken, windows } }: Model): StateSize => ({
+  stateBytes: 0,
+  stateBytesPerToken: statePerToken,
+  stateWindows: windows,
+});
+
 async function sizesOf(name: string, kvCache: StateFormat) {
   return await inspect(new URL(`goldens/${name}/`, import.meta.url).pathname, { kvCache });
 }
@@ -351,6 +390,9 @@ test('a cache of prefixes does not mix the two', async () => {
     expect(session.logits).toEqual(plain.logits);
   }
   expect(cache.size).toBe(2);
+  const [inFull, inHalf] = [full, rounded].map((model) => stateBytesAt(sizeOf(model), tokens.length));
+  expect(cache.bytes).toBe(inFull! + inHalf! + 8 * full.vocabularySize);
+  expect(inHalf).toBe(inFull! / 2);
   for (const model of [full, rounded]) model.dispose();
 });
 
@@ -367,6 +409,26 @@ describe('refused is', () => {
       'kvCache is q8; known: f32, f16',
     );
   });
+});
+
+test.each([0x7c00, 0xfc00, 0x7e01])('bits that are no finite number, %i, are refused by name', async (bits) => {
+  for (const backend of [f64, relaxed]) {
+    const model = await half('llama', backend);
+    const session = model.session();
+    await session.read(tokensOf(5, model.vocabularySize));
+    const copy = session.state.copy();
+    const [name, { shape, halves }] = [...copy.tensors].at(-1)!;
+    const damaged = new HalfTensor(
+      shape,
+      halves!.map((one, i) => (i === halves!.length - 1 ? bits : one)),
+    );
+    const restored = session.state.restore(
+      new State({ ...copy, tensors: new Map([...copy.tensors, [name, damaged]]) }),
+    );
+    await expect(restored).rejects.toThrow(UnsupportedError);
+    await expect(restored).rejects.toThrow(`${name} is to keep a number of magnitude`);
+    model.dispose();
+  }
 });
 
 test('the loss of a trained Transformer moves by less than 0.01 %', async () => {

@@ -116,8 +116,10 @@ export interface Slot {
   reserve(tokens: number, position?: number): void;
   /** A state, row-major; of one that grows, the rows that are kept (`keptRows`). */
   read(name: string): Float32Array;
-  /** UnsupportedError for numbers that the state's format has no place for. */
-  write(name: string, values: Float32Array): void;
+  /** The same of a state whose format is f16, as its bits. */
+  readHalves(name: string): Uint16Array;
+  /** Takes numbers, or the bits of f16 for a state of that format. UnsupportedError for what it has no place for. */
+  write(name: string, values: Float32Array | Uint16Array): void;
   /** Becomes a copy of another slot of the same model. */
   copyFrom(other: Slot): void;
   /** Back to the state before the first token. */

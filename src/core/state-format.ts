@@ -18,6 +18,12 @@ export function roundedToF16(value: number): number {
   return float16ToNumber(numberToFloat16(value));
 }
 
+/** Refuses bits of f16 that are no finite numbers. */
+export function checkHalves(halves: Uint16Array, name: string): void {
+  const wrong = halves.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
+  if (wrong >= 0) refuseBeyondF16(float16ToNumber(halves[wrong]!), name);
+}
+
 /** Infinity or NaN would stand in the state for good, and in all that comes after. */
 export function refuseBeyondF16(value: number, name = 'a state'): never {
   throw new UnsupportedError(

@@ -1,7 +1,7 @@
 import { keptRows, type Slot, type StateDeclaration } from '../core/backend.ts';
 import type { Fingerprint } from './fingerprint.ts';
 import { State } from './state.ts';
-import type { StateTensor } from './state-file.ts';
+import { HalfTensor, heldNumbers, type StateTensor } from './state-tensor.ts';
 
 /** What the sequences of one model have in common. */
 export interface SequenceModel {
@@ -56,8 +56,12 @@ export class Sequence {
     const tensors = new Map<string, StateTensor>();
     for (const carry of this.carries) {
       const { name, shape, growing, format = 'f32' } = carry;
-      const rows = growing ? [keptRows(carry, position)] : [];
-      tensors.set(name, { shape: [...rows, ...shape], values: this.slot.read(name), format });
+      const whole = [...(growing ? [keptRows(carry, position)] : []), ...shape];
+      const isHalf = format === 'f16';
+      tensors.set(
+        name,
+        isHalf ? new HalfTensor(whole, this.slot.readHalves(name)) : { shape: whole, values: this.slot.read(name) },
+      );
     }
     return new State({
       model: this.fingerprint,
@@ -73,7 +77,8 @@ export class Sequence {
     this.slot.reset();
     this.slot.reserve(state.position, state.position);
     for (const carry of this.carries) {
-      const { values } = state.tensors.get(carry.name)!;
+      const tensor = state.tensors.get(carry.name)!;
+      const values = carry.format === 'f16' ? heldNumbers(tensor) : tensor.values;
       const row = carry.shape.reduce((a, b) => a * b, 1);
       // States that were saved before windows let go have all rows.
       const kept = carry.growing ? values.subarray(values.length - row * keptRows(carry, state.position)) : values;

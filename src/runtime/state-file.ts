@@ -1,6 +1,6 @@
 import { Digest } from '../core/digest.ts';
 import { FormatError, UnsupportedError } from '../core/errors.ts';
-import { float16ToNumber, numberToFloat16 } from '../core/float16.ts';
+import { numberToFloat16 } from '../core/float16.ts';
 import type { StateFormat } from '../core/state-format.ts';
 import { bytesSource } from '../formats/byte-source.ts';
 import type { Checkpoint } from '../formats/checkpoint.ts';
@@ -8,6 +8,7 @@ import { readF32 } from '../formats/read-f32.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import { safetensorsOf } from '../formats/safetensors-writer.ts';
 import type { Fingerprint } from './fingerprint.ts';
+import { HalfTensor, heldNumbers, type StateTensor } from './state-tensor.ts';
 
 /** What the metadata of a state's file calls the format, and the newest version of it that is read. */
 const FORMAT = 'riverrun.state';
@@ -21,13 +22,6 @@ const DIGEST = 'digest';
 
 /** Notes of the caller are told from the format's own fields by this. */
 const NOTE = 'note.';
-
-export interface StateTensor {
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
-  /** `f16` where all are numbers that f16 has: then they are stored so, without loss. */
-  readonly format?: StateFormat;
-}
 
 /** What a state's file holds. */
 export interface StateContents {
@@ -48,13 +42,9 @@ export type StatePrecision = StateFormat;
 /** A state as a safetensors file. */
 export function encodeState(contents: StateContents, precision: StatePrecision): Uint8Array {
   const { model, position, logits, tensors, notes } = contents;
-  const all = [...tensors].map(([name, { shape, values, format }]) => ({ name, shape, values, format }));
-  if (logits) all.push({ name: LOGITS, shape: [logits.length], values: logits, format: undefined });
-  const stored = all.map(({ name, shape, values, format }) => ({
-    name,
-    shape,
-    ...encodeNumbers(values, format === 'f16' ? format : precision),
-  }));
+  const all = new Map(tensors);
+  if (logits) all.set(LOGITS, { shape: [logits.length], values: logits });
+  const stored = new Map([...all].map(([name, tensor]) => [name, inPrecision(tensor, precision)]));
   const metadata: Record<string, string> = {
     format: FORMAT,
     version: String(VERSION),
@@ -67,8 +57,13 @@ export function encodeState(contents: StateContents, precision: StatePrecision):
     precision,
     ...Object.fromEntries(Object.entries(notes).map(([name, text]) => [`${NOTE}${name}`, text])),
   };
-  metadata[DIGEST] = digestOf(metadata, new Map(stored.map((tensor) => [tensor.name, tensor])));
-  return safetensorsOf(stored, metadata);
+  metadata[DIGEST] = digestOf(metadata, stored);
+  const encoded = [...stored].map(([name, tensor]) => {
+    const { buffer, byteOffset, byteLength } = heldNumbers(tensor);
+    const type: StateFormat = tensor.halves ? 'f16' : 'f32';
+    return { name, shape: tensor.shape, type, data: new Uint8Array(buffer, byteOffset, byteLength) };
+  });
+  return safetensorsOf(encoded, metadata);
 }
 
 /** Digest of all that a state's file tells, in whatever order it does. */
@@ -85,19 +80,9 @@ function digestOf(metadata: Readonly<Record<string, string>>, tensors: ReadonlyM
 }
 
 /** Numbers too large for f16 stay f32, tensor by tensor: infinity would ruin all that follows. */
-function encodeNumbers(values: Float32Array, precision: StatePrecision): EncodedNumbers {
-  if (precision === 'f16' && values.every((value) => Math.abs(value) < 65520)) {
-    const halves = Uint16Array.from(values, numberToFloat16);
-    return { type: 'f16', data: new Uint8Array(halves.buffer), values: Float32Array.from(halves, float16ToNumber) };
-  }
-  return { type: 'f32', data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), values };
-}
-
-interface EncodedNumbers {
-  readonly type: StatePrecision;
-  readonly data: Uint8Array;
-  /** The numbers that `data` stands for. */
-  readonly values: Float32Array;
+function inPrecision(tensor: StateTensor, precision: StatePrecision): StateTensor {
+  if (tensor.halves || precision === 'f32' || tensor.values.some((value) => !(Math.abs(value) < 65520))) return tensor;
+  return new HalfTensor(tensor.shape, Uint16Array.from(tensor.values, numberToFloat16));
 }
 
 /** Reads a state's file: FormatError when it is damaged or none, UnsupportedError when it is of a newer version. */
@@ -151,7 +136,10 @@ async function readTensors(file: Checkpoint, isHalf: boolean): Promise<Map<strin
     const wrong = values.findIndex((value) => !Number.isFinite(value));
     if (wrong >= 0)
       throw new FormatError(`${file.name}: ${name} holds ${values[wrong]} at element ${wrong}: the file is damaged`);
-    tensors.set(name, { shape, values, ...(isHalf && { format: type }) });
+    tensors.set(
+      name,
+      isHalf && type === 'f16' ? new HalfTensor(shape, Uint16Array.from(values, numberToFloat16)) : { shape, values },
+    );
   }
   return tensors;
 }

@@ -4,7 +4,8 @@ import { formatShape } from '../core/shape.ts';
 import { difference, type Fingerprint } from './fingerprint.ts';
 import { refuseUnknownOptions } from './sampler.ts';
 import type { Sequence } from './sequence.ts';
-import { decodeState, encodeState, type StateContents, type StatePrecision, type StateTensor } from './state-file.ts';
+import { decodeState, encodeState, type StateContents, type StatePrecision } from './state-file.ts';
+import { heldNumbers, type StateTensor } from './state-tensor.ts';
 
 export interface SaveOptions {
   /** `f32` keeps every bit (default); `f16` halves the file, and continues closely rather than exactly. */
@@ -48,9 +49,9 @@ export class State implements StateContents {
 
   /** Bytes of its numbers. */
   get size(): number {
-    let elements = this.logits?.length ?? 0;
-    for (const { values } of this.tensors.values()) elements += values.length;
-    return 4 * elements;
+    let bytes = this.logits?.byteLength ?? 0;
+    for (const tensor of this.tensors.values()) bytes += heldNumbers(tensor).byteLength;
+    return bytes;
   }
 
   /** A safetensors file that any backend, process or browser can load. */

@@ -8,10 +8,11 @@ import {
   type Weights,
 } from '../../core/backend.ts';
 import { WeightError } from '../../core/errors.ts';
+import { float16ToNumber, numberToFloat16 } from '../../core/float16.ts';
 import type { Numbers, View } from '../../core/op.ts';
 import type { Place, Plan } from '../../core/plan.ts';
 import { type Counts, elementCount, resolve, runtimeAxes } from '../../core/shape.ts';
-import { roundedToF16 } from '../../core/state-format.ts';
+import { checkHalves, roundedToF16 } from '../../core/state-format.ts';
 
 type Floats = Float32Array | Float64Array;
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -139,9 +140,16 @@ class ReferenceSlot implements Slot {
     return Float32Array.from(this.#part(name));
   }
 
-  write(name: string, values: Float32Array): void {
+  readHalves(name: string): Uint16Array {
+    return Uint16Array.from(this.#part(name), numberToFloat16);
+  }
+
+  write(name: string, values: Float32Array | Uint16Array): void {
     const { format } = this.#regions.get(name)!.declaration;
-    this.#part(name).set(format === 'f16' ? values.map(roundedToF16) : values);
+    if (values instanceof Uint16Array) {
+      checkHalves(values, name);
+      this.#part(name).set(Float32Array.from(values, float16ToNumber));
+    } else this.#part(name).set(format === 'f16' ? values.map(roundedToF16) : values);
   }
 
   copyFrom(other: Slot): void {

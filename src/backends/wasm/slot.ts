@@ -1,7 +1,7 @@
 import { keptRows, type Slot, type StateDeclaration } from '../../core/backend.ts';
 import { float16Table, numberToFloat16 } from '../../core/float16.ts';
 import { exceeds } from '../../core/magnitude.ts';
-import { bytesOfFormat, F16_LIMIT, refuseBeyondF16 } from '../../core/state-format.ts';
+import { bytesOfFormat, checkHalves, F16_LIMIT, refuseBeyondF16 } from '../../core/state-format.ts';
 import { type Memory, POISON } from './memory.ts';
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -160,6 +160,16 @@ export class WasmSlot implements Slot {
     return values;
   }
 
+  readHalves(name: string): Uint16Array {
+    const declaration = this.#declaration(name);
+    const halves = new Uint16Array(keptRows(declaration, this.#tokens) * count(declaration.shape));
+    const { u16 } = this.#memory;
+    this.#eachRow(name, (row, at, width) => {
+      for (let i = 0; i < width; i++) halves[row + i] = u16[at + i]!;
+    });
+    return halves;
+  }
+
   /** Tells of every row of a head that is kept: where it begins among all numbers, token by token, and where in memory, in elements. */
   #eachRow(name: string, visit: (row: number, at: number, width: number) => void): void {
     const { addresses, first } = this.#pages.get(name)!;
@@ -175,20 +185,24 @@ export class WasmSlot implements Slot {
   }
 
   /** Writes a state; one that grows must have been given room for as many tokens. */
-  write(name: string, values: Float32Array): void {
+  write(name: string, values: Float32Array | Uint16Array): void {
     if (!this.#pages.has(name)) {
       this.#part(name).set(values);
       return;
     }
     const { f32, u16, u8 } = this.#memory;
     const isHalf = this.#declaration(name).format === 'f16';
-    if (isHalf && exceeds(values, F16_LIMIT)) refuseBeyondF16(values.find((x) => !(Math.abs(x) <= F16_LIMIT))!, name);
+    const areBits = values instanceof Uint16Array;
+    if (areBits) checkHalves(values, name);
+    else if (isHalf && exceeds(values, F16_LIMIT))
+      refuseBeyondF16(values.find((x) => !(Math.abs(x) <= F16_LIMIT))!, name);
     const numbers = isHalf ? u16 : f32;
     // What the first page has before the rows that are kept is read, though it weighs nothing.
     const [first] = this.#pages.get(name)!.addresses;
     if (first !== undefined) u8.fill(0, first, first + this.#pageBytes(name));
     this.#eachRow(name, (row, at, width) => {
-      if (isHalf) for (let i = 0; i < width; i++) u16[at + i] = numberToFloat16(values[row + i]!);
+      if (areBits) for (let i = 0; i < width; i++) u16[at + i] = values[row + i]!;
+      else if (isHalf) for (let i = 0; i < width; i++) u16[at + i] = numberToFloat16(values[row + i]!);
       else for (let i = 0; i < width; i++) f32[at + i] = values[row + i]!;
       numbers.fill(0, at + width, at + paddedWidth(width));
     });
