@@ -54,6 +54,26 @@ function riverrun(args: readonly string[], input: string | Uint8Array = '') {
   return { status, stdout, stderr };
 }
 
+test('learning a tokenizer tells how much of it is done, and a signal ends it', async () => {
+  const told: [what: string, done?: number, total?: number][] = [];
+  const learned = { tokenizer: undefined, vocabulary: 290, steps: 0 };
+  await run(trainModel(small('told', { ...learned, onProgress: (...of) => told.push(of) })));
+  const merges = told.filter(([, , total]) => total !== undefined);
+  expect(merges.map(([, done, total]) => [done, total])).toEqual(Array.from({ length: 34 }, (_, i) => [i, 33]));
+  expect(merges[7]![0]).toBe('learning a tokenizer: 7 of 33 merges');
+
+  const controller = new AbortController();
+  let last = 0;
+  const onProgress = (_: string, done = 0) => {
+    last = done;
+    if (done === 20) controller.abort();
+  };
+  const stopped = trainModel(small('stopped', { ...learned, signal: controller.signal, onProgress }));
+  await expect(run(stopped)).rejects.toThrow(/abort/i);
+  expect(last).toBe(20);
+  expect(existsSync(at('stopped'))).toBe(false);
+});
+
 describe('long texts', () => {
   const texts = [story(40), `${'x'.repeat(200)} ${'木'.repeat(300)}`, story(3)];
   const path = file('long.txt', texts.join('<|endoftext|>'));

@@ -14,12 +14,19 @@ export interface TrainingOutputFlags {
  */
 export async function printTraining(
   output: string,
-  start: (onProgress: (what: string) => void, onNotice: (what: string) => void) => AsyncGenerator<TrainRecord, Trained>,
+  start: (
+    onProgress: (what: string, done?: number, total?: number) => void,
+    onNotice: (what: string) => void,
+  ) => AsyncGenerator<TrainRecord, Trained>,
   { json, quiet }: TrainingOutputFlags,
 ): Promise<void> {
   const line = new ProgressLine(quiet);
+  const secondsLeft = timeLeft();
   const running = start(
-    (what) => line.show(what),
+    (what, done, total) => {
+      const left = secondsLeft(done, total);
+      line.show(left === undefined ? what : `${what} · ${duration(left)} left`, done, total);
+    },
     (what) => {
       line.clear();
       if (!quiet) process.stderr.write(`${what}\n`);
@@ -66,6 +73,17 @@ function ending({ output, step, steps, tokens, best, interrupted }: Trained): st
   const found = best && `; best at step ${best.step}: validation ${best.loss.toFixed(4)}`;
   const right = best?.accuracy === undefined ? '' : `, accuracy ${percent(best.accuracy)}`;
   return `${output}: ${tokens} tokens seen${found ?? ''}${right}`;
+}
+
+/** Tells how many seconds are left of a work of which so much is done, by the time since it was told of first; nothing where that is not known. */
+export function timeLeft(now = () => performance.now()): (done?: number, total?: number) => number | undefined {
+  let first: { readonly done: number; readonly at: number } | undefined;
+  return (done, total) => {
+    if (done === undefined || total === undefined) return undefined;
+    if (first === undefined || done < first.done) first = { done, at: now() };
+    if (done === first.done) return undefined;
+    return (((now() - first.at) / 1000) * (total - done)) / (done - first.done);
+  };
 }
 
 /** Seconds for people. */

@@ -12,6 +12,7 @@ import { type ModelGraph, traceModel } from '../runtime/graph.ts';
 import { Pace } from '../runtime/pause.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { trainBpe } from '../tokenizers/bpe-trainer.ts';
+import type { TextPiece } from '../tokenizers/encode-stream.ts';
 import { huggingFaceTokenizer } from '../tokenizers/hugging-face.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type ModelDimensions, newModel, refuseDimensions } from '../train/configurations.ts';
@@ -79,8 +80,8 @@ export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabul
   /** Tokens of an evaluation's windows. Default: `length`. */
   readonly evaluationLength?: number | undefined;
   readonly threads?: number | undefined;
-  /** Told what happens before the first step. */
-  readonly onProgress?: ((what: string) => void) | undefined;
+  /** Told what happens before the first step, and how much of how much of it is done where that is known. */
+  readonly onProgress?: ((what: string, done?: number, total?: number) => void) | undefined;
   /** Told how standard input is read. */
   readonly onNotice?: ((what: string) => void) | undefined;
 }
@@ -291,18 +292,40 @@ async function tokenizerOf({
   if (path === undefined) {
     if (data.includes('-'))
       throw new InputError('a tokenizer is learned from files, not from standard input: name one');
-    onProgress?.('learning a tokenizer');
-    const pace = new Pace();
-    const pause = () => {
-      signal?.throwIfAborted();
-      return pace.breathe();
-    };
-    const json = await trainBpe(readTexts(dataFiles(data), { field, signal }), vocabulary, pause);
+    const json = await learnTokenizer(readTexts(dataFiles(data), { field, signal }), vocabulary, {
+      signal,
+      onProgress,
+    });
     mkdirSync(output, { recursive: true });
     await writeFileAtomically(kept, [JSON.stringify(json)]);
     return keyed({ tokenizer: huggingFaceTokenizer(json, {}, kept), tokenizerFiles: { json: json as Json } });
   }
   return keyed(await namedTokenizer(path));
+}
+
+async function learnTokenizer(
+  texts: AsyncIterable<TextPiece>,
+  vocabulary: number,
+  { signal, onProgress }: Pick<TrainOptions, 'signal' | 'onProgress'>,
+): Promise<object> {
+  const what = 'learning a tokenizer';
+  async function* told(): AsyncGenerator<TextPiece> {
+    let read = 0;
+    for await (const piece of texts) {
+      onProgress?.(`${what}: ${(read / 1e6).toFixed(0)} million characters read`);
+      yield piece;
+      read += piece.text.length;
+    }
+  }
+  const pace = new Pace();
+  const pause = () => {
+    signal?.throwIfAborted();
+    return pace.breathe();
+  };
+  return await trainBpe(told(), vocabulary, {
+    pause,
+    onProgress: (merges, most) => onProgress?.(`${what}: ${merges} of ${most} merges`, merges, most),
+  });
 }
 
 /** The ids by which a configuration names the marks of a tokenizer: where it has none that ends texts, the first of its tokens stands between them. */
