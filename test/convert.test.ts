@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -368,6 +368,41 @@ describe('the state that texts begin with', () => {
   });
 });
 
+/** A Llama of random numbers whose two heads of queries share one of keys and values, 64 wide. */
+function sharedValuesModel(path: string): void {
+  const golden = JSON.parse(readFileSync(`${goldenFolder('llama')}config.json`, 'utf8'));
+  const sizes = {
+    hidden_size: 128,
+    head_dim: 64,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    num_hidden_layers: 1,
+  };
+  const layer = 'model.layers.0';
+  const shapes: Readonly<Record<string, readonly number[]>> = {
+    'model.embed_tokens.weight': [256, 128],
+    'lm_head.weight': [256, 128],
+    'model.norm.weight': [128],
+    [`${layer}.input_layernorm.weight`]: [128],
+    [`${layer}.post_attention_layernorm.weight`]: [128],
+    [`${layer}.self_attn.q_proj.weight`]: [128, 128],
+    [`${layer}.self_attn.k_proj.weight`]: [64, 128],
+    [`${layer}.self_attn.v_proj.weight`]: [64, 128],
+    [`${layer}.self_attn.o_proj.weight`]: [128, 128],
+    [`${layer}.mlp.gate_proj.weight`]: [144, 128],
+    [`${layer}.mlp.up_proj.weight`]: [144, 128],
+    [`${layer}.mlp.down_proj.weight`]: [128, 144],
+  };
+  const random = new Random(3);
+  const tensors = Object.entries(shapes).map(([name, shape]) => {
+    const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal() / 8);
+    return { name, type: 'f32' as const, shape, data: new Uint8Array(data.buffer) };
+  });
+  mkdirSync(path);
+  writeFileSync(join(path, 'config.json'), JSON.stringify({ ...golden, ...sizes }));
+  writeFileSync(join(path, 'model.safetensors'), safetensorsOf(tensors, {}));
+}
+
 describe.each(['q8', 'q4'] as const)('%s', (format) => {
   /** Logits on the Wasm backend. */
   async function fast(path: string, name: string, weights: 'auto' | 'q8' | 'q4'): Promise<Float32Array> {
@@ -401,6 +436,30 @@ describe.each(['q8', 'q4'] as const)('%s', (format) => {
     expect(auto.bytes.weights).toBe(named.bytes.weights);
     auto.dispose();
     named.dispose();
+  });
+
+  test('values that two heads share are in 8 bits, from a folder as at load', async () => {
+    const [source, output] = ['', '-converted'].map((end) => join(folder, `shared-${format}${end}`)) as [
+      string,
+      string,
+    ];
+    sharedValuesModel(source);
+    await convert(source, output, { type: format });
+    const { tensors } = await inspect(output);
+    const typeOf = (name: string) => tensors.find((tensor) => tensor.name.endsWith(`.${name}_proj.weight`))!.type;
+    const own = format === 'q8' ? 'i8' : 'u8';
+    expect(['q', 'k', 'v'].map(typeOf)).toEqual([own, own, 'i8']);
+    const again = `${output}-again`;
+    await convert(output, again, { type: format });
+    const models = [
+      await load(source, { weights: format }),
+      await load(output),
+      await load(again, { weights: format }),
+    ];
+    const logits = await Promise.all(models.map(async (model) => [...(await model.session().logitsOf([1, 2, 3]))]));
+    expect(logits[1]).toEqual(logits[0]);
+    expect(logits[2]).toEqual(logits[0]);
+    for (const model of models) model.dispose();
   });
 
   test.each(ggufNames)('%s becomes a GGUF file of the same numbers', async (name) => {

@@ -252,8 +252,11 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
   const tensors: WrittenTensor[] = [];
   for (const parameter of model.parameters.values()) {
     options.signal?.throwIfAborted();
-    const { stored } = parameter;
-    const matrixType = folderType(options.type, types.get(stored.name) ?? stored.type);
+    const { stored, makesSharedValues } = parameter;
+    const named = folderType(options.type, types.get(stored.name) ?? stored.type);
+    // As in memory: what is in 4 bits already stays so.
+    const isPrecious = named === 'q4' && makesSharedValues && !parameter.storedBlocks('q4');
+    const matrixType = isPrecious ? 'q8' : named;
     tensors.push(...(await written(parameter, matrixType, !form.asStored, options.type === 'auto')));
   }
   if (existsSync(output) && !(await stat(output)).isDirectory())

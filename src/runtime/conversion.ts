@@ -3,6 +3,7 @@ import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import { readF32 } from '../formats/read-f32.ts';
 import type { Architecture, StoredParameter } from '../models/architecture.ts';
 import type { Json } from '../models/config.ts';
+import { sharedValues } from './graph.ts';
 import { matchModel } from './matched.ts';
 
 /** Elements read at a time. */
@@ -15,6 +16,8 @@ export interface ConvertedParameter {
   /** How kernels read it; what is not read by rows may be held in fewer bits. */
   readonly layout: WeightLayout;
   readonly stored: StoredTensor;
+  /** Whether it makes values that several heads of queries share, so that 4 bits are too few. */
+  readonly makesSharedValues: boolean;
   /** Its numbers, row-major, in pieces of whole rows. */
   pieces(): AsyncIterable<Float32Array>;
   /** The numbers of the stored tensor, whose shape and order may be others. */
@@ -38,6 +41,7 @@ export interface Conversion {
 /** Matches a checkpoint with its architecture, strictly both ways; nothing is read yet. */
 export function conversion(config: Json, checkpoint: Checkpoint): Conversion {
   const { architecture, config: parsed, graph, origins } = matchModel(config, checkpoint);
+  const shared = sharedValues(graph);
   const parameters = new Map<string, ConvertedParameter>();
   for (const [name, { stored, convert }] of origins) {
     parameters.set(name, {
@@ -45,6 +49,7 @@ export function conversion(config: Json, checkpoint: Checkpoint): Conversion {
       shape: graph.parameters.get(name)!.shape,
       layout: graph.layouts.get(name) ?? 'rows',
       stored,
+      makesSharedValues: shared.has(name),
       pieces: () => piecesOf(checkpoint, stored, convert),
       storedPieces: () => piecesOf(checkpoint, stored, undefined),
       storedBlocks: (format) => (convert ? undefined : blocksOf(checkpoint, stored, format)),

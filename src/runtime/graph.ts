@@ -67,6 +67,22 @@ export function readWhole({ logits, carries }: Pick<ModelGraph, 'logits' | 'carr
   return names;
 }
 
+/**
+ * Matrices that make the values which several heads of queries share in attention. An error in them is an error of every
+ * one of these heads, and they are small: 4 bits cost most there (docs/quantisation.md).
+ */
+export function sharedValues({ logits, carries }: Pick<ModelGraph, 'logits' | 'carries'>): Set<string> {
+  const names = new Set<string>();
+  for (const { op, inputs } of reachable([logits, ...carries.map(({ next }) => next)].map((root) => root.node))) {
+    if (op?.name !== 'attention' || !(inputs.q!.shape[1]! > inputs.v!.shape[1]!)) continue;
+    let { node } = inputs.v!;
+    while (node.op?.name === 'reshape') node = node.inputs.x!.node;
+    const w = node.op?.name === 'linear' ? node.inputs.w!.node.leaf : undefined;
+    if (w?.kind === 'parameter') names.add(w.name);
+  }
+  return names;
+}
+
 /** Operands through which an op reads a whole matrix, so that how it is stored is the kernel's business. */
 const matrixOperands: Readonly<Record<string, { operand: string; layout: WeightLayout }>> = {
   linear: { operand: 'w', layout: 'linear' },

@@ -20,7 +20,7 @@ import { Session, type SessionOptions } from './session.ts';
 import type { Files } from './source.ts';
 import type { State } from './state.ts';
 import { stateSize, type WindowSize } from './state-size.ts';
-import { commonFormat, formatsAsStored } from './stored-formats.ts';
+import { commonFormat, formatsAsStored, storedInFour } from './stored-formats.ts';
 
 /** What a model is assembled from. */
 export interface ModelSource {
@@ -298,7 +298,7 @@ export async function assemble(source: ModelSource, backend: Backend, options: A
   const graph = withKvCache(foldConstants(traced), options.kvCache, title);
   const { weights: wanted = 'f32' } = options;
   const formats = wanted === 'auto' ? formatsAsStored(graph, origins, source.types) : wanted;
-  const declarations = declareWeights(graph, formats);
+  const declarations = declareWeights(graph, formats, storedInFour(origins));
   const format = wanted === 'auto' ? commonFormat(graph, declarations) : wanted;
   const weights = backend.weights(declarations);
   const deriving = derivingWeights(graph, weights, backend);

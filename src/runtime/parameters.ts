@@ -3,7 +3,7 @@ import { nearest, WeightError } from '../core/errors.ts';
 import { formatShape } from '../core/shape.ts';
 import type { Checkpoint, StoredTensor } from '../formats/checkpoint.ts';
 import type { Architecture, StoredParameter } from '../models/architecture.ts';
-import type { Head, ModelGraph } from './graph.ts';
+import { type Head, type ModelGraph, sharedValues } from './graph.ts';
 
 /** Inputs or outputs below which a matrix is not quantised: it is little memory, and the ranks of RWKV and Mamba are precious. */
 const NARROW = 64;
@@ -12,18 +12,23 @@ const NARROW = 64;
 export const isWide = (shape: readonly number[]): boolean => shape.length === 2 && Math.min(...shape) >= NARROW;
 
 /**
- * How each parameter of a model is to be held: matrices in one format, narrow ones among them in bf16 where that is of integers, or
- * each in its own; and all that is no matrix in f32.
+ * How each parameter of a model is to be held: matrices in one format, or each in its own; and all that is no matrix in f32. Where
+ * that one format is of integers, narrow matrices are in bf16, and where it is q4, those of shared values are in q8.
+ *
+ * @param inFour parameters whose numbers are of 4 bits already, so that q8 would gain nothing
  */
 export function declareWeights(
   graph: ModelGraph,
   formats: WeightFormat | ReadonlyMap<string, WeightFormat>,
+  inFour: ReadonlySet<string> = new Set(),
 ): WeightDeclaration[] {
   const isQuantised = formats === 'q8' || formats === 'q4';
+  const shared = formats === 'q4' ? sharedValues(graph) : undefined;
   return [...graph.parameters.values()].map(({ name, shape }) => {
     const layout = graph.layouts.get(name) ?? 'rows';
     const one = typeof formats === 'string' ? formats : (formats.get(name) ?? 'f32');
-    const held = isQuantised && !isWide(shape) ? 'bf16' : one;
+    const isPrecious = shared?.has(name) && !inFour.has(name);
+    const held = isQuantised && !isWide(shape) ? 'bf16' : isPrecious ? 'q8' : one;
     return { name, shape, layout, format: layout === 'rows' ? 'f32' : held };
   });
 }

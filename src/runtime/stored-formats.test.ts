@@ -5,7 +5,7 @@ import { architectureOf } from '../models/index.ts';
 import { foldConstants } from './fold.ts';
 import { traceModel } from './graph.ts';
 import { declareWeights, type Origin } from './parameters.ts';
-import { commonFormat, formatOf, formatsAsStored } from './stored-formats.ts';
+import { commonFormat, formatOf, formatsAsStored, storedInFour } from './stored-formats.ts';
 
 test('the format that loses least of a type', () => {
   const expected: readonly (readonly [string, readonly StoredType[]])[] = [
@@ -54,4 +54,33 @@ test('formats that are those of a name have it, others none', () => {
     const { graph, declarations } = stored('mamba', type);
     expect(commonFormat(graph, declarations), type).toBe(format);
   }
+});
+
+test('values that several heads of queries share are held in 8 bits where the rest is in 4, but not if the file has them in 4', () => {
+  const golden = JSON.parse(readFileSync(new URL('../../test/goldens/llama/config.json', import.meta.url), 'utf8'));
+  const traced = (heads: number) => {
+    const json = { ...golden, hidden_size: 256, head_dim: 64, num_key_value_heads: heads };
+    const architecture = architectureOf(json, new Map());
+    return foldConstants(traceModel(architecture, architecture.config(json, new Map())));
+  };
+  const shared = traced(2);
+  const inEight = (declarations: ReturnType<typeof declareWeights>) =>
+    declarations.filter(({ format }) => format === 'q8').map(({ name }) => name);
+  const values = [0, 1].map((layer) => `model.layers.${layer}.self_attn.v_proj.weight`);
+  expect(inEight(declareWeights(shared, 'q4'))).toEqual(values);
+  expect(inEight(declareWeights(traced(4), 'q4'))).toEqual([]);
+  const origin = (type: StoredType): Origin => ({
+    stored: { name: values[0]!, type, shape: [128, 256], byteLength: 0 },
+    convert: undefined,
+  });
+  for (const [type, first] of [
+    ['q4_0', []],
+    ['q8_0', [values[0]]],
+  ] as const) {
+    const inFour = storedInFour(new Map([[values[0]!, origin(type)]]));
+    expect(inEight(declareWeights(shared, 'q4', inFour))).toEqual([...first, values[1]]);
+  }
+  const all = new Set(values);
+  for (const declarations of [declareWeights(shared, 'q4'), declareWeights(shared, 'q4', all)])
+    expect(commonFormat(shared, declarations)).toBe('q4');
 });

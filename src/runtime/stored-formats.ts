@@ -5,6 +5,10 @@ import type { FoldedGraph } from './fold.ts';
 import type { ModelGraph } from './graph.ts';
 import { declareWeights, isWide, type Origin } from './parameters.ts';
 
+/** Parameters that a file has in 4 bits, which no other format holds better. */
+export const storedInFour = (origins: ReadonlyMap<string, Origin>): Set<string> =>
+  new Set([...origins].filter(([, { stored, convert }]) => stored.type === 'q4_0' && !convert).map(([name]) => name));
+
 /** Formats that have the numbers of stored types as they are. */
 const exact: Readonly<Partial<Record<StoredType, WeightFormat>>> = {
   bf16: 'bf16',
@@ -51,6 +55,8 @@ const formats: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'q8', 'q4'];
 export function commonFormat(graph: ModelGraph, declarations: readonly WeightDeclaration[]): WeightFormat | 'auto' {
   const held = new Map(declarations.map(({ name, format }) => [name, format]));
   const isHeldIn = (format: WeightFormat) =>
-    declareWeights(graph, format).every((declaration) => declaration.format === held.get(declaration.name));
+    [undefined, new Set(held.keys())].some((inFour) =>
+      declareWeights(graph, format, inFour).every((declaration) => declaration.format === held.get(declaration.name)),
+    );
   return formats.find(isHeldIn) ?? 'auto';
 }
