@@ -7,6 +7,7 @@ import { Random } from '../src/core/random.ts';
 import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
 import { load } from '../src/platform/node-load.ts';
 import { pipeline } from '../src/platform/pipeline.ts';
+import { readQuestions } from '../src/platform/question-files.ts';
 import { loadState } from '../src/platform/state-files.ts';
 import { type TrainOptions, trainModel } from '../src/platform/train.ts';
 import type { Trained } from '../src/platform/training-run.ts';
@@ -339,6 +340,36 @@ describe('eval', () => {
       const { stderr } = riverrun([...command, '--data', object, '--label', 'label']);
       expect(stderr).toBe(`riverrun: ${object}: line 2: label is {"is":1}: it must be a text or a number\n`);
     }
+  });
+
+  const ofTokens = {
+    pair: { sentence_good: sentences[0]!, sentence_bad: 'over over over.' },
+    choice: { prompt: 'the ', choices: ['river', 'stone'], answer: 0 },
+    ending: { prompt: 'the river', ending: ' runs' },
+    text: { text: sentences[0]! },
+  };
+  test.each(Object.keys(ofTokens) as (keyof typeof ofTokens)[])(
+    'of a %s refuses heads of labels and of places: their outputs are no tokens',
+    async (kind) => {
+      const asked = file(`${kind}-once.jsonl`, lines([ofTokens[kind]]));
+      for (const [name, why] of [
+        ['labels', /^the model is a classifier: it tells labels/],
+        ['spans', /^the model answers questions with a span/],
+      ] as const)
+        await withModel(name, async (model) => {
+          await expect(evaluate(model, readQuestions([asked]))).rejects.toThrow(why);
+        });
+      expect(measured('words', asked, ['--questions'])).toMatchObject({ questions: 1 });
+    },
+  );
+
+  test('of pairs tells on the command line that the model is a classifier', () => {
+    const { status, stdout, stderr } = riverrun(['eval', '--model', at('labels'), '--data', at('pair-once.jsonl')]);
+    expect([status, stdout, stderr]).toEqual([
+      1,
+      '',
+      'riverrun: the model is a classifier: it tells labels, and generates no text\n',
+    ]);
   });
 
   test('of answers in a context gives exact matches and F1 of heads of places', async () => {

@@ -43,7 +43,10 @@ export interface EvaluateOptions {
   readonly onProgress?: ((done: number, right: number) => void) | undefined;
 }
 
-/** Asks a model questions, each from an empty session, and counts what it gets right. InputError where there are none. */
+/**
+ * Asks a model questions, each from an empty session, and counts what it gets right. InputError where there are none, or where they are none that the
+ * model's head can tell.
+ */
 export async function evaluate(
   model: Model,
   questions: AsyncIterable<Question> | Iterable<Question>,
@@ -105,6 +108,7 @@ interface Answer {
 
 async function ask(model: Model, question: Question): Promise<Answer> {
   if (question.kind === 'context') return await inContext(model, question);
+  if (question.kind !== 'label') model.expectTokens();
   const session = model.session();
   try {
     switch (question.kind) {
