@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { benchCommand } from '../src/cli/bench.ts';
 import type { Backend } from '../src/core/backend.ts';
@@ -53,6 +53,87 @@ describe('the accuracy of a task', () => {
       expect(result.steps).toBe(120);
       for (const accuracy of accuracies(result)) expect(Math.abs(accuracy - share)).toBeLessThan(0.06);
     }
+  });
+});
+
+describe('a training that diverges', () => {
+  // Single precision has no such number: the first step makes every parameter infinite.
+  const HUGE = 1e39;
+  const bench = { tasks: ['parity'], architectures: ['gla', 'llama'], batch: 2, threads: 1 };
+
+  test.each([
+    [1, HUGE, /^after step 1 \S+ is not finite: the training diverged at a learning rate of 1e\+39$/],
+    [300, 1000, /^the (loss|gradient) of step \d+ is not finite: the training diverged at a learning rate of \d+$/],
+  ])('has a row that tells so instead of accuracies, and the next follows: %i steps', async (steps, rate, message) => {
+    const results: TaskResult[] = [];
+    for await (const one of benchTasks({ ...bench, steps, learningRate: rate })) results.push(one);
+    expect(results.map(({ architecture }) => architecture)).toEqual(['gla', 'llama']);
+    const [first] = results;
+    expect(first).toMatchObject({ task: 'parity', accuracy: [], diverged: expect.stringMatching(message) });
+    expect(first!.steps).toBeLessThanOrEqual(steps);
+    for (const { accuracy, diverged } of results) expect(accuracy.length > 0).toBe(diverged === undefined);
+  });
+
+  test('ends the command with exit code 1, after the rows of the others', () => {
+    const args = '--tasks parity --architectures gla,llama --steps 1 --threads 1 --learning-rate 1e39'.split(' ');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, 'bench', ...args], { encoding: 'utf8' });
+    expect(stdout.match(/^(gla|llama) +after step 1 \S+ is not finite: the training diverged .*$/gm)).toHaveLength(2);
+    expect(stdout).toMatch(/^\nparity: accuracy in %, by tokens\n +40 +80 +160 +320 /);
+    expect([status, stderr]).toEqual([
+      1,
+      'riverrun: 2 of 2 trainings diverged, and have no accuracy: try a lower --learning-rate\n',
+    ]);
+  });
+});
+
+describe('a signal that is raised', () => {
+  const bench = { tasks: ['parity'], architectures: ['gla', 'llama'], batch: 2, threads: 1 };
+
+  test.each([
+    ['in the second training', 'llama', 1],
+    ['in the first', 'gla', 0],
+  ])('%s ends it without a row', async (_, architecture, rows) => {
+    const controller = new AbortController();
+    const results: TaskResult[] = [];
+    const steps: string[] = [];
+    const onStep = (row: { architecture: string; step: number }) => {
+      steps.push(row.architecture);
+      if (row.architecture === architecture && row.step === 2) controller.abort();
+    };
+    const all = async () => {
+      for await (const one of benchTasks({ ...bench, steps: 4, signal: controller.signal, onStep })) results.push(one);
+    };
+    await expect(all()).rejects.toMatchObject({ name: 'AbortError' });
+    expect(results).toHaveLength(rows);
+    expect(steps.filter((name) => name === architecture)).toHaveLength(2);
+  });
+
+  test('before the first begins none, and while accuracy is measured has no row', async () => {
+    await expect(benchTasks({ ...bench, signal: AbortSignal.abort() }).next()).rejects.toMatchObject({
+      name: 'AbortError',
+    });
+    const controller = new AbortController();
+    const onStep = () => controller.abort();
+    const last = benchTasks({ ...bench, steps: 1, signal: controller.signal, onStep });
+    await expect(last.next()).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  test('by Ctrl-C ends the command with exit code 130, and tells what is not done', async () => {
+    const args = '--tasks parity,s3 --architectures gla,llama --steps 20 --threads 1'.split(' ');
+    const child = spawn(process.execPath, [main, 'bench', ...args]);
+    let [stdout, stderr] = ['', ''];
+    // The first row is there: the second training is under way.
+    child.stdout.on('data', (data) => {
+      stdout += data;
+      if (/^gla /m.test(stdout)) child.kill('SIGINT');
+    });
+    child.stderr.on('data', (data) => (stderr += data));
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect(stdout.match(/^(gla|llama) /gm)).toEqual(['gla ']);
+    expect(stderr).toBe(
+      'riverrun: stopped; 3 of 4 trainings are not done, nor is anything of them kept:\n  parity: llama\n  s3: gla, llama\n',
+    );
+    expect(code).toBe(130);
   });
 });
 

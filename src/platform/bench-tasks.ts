@@ -13,6 +13,7 @@ import { prediction } from '../train/objective.ts';
 import { refuseSenselessNumbers } from '../train/option-limits.ts';
 import { makeSchedule } from '../train/schedule.ts';
 import { type SyntheticTask, syntheticTasks } from '../train/synthetic.ts';
+import { notFinite } from '../train/trainer.ts';
 import { measuring } from './example-data.ts';
 import { makeBackend } from './node-load.ts';
 import { drawInitial } from './train.ts';
@@ -33,6 +34,7 @@ export interface BenchTasksOptions {
   readonly learningRate?: number | undefined;
   readonly seed?: number | undefined;
   readonly threads?: number | undefined;
+  /** Ends the training in hand, which then has no row: the signal's reason is thrown. */
   readonly signal?: AbortSignal | undefined;
   readonly onStep?: ((row: { task: string; architecture: string; step: number; loss: number }) => void) | undefined;
 }
@@ -41,17 +43,26 @@ const optionNames: readonly (keyof BenchTasksOptions)[] = [
   ...(['tasks', 'architectures', 'steps', 'batch', 'learningRate', 'seed', 'threads', 'signal', 'onStep'] as const),
 ];
 
+/** One architecture is to learn one task. */
+export interface TaskTraining {
+  readonly task: SyntheticTask;
+  readonly architecture: string;
+}
+
 /** What one architecture made of one task. */
 export interface TaskResult {
   readonly task: string;
   readonly architecture: string;
   readonly parameters: number;
+  /** Steps that were made. */
   readonly steps: number;
   readonly seconds: number;
   readonly learningRate: number;
   readonly seed: number;
-  /** How much of what is asked is told right, by the examples' length in tokens. */
+  /** How much of what is asked is told right, by the examples' length in tokens. Empty where the training diverged. */
   readonly accuracy: readonly { readonly length: number; readonly accuracy: number }[];
+  /** Where the training diverged: what was no number any more. */
+  readonly diverged?: string;
 }
 
 /** Every architecture that is compared. */
@@ -59,24 +70,33 @@ export const comparedArchitectures: readonly string[] = newArchitectures.flatMap
   architecturesWith('negativeEigenvalues').includes(name) ? [name, `${name}-negative`] : [name],
 );
 
-/** Trains a small model (width 64, two layers) of every architecture on every task, and measures it at the trained length and beyond. */
-export async function* benchTasks(options: BenchTasksOptions = {}): AsyncGenerator<TaskResult> {
-  refuseUnknownOptions(options, optionNames);
-  refuseSenselessNumbers(options);
-  const { architectures = comparedArchitectures, threads } = options;
-  const tasks = options.tasks?.map(taskNamed) ?? syntheticTasks;
+/** The trainings that the options name, in the order in which they are made. */
+export function taskTrainings({
+  tasks,
+  architectures = comparedArchitectures,
+}: Pick<BenchTasksOptions, 'tasks' | 'architectures'>): TaskTraining[] {
   const unknown = architectures.find((name) => !comparedArchitectures.includes(name));
   if (unknown !== undefined)
     throw new InputError(
       `there is no architecture ${unknown} to compare; there are ${comparedArchitectures.join(', ')}`,
     );
+  const named = tasks?.map(taskNamed) ?? syntheticTasks;
+  return named.flatMap((task) => architectures.map((architecture) => ({ task, architecture })));
+}
+
+/**
+ * Trains a small model (width 64, two layers) of every architecture on every task, and measures it at the trained length and beyond. A training that diverges
+ * has a row that says so, and the next one follows.
+ */
+export async function* benchTasks(options: BenchTasksOptions = {}): AsyncGenerator<TaskResult> {
+  refuseUnknownOptions(options, optionNames);
+  refuseSenselessNumbers(options);
+  const trainings = taskTrainings(options);
+  const { threads, signal } = options;
+  signal?.throwIfAborted();
   const backend = await makeBackend(threads === undefined ? {} : { threads });
   try {
-    for (const task of tasks)
-      for (const architecture of architectures) {
-        if (options.signal?.aborted) return;
-        yield await solve(backend, task, architecture, options);
-      }
+    for (const { task, architecture } of trainings) yield await solve(backend, task, architecture, options);
   } finally {
     backend.dispose();
   }
@@ -94,7 +114,7 @@ const MEASURED = 64;
 /** Steps between looks at whether the task is solved, and what counts as that. */
 const [LOOK, SOLVED] = [100, 0.9995];
 
-/** Trains a small model on one task, and measures it. */
+/** Trains a small model on one task, and measures it; throws the signal's reason when it is raised. */
 export async function solve(
   backend: Backend,
   task: SyntheticTask,
@@ -115,6 +135,10 @@ export async function solve(
   const together = Math.max(2048, longest);
   const capacity = { tokens: together, segments: batch, outputs: together };
   const learner = new Learner(backend, prediction(graph, learnedBy(graph, { weightDecay: 0 })), capacity);
+  const pause = async () => {
+    await setImmediate();
+    signal?.throwIfAborted();
+  };
   try {
     drawInitial(learner, seed);
     const rate = makeSchedule({ learningRate, warmup: Math.min(50, steps) }, steps);
@@ -122,29 +146,45 @@ export async function solve(
       const random = new Random(length + 1);
       const examples = Array.from({ length: MEASURED }, () => task.make(random, length));
       const batches = { capacity, tokensPerStep: 0, stepsPerEpoch: 0, parts: () => [] };
-      return (await measuring(examples, batches, sizes.vocabulary)(learner)).accuracy!;
+      return (await measuring(examples, batches, sizes.vocabulary)(learner, pause)).accuracy!;
     };
-    const start = performance.now();
-    let step = 0;
-    while (step < steps && !signal?.aborted) {
+    const partsOf = (step: number) => {
       const random = new Random(1e6 * (seed + 1) + step);
       const [least, most] = task.lengths;
       const examples = Array.from({ length: batch }, () => task.make(random, least + random.integer(most - least + 1)));
-      const { loss } = await learner.step(exampleParts(examples, together, batch), rate(step), ++step);
-      onStep?.({ task: task.name, architecture: name, step, loss });
-      await setImmediate();
-      const last = task.measured.at(-1)!;
-      if (step % LOOK === 0 && (await accuracyAt(task.measured[0]!)) >= SOLVED && (await accuracyAt(last)) >= SOLVED)
-        break;
-    }
-    const seconds = (performance.now() - start) / 1000;
-    const accuracy = [];
-    for (const length of task.measured) accuracy.push({ length, accuracy: await accuracyAt(length) });
+      return exampleParts(examples, together, batch);
+    };
     const parameters = [...graph.parameters.values()].reduce(
       (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
       0,
     );
-    return { task: task.name, architecture: name, parameters, steps: step, seconds, learningRate, seed, accuracy };
+    const start = performance.now();
+    const row = () => {
+      const seconds = (performance.now() - start) / 1000;
+      return { task: task.name, architecture: name, parameters, steps: step, seconds, learningRate, seed };
+    };
+    const diverged = (what: string): TaskResult => ({
+      ...row(),
+      accuracy: [],
+      diverged: notFinite(what, rate(Math.max(0, step - 1))).message,
+    });
+    let step = 0;
+    while (step < steps) {
+      await pause();
+      const { loss, gradientNorm } = await learner.step(partsOf(step), rate(step), ++step);
+      onStep?.({ task: task.name, architecture: name, step, loss });
+      if (!Number.isFinite(loss)) return diverged(`the loss of step ${step}`);
+      if (!Number.isFinite(gradientNorm)) return diverged(`the gradient of step ${step}`);
+      const last = task.measured.at(-1)!;
+      if (step % LOOK === 0 && (await accuracyAt(task.measured[0]!)) >= SOLVED && (await accuracyAt(last)) >= SOLVED)
+        break;
+    }
+    const made = row();
+    const unsound = step > 0 ? await learner.unsound(partsOf(step)) : undefined;
+    if (unsound !== undefined) return diverged(`after step ${step} ${unsound}`);
+    const accuracy = [];
+    for (const length of task.measured) accuracy.push({ length, accuracy: await accuracyAt(length) });
+    return { ...made, accuracy };
   } finally {
     learner.dispose();
   }
