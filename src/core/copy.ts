@@ -18,5 +18,8 @@ export const copy: Op = {
     }
   },
   grad: ({ gradients }) => ({ x: gradients['y'] }),
-  cases: [{ axes: {}, segments: [3] }],
+  cases: [
+    { axes: {}, segments: [3] },
+    { axes: { I: 63 }, segments: [2, 3], patterns: { x: 'T I' } },
+  ],
 };

@@ -7,6 +7,7 @@ const cases = [
   { axes: { C: 63, K: 4, J: 3 }, segments: [1, 5, 2], optional: { bias: true } },
   { axes: { C: 16, K: 2, J: 1 }, segments: [1, 1, 1] },
   { axes: { C: 8, K: 4, J: 3 }, segments: [17], optional: { bias: true } },
+  { axes: { C: 5, K: 3, J: 2 }, segments: [1, 4, 2], optional: { bias: true } },
 ];
 
 /**

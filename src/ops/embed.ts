@@ -22,6 +22,7 @@ export const embedOp: Op = {
   cases: [
     { axes: { V: 11, D: 3 }, segments: [1], fill: { ids: 'token' } },
     { axes: { V: 13, D: 64 }, segments: [17], fill: { ids: 'token' } },
+    { axes: { V: 9, D: 63 }, segments: [5], fill: { ids: 'token' } },
   ],
 };
 

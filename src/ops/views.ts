@@ -22,7 +22,10 @@ export const reshapeOp: Op = {
     }
   },
   grad: ({ inputs: { x }, gradients: { y: dy } }) => ({ x: reshape(dy!, x!.shape) }),
-  cases: [{ axes: { I: 12 }, segments: [3], attributes: { shape: ['tokens', 3, 4] }, patterns: { x: 'T I' } }],
+  cases: [
+    { axes: { I: 12 }, segments: [3], attributes: { shape: ['tokens', 3, 4] }, patterns: { x: 'T I' } },
+    { axes: { I: 63 }, segments: [5], attributes: { shape: ['tokens', 7, 9] }, patterns: { x: 'T I' } },
+  ],
 };
 
 /** `x` with the axes of `shape`, of as many elements. */
