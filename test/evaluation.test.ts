@@ -346,6 +346,7 @@ describe('eval', () => {
     pair: { sentence_good: sentences[0]!, sentence_bad: 'over over over.' },
     choice: { prompt: 'the ', choices: ['river', 'stone'], answer: 0 },
     ending: { prompt: 'the river', ending: ' runs' },
+    completion: { prompt: 'the river', completion: ' runs' },
     text: { text: sentences[0]! },
   };
   test.each(Object.keys(ofTokens) as (keyof typeof ofTokens)[])(
@@ -370,6 +371,78 @@ describe('eval', () => {
       '',
       'riverrun: the model is a classifier: it tells labels, and generates no text\n',
     ]);
+  });
+
+  test('of completions and messages gives the loss, and the accuracy of tokens, that training told of the same file', async () => {
+    const pairs = sentences.slice(0, 24).map((one) => {
+      const cut = one.lastIndexOf(' ');
+      return { prompt: one.slice(0, cut), completion: one.slice(cut) };
+    });
+    const talks = pairs.map(({ prompt, completion }) => ({
+      messages: [
+        { role: 'user', content: prompt },
+        { role: 'assistant', content: completion },
+        { role: 'user', content: ' the bird' },
+        { role: 'assistant', content: ' sings.' },
+      ],
+    }));
+    const csv = `prompt,completion\n${pairs.map(({ prompt, completion }) => `${prompt},${completion}\n`).join('')}`;
+    for (const [name, data] of [
+      ['completions', file('completions.jsonl', lines(pairs))],
+      ['completions', file('completions.csv', csv)],
+      ['talks', file('talks.jsonl', lines(talks))],
+    ] as const) {
+      const output = `${name}-${data.endsWith('csv') ? 'csv' : 'jsonl'}`;
+      const options = { data: [data], validation: [data], label: undefined, evaluateEvery: 6 };
+      const { best } = await run(finetune(taught(output, options)));
+      const found = measured(output, data);
+      expect(found.loss, output).toBeCloseTo(best!.loss, 5);
+      expect(found.tokenAccuracy).toBeCloseTo(best!.accuracy!, 10);
+      expect(found.perplexity).toBeCloseTo(Math.exp(found.loss), 8);
+      // Not all tokens of what is said are the likeliest, and of few texts each is.
+      expect(found.tokenAccuracy).toBeGreaterThan(found.accuracy);
+      const tokens = await withModel(output, async ({ tokenizer }) => {
+        const length = (one: string) => tokenizer.encode(one).length;
+        const last = name === 'talks' ? length(' sings.') : 0;
+        return pairs.reduce((all, { completion }) => all + length(completion) + last, 0);
+      });
+      expect(found).toMatchObject({ questions: 24, tokens });
+    }
+    expect(measured('talks-jsonl', '-', [], lines(talks))).toEqual(measured('talks-jsonl', at('talks.jsonl')));
+  });
+
+  test('of completions counts those of which every token is the likeliest, and refuses empty ones', async () => {
+    await withModel('bytes', async (model) => {
+      const ids = model.tokenizer.encode('the ');
+      for (let i = 0; i < 4; i++) {
+        const logits = (await model.session().logitsOf(ids)).subarray(-model.outputSize);
+        ids.push(logits.indexOf(Math.max(...logits)));
+      }
+      const said = model.tokenizer.decode(ids.slice(-4));
+      const asked = async (text: string) => {
+        const passages = [
+          { text: 'the ', answers: false },
+          { text, answers: true },
+        ];
+        return await evaluate(model, [{ kind: 'answers', passages }]);
+      };
+      expect(await asked(said)).toMatchObject({ right: 1, tokens: 4, tokenAccuracy: 1 });
+      expect(await asked(`${said.slice(0, 3)}~`)).toMatchObject({ right: 0, tokens: 4, tokenAccuracy: 0.75 });
+      // Without a token that begins texts, the first is given.
+      const alone = await evaluate(model, [{ kind: 'answers', passages: [{ text: 'bird', answers: true }] }]);
+      const each = await predicted(model, model.tokenizer.encode('bird'));
+      expect(alone.tokens).toBe(3);
+      expect(alone.loss).toBeCloseTo(-sum(each) / 3, 4);
+    });
+    for (const [row, what] of [
+      [{ prompt: 'the', completion: '' }, 'completion is empty'],
+      [{ messages: [{ role: 'user', content: 'the' }] }, 'the assistant says nothing'],
+      [{ completion: 'bird' }, 'prompt is undefined, not a text'],
+    ] as const) {
+      const data = file('unsaid.jsonl', lines([row]));
+      const { status, stderr } = riverrun(['eval', '--model', at('words'), '--data', data]);
+      expect([status, stderr]).toEqual([1, expect.stringContaining(`${data}: line 1: ${what}`)]);
+    }
   });
 
   test('of answers in a context gives exact matches and F1 of heads of places', async () => {

@@ -43,6 +43,7 @@ Examples:
   riverrun eval --data lambada.jsonl --questions --limit 500
   riverrun eval --data blimp/anaphor_gender_agreement.jsonl
   riverrun eval --data quiz.jsonl            # {"prompt": …, "choices": [ … ], "answer": 0}
+  riverrun eval --model ./my-answers --data questions.jsonl   # {"prompt": …, "completion": …}, or {"messages": [ … ]}
   riverrun eval --model ./my-reader --data squad.jsonl   # {"question": …, "context": …, "answers": {"text": [ … ]}}
   riverrun eval --model ./my-classifier --data test.csv --field text --label category
   riverrun eval --load my-poems/initial.state --data held-out.txt`,

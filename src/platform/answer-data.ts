@@ -1,4 +1,5 @@
 import { InputError } from '../core/errors.ts';
+import type { Passage } from '../tasks/evaluate.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import { type Example, exampleBatches } from '../train/examples.ts';
 import { exampleContents } from './contents-digest.ts';
@@ -21,12 +22,6 @@ export interface AnswerDataOptions {
   readonly onProgress?: ((what: string) => void) | undefined;
   /** Told what is left out of the data. */
   readonly onNotice?: ((what: string) => void) | undefined;
-}
-
-/** What is said, and whether the model is to learn to say it. */
-interface Passage {
-  readonly text: string;
-  readonly learned: boolean;
 }
 
 /** Whether these files hold answers to learn: records with `prompt` and `completion`, or JSONL with `messages`. */
@@ -84,10 +79,10 @@ function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Ex
   const tokens = start === undefined ? [] : [start];
   const [rows, targets]: [number[], number[]] = [[], []];
   let isEmpty = true;
-  for (const { text, learned } of passages(record)) {
+  for (const { text, answers } of passages(record)) {
     for (const token of tokenizer.encode(text, { addSpecialTokens: false })) {
-      if (learned) isEmpty = false;
-      if (learned && tokens.length > 0 && tokens.length < length) {
+      if (answers) isEmpty = false;
+      if (answers && tokens.length > 0 && tokens.length < length) {
         rows.push(tokens.length - 1);
         targets.push(token);
       }
@@ -98,7 +93,8 @@ function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): Ex
   return { tokens: tokens.slice(0, length), rows, targets };
 }
 
-function passages({ fields, where }: DataRecord): Passage[] {
+/** The passages of `prompt` and `completion`, or of `messages`: the completion, and what the assistant says, are answers. */
+export function passages({ fields, where }: DataRecord): Passage[] {
   const { prompt, completion, messages } = fields;
   const text = (value: unknown, name: string): string => {
     if (typeof value !== 'string') throw new InputError(`${where}: ${name} is ${JSON.stringify(value)}, not a text`);
@@ -106,11 +102,11 @@ function passages({ fields, where }: DataRecord): Passage[] {
   };
   if (!Array.isArray(messages))
     return [
-      { text: text(prompt, 'prompt'), learned: false },
-      { text: text(completion, 'completion'), learned: true },
+      { text: text(prompt, 'prompt'), answers: false },
+      { text: text(completion, 'completion'), answers: true },
     ];
   return messages.map((message: { role?: unknown; content?: unknown }, i) => ({
     text: text(message.content, `the content of message ${i + 1}`),
-    learned: message.role === 'assistant',
+    answers: message.role === 'assistant',
   }));
 }

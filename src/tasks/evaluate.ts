@@ -15,6 +15,8 @@ export type Question =
   | { readonly kind: 'pair'; readonly good: string; readonly bad: string }
   /** How a text ends. */
   | { readonly kind: 'ending'; readonly prompt: string; readonly ending: string }
+  /** What is said after what is given: completions, or an assistant's messages. Each passage is encoded alone, as training does. */
+  | { readonly kind: 'answers'; readonly passages: readonly Passage[] }
   /** The label that a classifier gives a text. */
   | { readonly kind: 'label'; readonly text: string; readonly label: string }
   /** What a context answers; any of `answers` is right, none where it can't be answered. */
@@ -25,15 +27,26 @@ export type Question =
       readonly answers: readonly string[];
     };
 
+/** A part of a text, and whether it is an answer. */
+export interface Passage {
+  readonly text: string;
+  readonly answers: boolean;
+}
+
 export interface Accuracy {
   readonly questions: number;
+  /** Of endings and answers, those of which every token is the likeliest. */
   readonly right: number;
   /** right / questions. */
   readonly accuracy: number;
   /** For labels: questions whose label is none of the model's, if there are any. They count as wrong. */
   readonly unknownLabels?: number;
-  /** For endings: e to the mean surprise of the endings. */
+  /** For endings: e to the mean surprise of the endings. For answers: e to the loss. Not where there are both. */
   readonly perplexity?: number;
+  /** For answers: their tokens, the mean of −ln p over them, and how many of them are the likeliest. */
+  readonly tokens?: number;
+  readonly loss?: number;
+  readonly tokenAccuracy?: number;
   /** For questions about a context, of which `right` counts the exact answers: the mean F1 of their words. */
   readonly f1?: number;
 }
@@ -55,6 +68,7 @@ export async function evaluate(
   refuseUnknownOptions(options, ['signal', 'onProgress']);
   const { signal, onProgress } = options;
   let [asked, right, surprise, endings, overlap, contexts, unknown] = [0, 0, 0, 0, 0, 0, 0];
+  const said = { surprise: 0, tokens: 0, likeliest: 0 };
   const strange = new Set<string>();
   for await (const question of questions) {
     signal?.throwIfAborted();
@@ -68,6 +82,11 @@ export async function evaluate(
     if (answer.surprise !== undefined) {
       surprise += answer.surprise;
       endings++;
+    }
+    if (answer.said !== undefined) {
+      said.surprise += answer.said.surprise;
+      said.tokens += answer.said.tokens;
+      said.likeliest += answer.said.likeliest;
     }
     if (answer.f1 !== undefined) {
       overlap += answer.f1;
@@ -85,7 +104,13 @@ export async function evaluate(
     right,
     accuracy: right / asked,
     ...(unknown > 0 && { unknownLabels: unknown }),
-    ...(endings > 0 && { perplexity: Math.exp(surprise / endings) }),
+    ...(endings > 0 && said.tokens === 0 && { perplexity: Math.exp(surprise / endings) }),
+    ...(said.tokens > 0 && {
+      tokens: said.tokens,
+      loss: said.surprise / said.tokens,
+      ...(endings === 0 && { perplexity: Math.exp(said.surprise / said.tokens) }),
+      tokenAccuracy: said.likeliest / said.tokens,
+    }),
     ...(contexts > 0 && { f1: overlap / contexts }),
   };
 }
@@ -97,12 +122,20 @@ const shortened = (labels: readonly string[]): string =>
     ...(labels.length > 5 ? [`… ${labels.length} in all`] : []),
   ].join(', ');
 
+/** Tokens of which each was predicted: −ln p of all, and how many were the likeliest. */
+interface Said {
+  readonly surprise: number;
+  readonly tokens: number;
+  readonly likeliest: number;
+}
+
 interface Answer {
   readonly right: boolean;
   /** Of a label that the model has not. */
   readonly isUnknown?: boolean;
   /** Of the ending, in nats. */
   readonly surprise?: number;
+  readonly said?: Said;
   readonly f1?: number;
 }
 
@@ -120,6 +153,8 @@ async function ask(model: Model, question: Question): Promise<Answer> {
         other.dispose();
         return { right: good < bad };
       }
+      case 'answers':
+        return await answers(session, question.passages);
       case 'ending':
         return await ending(session, question.prompt, question.ending);
       case 'choice': {
@@ -179,21 +214,38 @@ async function surpriseOf(session: Session, text: string): Promise<number> {
   const start = beginOfText ?? endOfText;
   if (start !== undefined && tokens[0] !== start) tokens.unshift(start);
   const logits = await session.logitsOf(tokens);
-  return surprises(logits, tokens.slice(1), session.model.outputSize).sum;
+  return surprises(logits, tokens.slice(1), session.model.outputSize).surprise;
+}
+
+/** Texts are joined as they stand, after the token that training has before them; without one, nothing predicts the first of all. */
+async function answers(session: Session, passages: readonly Passage[]): Promise<Answer> {
+  const { beginOfText, endOfText } = session.model.tokenizer;
+  const start = beginOfText ?? endOfText;
+  if (session.position === 0 && start !== undefined) await session.read([start]);
+  const said = { surprise: 0, tokens: 0, likeliest: 0 };
+  for (const { text, answers } of passages) {
+    let tokens = encodedAfter(session, text);
+    if (answers && session.position === 0 && tokens.length > 0) await session.read(tokens.splice(0, 1));
+    if (answers) {
+      const found = await following(session, tokens);
+      said.surprise += found.surprise;
+      said.tokens += tokens.length;
+      said.likeliest += found.likeliest;
+      tokens = tokens.slice(-1);
+    }
+    if (tokens.length > 0) await session.read(tokens);
+  }
+  return { right: said.tokens > 0 && said.likeliest === said.tokens, said };
 }
 
 async function ending(session: Session, prompt: string, end: string): Promise<Answer> {
   await session.read(prompt);
-  const { surprise, isLikeliest } = await continuation(session, prompt, end);
-  return { right: isLikeliest, surprise };
+  const { surprise, tokens, likeliest } = await continuation(session, prompt, end);
+  return { right: likeliest === tokens, surprise };
 }
 
-/** How a text that was read goes on with `text`: −ln p, and whether every token is the likeliest one. */
-async function continuation(
-  session: Session,
-  prompt: string,
-  text: string,
-): Promise<{ surprise: number; isLikeliest: boolean }> {
+/** How a text that was read goes on with `text`. */
+async function continuation(session: Session, prompt: string, text: string): Promise<Said> {
   const { tokenizer } = session.model;
   const [before, whole] = [tokenizer.encode(prompt), tokenizer.encode(prompt + text)];
   // Where the tokens of the whole do not begin with the prompt's, the continuation is encoded alone.
@@ -204,30 +256,26 @@ async function continuation(
 const encodedAfter = ({ model }: Session, text: string): number[] =>
   model.tokenizer.encode(text, { addSpecialTokens: false });
 
-/** −ln p of tokens after what a session has read, and whether each is the likeliest one. */
-async function following(
-  session: Session,
-  tokens: readonly number[],
-): Promise<{ surprise: number; isLikeliest: boolean }> {
+/** What is said of tokens after what a session has read; the last of them is not read. */
+async function following(session: Session, tokens: readonly number[]): Promise<Said> {
   const { outputSize } = session.model;
-  if (tokens.length === 0) return { surprise: 0, isLikeliest: true };
+  if (tokens.length === 0) return { surprise: 0, tokens: 0, likeliest: 0 };
   const first = session.logits.slice();
   const rest = tokens.length > 1 ? await session.logitsOf(tokens.slice(0, -1)) : new Float32Array(0);
   const all = new Float32Array(first.length + rest.length);
   all.set(first);
   all.set(rest, first.length);
-  const { sum, likeliest } = surprises(all, tokens, outputSize);
-  return { surprise: sum, isLikeliest: likeliest };
+  return surprises(all, tokens, outputSize);
 }
 
-/** Surprise of each token under its row of logits. */
-function surprises(logits: Float32Array, tokens: readonly number[], V: number): { sum: number; likeliest: boolean } {
-  let sum = 0;
-  let likeliest = true;
+/** Tokens under a row of logits each. */
+function surprises(logits: Float32Array, tokens: readonly number[], V: number): Said {
+  let surprise = 0;
+  let likeliest = 0;
   for (const [i, token] of tokens.entries()) {
     const row = logits.subarray(i * V, (i + 1) * V);
-    sum += logSumExp(row, 0, V) - row[token]!;
-    for (let v = 0; likeliest && v < V; v++) if (row[v]! > row[token]!) likeliest = false;
+    surprise += logSumExp(row, 0, V) - row[token]!;
+    if (row.every((logit) => !(logit > row[token]!))) likeliest++;
   }
-  return { sum, likeliest };
+  return { surprise, tokens: tokens.length, likeliest };
 }
