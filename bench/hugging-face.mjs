@@ -1,16 +1,18 @@
 // Whether transformers, tokenizers and PEFT open what trainings write: trains small models of the architectures that transformers has, with
-// heads and adapters, and compares logits and token ids; and whether riverrun opens what PEFT writes. Python without PEFT leaves its rows out, and says so.
-//   node bench/hugging-face.mjs [--python python3] [--out bench/results/hugging-face.json]
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+// heads and adapters, teaches models that transformers wrote, and compares logits, and token ids of Tokenizer.from_file and of AutoTokenizer; and
+// whether riverrun opens what PEFT writes. Python without PEFT leaves its rows out, and says so.
+//   node bench/hugging-face.mjs [--python python3] [--models ../shared/models] [--out bench/results/hugging-face.json]
+import { copyFileSync, cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { load } from '../dist/index.js';
 import { flags, riverrun } from './command-line.mjs';
 import { openPython, pythonOption } from './peers/python.mjs';
 
 const { values } = parseArgs({
-  options: { python: pythonOption, out: { type: 'string' } },
+  options: { python: pythonOption, models: { type: 'string', default: '../shared/models' }, out: { type: 'string' } },
 });
 /** The most that logits may differ by, against their size. */
 const TOLERANCE = 1e-4;
@@ -52,11 +54,12 @@ const { ask, close } = openPython(values.python, 'hugging_face.py');
 async function ours(folder, task) {
   const model = await load(at(folder), { threads: 1, weights: 'f32' });
   const ids = model.tokenizer.encode(TEXT, { addSpecialTokens: false });
+  const whole = model.tokenizer.encode(TEXT);
   const session = model.session();
   if (task === 'labels') await session.read(ids);
   const logits = Array.from(task === 'labels' ? session.logits : await session.logitsOf(ids));
   model.dispose();
-  return { ids, logits };
+  return { ids, whole, logits };
 }
 
 /** How far logits are from others at most, against the size of these. */
@@ -66,7 +69,7 @@ function distance(logits, others) {
 }
 
 async function compared({ name, folder, task, adapter, labels }) {
-  const { ids, logits } = await ours(folder, task);
+  const { ids, whole, logits } = await ours(folder, task);
   const base = adapter?.base ?? folder;
   const question = { folder: at(base), task, ids, text: TEXT, labels };
   const theirs = await ask({ ...question, ...(adapter && { adapter: join(at(folder), 'adapter') }) });
@@ -75,11 +78,13 @@ async function compared({ name, folder, task, adapter, labels }) {
   // Additions that move nothing would show nothing. A head of labels is the adapter's own.
   const moved = adapter && task !== 'labels' && { moved: distance((await ours(base, task)).logits, logits) };
   const sameIds = JSON.stringify(theirs.ids) === JSON.stringify(ids);
+  // What a user of transformers opens, with the marks that it adds to texts.
+  const sameAutoIds = JSON.stringify(theirs.autoIds) === JSON.stringify(whole);
   // A head that only the adapter brings is missing in the base.
   const missing = theirs.missing.filter((key) => !adapter || !/^(score|qa_outputs)\./.test(key));
   const isSame = logits.length === theirs.logits.length && worst <= TOLERANCE && !(moved?.moved < 1000 * TOLERANCE);
-  const passes = isSame && sameIds && missing.length === 0;
-  return { name, worst, ...moved, sameIds, missing, passes, versions: theirs.versions };
+  const passes = isSame && sameIds && sameAutoIds && missing.length === 0;
+  return { name, worst, ...moved, sameIds, sameAutoIds, missing, passes, versions: theirs.versions };
 }
 
 /** Logits with an adapter that PEFT made of a base, as it has them and as we have them. */
@@ -101,6 +106,14 @@ for (const arch of ['mamba', 'mamba2', 'llama']) train(arch);
 const gpt2 = { n_embd: 64, n_layer: 2, n_head: 4, n_positions: 256, vocab_size: 400, bos_token_id: 0, eos_token_id: 0 };
 await ask({ make: at('gpt2'), config: gpt2 });
 copyFileSync(join(at('llama'), 'tokenizer.json'), join(at('gpt2'), 'tokenizer.json'));
+// Models that transformers wrote, whose configurations have floats such as 1.0; those of random numbers come without a tokenizer.
+const golden = (name) => fileURLToPath(new URL(`../test/goldens/${name}`, import.meta.url));
+const written = [
+  { arch: 'mamba', from: join(values.models, 'tiny-books-mamba'), more: {} },
+  ...['mamba', 'mamba2', 'falcon_mamba'].map((arch) => ({ arch, from: golden(arch), more: { tokenizer: 'bytes' } })),
+].map((model, i) => ({ ...model, name: i === 0 ? 'tiny-books-mamba' : `random ${model.arch}`, base: `written-${i}` }));
+if (!existsSync(written[0].from)) throw new Error(`${written[0].from} is missing: name the folder of it with --models`);
+for (const { from, base } of written) cpSync(from, at(base), { recursive: true });
 const label = { data: labelled, validation: labelled, label: 'kind' };
 const span = { data: spans, validation: spans };
 const lora = { method: 'lora', rank: 4, steps: 20, 'learning-rate': 0.02 };
@@ -117,6 +130,14 @@ teach('lora-mamba2', 'mamba2', { data: 'README.md', ...lora });
 teach('lora-gpt2', 'gpt2', { data: 'README.md', ...lora });
 teach('lora-gpt2-layer', 'gpt2', { data: 'README.md', ...lora, targets: 'h\\.1\\..*(c_attn|mlp\\.c_proj)' });
 teach('lora-gpt2-labels', 'gpt2', { ...label, ...lora });
+for (const { base, more } of written) {
+  teach(`${base}-full`, base, { data: 'README.md', length: 64, ...more });
+  teach(`${base}-lora`, base, { data: 'README.md', length: 64, ...lora, ...more });
+  // The additions belong to the base as it is, with the tokenizer that they were taught with.
+  if (more.tokenizer)
+    for (const file of ['tokenizer.json', 'tokenizer_config.json'])
+      copyFileSync(join(at(`${base}-lora`), file), join(at(base), file));
+}
 
 const rows = [];
 for (const question of [
@@ -138,6 +159,11 @@ for (const question of [
   { name: 'llama, LoRA, merged', folder: 'lora-tokens', task: 'tokens' },
   { name: 'mamba, LoRA, merged', folder: 'lora-mamba', task: 'tokens' },
   { name: 'gpt2, LoRA, merged', folder: 'lora-gpt2', task: 'tokens' },
+  ...written.flatMap(({ name, base }) => [
+    { name: `${name} of transformers, taught whole`, folder: `${base}-full`, task: 'tokens' },
+    { name: `${name} of transformers, LoRA`, folder: `${base}-lora`, task: 'tokens', adapter: { base } },
+    { name: `${name} of transformers, LoRA, merged`, folder: `${base}-lora`, task: 'tokens' },
+  ]),
 ]) {
   const row = await compared(question);
   console.log(JSON.stringify(row));

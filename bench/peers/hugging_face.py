@@ -2,8 +2,9 @@
 one on standard output.
 
     {"folder": FOLDER, "task": "tokens" | "labels" | "spans", "ids": [...], "text": TEXT, "adapter"?: FOLDER, "labels"?: n}
-        -> {"logits": [...], "ids": [...], "versions": {...}}
-           logits of all tokens one after the other, of labels, or [token][start, end]; ids of the text as tokenizers has them
+        -> {"logits": [...], "ids": [...], "autoIds": [...], "versions": {...}}
+           logits of all tokens one after the other, of labels, or [token][start, end]; ids of the text as Tokenizer.from_file has them,
+           and as AutoTokenizer.from_pretrained has them, with the marks that it adds
     {"make": FOLDER, "config": {...}}
            writes a GPT-2 of random numbers
     {"adapt": FOLDER, "lora": {...}, "ids": [...], "out": FOLDER} -> {"logits": [...], "config": {...}, "versions": {...}}
@@ -17,7 +18,7 @@ import warnings
 import tokenizers
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
 warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
@@ -66,7 +67,8 @@ def answer(request):
     logits = torch.stack([out.start_logits[0], out.end_logits[0]], -1) if request["task"] == "spans" else out.logits[0]
     tokenizer = tokenizers.Tokenizer.from_file(request["folder"] + "/tokenizer.json")
     ids = tokenizer.encode(request["text"], add_special_tokens=False).ids
-    return {"logits": logits.flatten().tolist(), "ids": ids, "missing": missing, "versions": versions}
+    auto = AutoTokenizer.from_pretrained(request["folder"])(request["text"]).input_ids
+    return {"logits": logits.flatten().tolist(), "ids": ids, "autoIds": auto, "missing": missing, "versions": versions}
 
 
 for line in sys.stdin:
