@@ -97,7 +97,7 @@ function attend(
 }
 
 const shapes: readonly Sizes[] = [
-  { H: 1, G: 1, K: 5, V: 41, window: 0 },
+  { H: 1, G: 1, K: 5, V: 55, window: 0 },
   // Two queries of a group beside each other, and an odd one.
   { H: 4, G: 2, K: 8, V: 20, window: 0 },
   { H: 3, G: 1, K: 17, V: 3, window: 0 },
