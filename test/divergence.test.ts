@@ -50,7 +50,7 @@ test('at the last step is told, with its evaluation and without one, and no mode
   const alone = await ended(trainModel(small('alone', { steps: 1, learningRate: HUGE })));
   expect(alone.error!.message).toMatch(/^after step 1 backbone\.\S+ is not finite: the training diverged/);
   for (const output of ['measured', 'alone']) {
-    expect(readdirSync(at(output)).sort()).toEqual(['log.jsonl', 'loss.csv', 'loss.svg']);
+    expect(readdirSync(at(output)).sort()).toEqual(['log.jsonl', 'loss.csv', 'loss.svg', 'training.json']);
     expect(logged(output).map(({ loss, evaluation }) => [Number.isFinite(loss), evaluation])).toEqual([
       [true, undefined],
     ]);

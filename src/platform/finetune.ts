@@ -36,7 +36,8 @@ import type { Companions } from './model-folder.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { initialStateOf, type LocateOptions, load, locate, makeBackend } from './node-load.ts';
 import { hasSpans, spanData } from './span-data.ts';
-import { drawInitial, endNotice, refuseFilledFolder, tokenIds, writeModel } from './train.ts';
+import { drawInitial, endNotice, tokenIds, writeModel } from './train.ts';
+import { takeFolder } from './training-folder.ts';
 import { type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
 
 export interface FinetuneOptions extends RunOptions, MethodOptions, Omit<LocateOptions, 'signal'> {
@@ -113,10 +114,19 @@ export async function* finetune(options: FinetuneOptions): AsyncGenerator<TrainR
   refuseUnknownOptions(options, optionNames);
   refuseOtherKinds(options, ['model', 'output', 'data']);
   refuseSenselessNumbers(options);
-  const { output, method = 'full', seed = 0 } = options;
   refuseIdleSchedule(options);
+  const { method = 'full' } = options;
   if (method !== 'lora') refuseIdle(options, ['rank', 'alpha', 'targets'], `the method is ${method}`);
-  refuseFilledFolder(output, options.resume);
+  const release = await takeFolder(options.output, options.resume);
+  try {
+    return yield* finetuneInFolder(options);
+  } finally {
+    await release();
+  }
+}
+
+async function* finetuneInFolder(options: FinetuneOptions): AsyncGenerator<TrainRecord, Trained> {
+  const { output, method = 'full', seed = 0 } = options;
   const given = [...options.data, ...(options.validation ?? [])];
   const notice = await standardInputNotice(given, { ...options, hasRecords: options.label !== undefined });
   if (notice !== undefined) options.onNotice?.(notice);

@@ -6,9 +6,9 @@ import { HubError, inCache, type Subject } from './hub-error.ts';
 import { chooseFiles, type FileChoice, filterFiles, withAllShards } from './hub-files.ts';
 import { formatModelId, type ModelId, parseModelId } from './hub-id.ts';
 import { fileUrl, type Listing, listModel } from './hub-list.ts';
-import { lockFile } from './hub-lock.ts';
 import type { Retry, Transport } from './hub-request.ts';
 import { hubSettings } from './hub-settings.ts';
+import { lockFile } from './lock-file.ts';
 
 /** How far a download is, in bytes: of one file, and of all that were chosen. What the cache had counts as loaded. */
 export interface FetchProgress {

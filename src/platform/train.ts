@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { InputError, UnsupportedError } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import { encodeSafetensors } from '../formats/safetensors-writer.ts';
@@ -33,7 +32,8 @@ import { namedTokenizer, type TokenizerFiles } from './model-files.ts';
 import { type Companions, writeCompanions } from './model-folder.ts';
 import { writeFileAtomically } from './node-file.ts';
 import { makeBackend } from './node-load.ts';
-import { hasBegun, type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
+import { hasTokenizer, takeFolder } from './training-folder.ts';
+import { type RunOptions, runOptionNames, runTraining, type Trained } from './training-run.ts';
 
 export interface TrainOptions extends RunOptions, Omit<ModelDimensions, 'vocabulary'> {
   /** Architecture by `model_type`: mamba, mamba2, rwkv7, gated_deltanet, llama … */
@@ -124,8 +124,16 @@ const optionNames: readonly (keyof TrainOptions)[] = [
 export async function* trainModel(options: TrainOptions): AsyncGenerator<TrainRecord, Trained> {
   refuseUnknownOptions(options, optionNames);
   refuseSenseless(options);
+  const release = await takeFolder(options.output, options.resume);
+  try {
+    return yield* trainInFolder(options);
+  } finally {
+    await release();
+  }
+}
+
+async function* trainInFolder(options: TrainOptions): AsyncGenerator<TrainRecord, Trained> {
   const { output, seed = 0, signal, onProgress, length = 256, batch = 8, together } = options;
-  refuseFilledFolder(output, options.resume);
   const notice = await standardInputNotice([...options.data, ...(options.validation ?? [])], options);
   if (notice !== undefined) options.onNotice?.(notice);
   const made = await tokenizerOf(options);
@@ -208,27 +216,6 @@ function refuseSenseless(options: TrainOptions): void {
     );
 }
 
-/** InputError for a folder that has something in it, but for a training that is to go on, or ended before its first checkpoint. */
-export function refuseFilledFolder(output: string, resume = false): void {
-  refuseFile(output);
-  if ((resume && hasBegun(output)) || !existsSync(output) || isEmpty(output)) return;
-  throw new InputError(`${output} is not empty: name another folder, or resume the training that is in it`);
-}
-
-/** InputError for a folder that can't be made, since there is a file at its place or above. */
-function refuseFile(output: string): void {
-  for (let path = resolve(output); ; path = dirname(path)) {
-    // Below a file there is nothing.
-    const there = existsSync(path) ? statSync(path) : undefined;
-    if (there && !there.isDirectory())
-      throw new InputError(`${output} can not be made a folder: ${path === resolve(output) ? 'it' : path} is a file`);
-    if (there || path === dirname(path)) return;
-  }
-}
-
-/** A tokenizer may be there before anything is learned, or what was written of one. */
-const isEmpty = (folder: string): boolean => readdirSync(folder).every((name) => name.startsWith('tokenizer.json'));
-
 /** The options that make a training what it is: one with others is another. */
 function settingsOf({
   threads: _,
@@ -288,7 +275,7 @@ async function tokenizerOf({
 }: TrainOptions): Promise<MadeTokenizer> {
   if (tokenizer === 'bytes') return { ...(await namedTokenizer('bytes', true)), key: 'bytes' };
   const kept = join(output, 'tokenizer.json');
-  const path = tokenizer ?? (resume && existsSync(kept) ? kept : undefined);
+  const path = tokenizer ?? (resume && hasTokenizer(output) ? kept : undefined);
   if (path === undefined) {
     if (data.includes('-'))
       throw new InputError('a tokenizer is learned from files, not from standard input: name one');
@@ -296,7 +283,6 @@ async function tokenizerOf({
       signal,
       onProgress,
     });
-    mkdirSync(output, { recursive: true });
     await writeFileAtomically(kept, [JSON.stringify(json)]);
     return keyed({ tokenizer: huggingFaceTokenizer(json, {}, kept), tokenizerFiles: { json: json as Json } });
   }

@@ -1,9 +1,15 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { InputError, TrainingError } from '../core/errors.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
-import { type Progress, restoreTraining, trainingCheckpoint, warmupBefore } from '../train/checkpoint.ts';
+import {
+  type Progress,
+  refuseOtherSettings,
+  restoreTraining,
+  trainingCheckpoint,
+  warmupBefore,
+} from '../train/checkpoint.ts';
 import type { Batches } from '../train/corpus.ts';
 import type { Learner, Pause } from '../train/learner.ts';
 import { type LoggedStep, lossChart, lossTable } from '../train/loss-chart.ts';
@@ -11,6 +17,7 @@ import { defaultWarmup, makeSchedule, type ScheduleOptions, scheduleNames } from
 import { type Evaluation, notFinite, type TrainRecord, train } from '../train/trainer.ts';
 import { CHECKPOINT } from './model-files.ts';
 import { explain, openFile, removeLeftovers, writeFileAtomically } from './node-file.ts';
+import { BEGUN, canResume, LOG } from './training-folder.ts';
 
 /** What all trainings have to say about their steps. */
 export interface RunOptions extends Omit<ScheduleOptions, 'learningRate'> {
@@ -69,14 +76,6 @@ export interface Trained {
   readonly interrupted: boolean;
 }
 
-const LOG = 'log.jsonl';
-
-/** Whether there is a training in the folder to go on with. */
-export const canResume = (output: string): boolean => existsSync(join(output, CHECKPOINT));
-
-/** Whether a training in the folder has a checkpoint to go on with, or came as far as its first step. */
-export const hasBegun = (output: string): boolean => canResume(output) || existsSync(join(output, LOG));
-
 /**
  * Runs a training in a folder: `log.jsonl` gets one line a step, `loss.csv` and `loss.svg` the whole of it, `training.safetensors` what is needed to go on exactly, and what
  * was learned is saved at the best evaluation, or at the end where nothing is evaluated. One that is left (`break`) ends as one whose signal is raised.
@@ -86,7 +85,6 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   const { learningRate = 3e-3, resume = false, signal, patience, checkpointEvery = 100 } = options;
   const { evaluateEvery = Math.max(1, Math.round(steps / 10)) } = options;
   const file = join(output, CHECKPOINT);
-  mkdirSync(output, { recursive: true });
   await removeLeftovers(output);
   const before = resume && canResume(output) ? await openSafetensors(await openFile(file)) : undefined;
   const warmup = options.warmup ?? (before && warmupBefore(before)) ?? defaultWarmup(steps);
@@ -94,7 +92,7 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
   let progress: Progress = { step: 0 };
   try {
     if (before) progress = await restoreTraining(learner, before, settings);
-    else await run.begin?.();
+    else await beginAnew(run, settings, resume);
   } finally {
     await before?.close();
   }
@@ -114,6 +112,7 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     await writeFileAtomically(file, [trainingCheckpoint(learner, progress, settings)]).catch((cause) => {
       throw unwritten(cause, 'checkpoint', progress.step, output);
     });
+    rmSync(join(output, BEGUN), { force: true });
     kept = progress.step;
   };
   const save = async () => {
@@ -190,6 +189,14 @@ export async function* runTraining(run: Run, options: RunOptions): AsyncGenerato
     bytes: learner.bytes,
     interrupted,
   };
+}
+
+/** Begins a training; InputError where it is to go on with one that has other settings, though it ended before its first checkpoint. */
+async function beginAnew(run: Run, settings: string, resume: boolean): Promise<void> {
+  const path = join(run.output, BEGUN);
+  if (resume && existsSync(path)) refuseOtherSettings(path, readFileSync(path, 'utf8'), settings);
+  await writeFileAtomically(path, [settings]);
+  await run.begin?.();
 }
 
 /** The error for what could not be written: what is left, and how to go on. */

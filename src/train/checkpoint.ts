@@ -55,7 +55,7 @@ export async function restoreTraining(learner: Learner, checkpoint: Checkpoint, 
   const { progress, settings: stored } = checkpoint.metadata as Record<string, string>;
   if (progress === undefined) throw new FormatError(`${checkpoint.name} is no checkpoint of a training`);
   const { streams = {}, ...reached } = JSON.parse(progress) as Progress;
-  refuseOtherSettings(checkpoint.name, parsed(stored ?? ''), parsed(settings), reached.step);
+  refuseOtherSettings(checkpoint.name, stored ?? '', settings, reached.step);
   const read = async (key: string, shape: readonly number[]) => {
     const found = checkpoint.tensors.get(key);
     if (!found) throw new FormatError(`${checkpoint.name} has no tensor ${key}`);
@@ -83,7 +83,9 @@ export function warmupBefore({ metadata }: Checkpoint): number | undefined {
 
 type Settings = Readonly<Record<string, unknown>>;
 
-function refuseOtherSettings(file: string, before: Settings, now: Settings, done: number): void {
+/** InputError where a training that has made `done` steps, as a file tells of it, had other settings than those that are given now. */
+export function refuseOtherSettings(file: string, stored: string, given: string, done = 0): void {
+  const [before, now] = [parsed(stored), parsed(given)];
   const changed = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter(
     (name) => shown(before[name]) !== shown(now[name]),
   );
