@@ -304,6 +304,23 @@ describe('standard input', () => {
   });
 });
 
+test('NUL characters in JSONL are refused, and their names are not', async () => {
+  await expect(all(readRecords([file('nul.jsonl', '{"text":"a\\u0000b"}\n')]))).rejects.toThrow(
+    /nul.jsonl: line 1 holds a NUL character/,
+  );
+  await expect(all(readRecords([file('nul.jsonl', '{"text":"\\\\\\u0000"}\n')]))).rejects.toThrow(/NUL character/);
+  const [{ fields } = { fields: {} }] = await all(readRecords([file('named.jsonl', '{"text":"a\\\\u0000"}\n')]));
+  expect(fields).toEqual({ text: 'a\\u0000' });
+});
+
+test('a label that is null is told as such', async () => {
+  const data = [file('null.jsonl', lines([{ text: 'the river', label: null }]))];
+  const tokenizer = byteTokenizer();
+  await expect(labelledData({ data, label: 'label' }, tokenizer)).rejects.toThrow(
+    /line 1: label is null: it must be a text or a number$/,
+  );
+});
+
 describe('tables', () => {
   test('tell what is wrong with them, by row', async () => {
     expect(await all(readRecords([file('a.tsv', 'x\ty\n1\t"2\n')]))).toEqual([

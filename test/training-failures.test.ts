@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import {
   closeSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -98,6 +99,17 @@ describe('what can not be written', () => {
     // What ended before its first checkpoint begins anew.
     expect(riverrun(train(at('none'), '--resume')).status).toBe(0);
     expect(losses(at('none'))).toEqual(losses(at('whole')));
+  });
+
+  test.skipIf(!existsSync('/dev/full'))('on standard output is told, after a checkpoint (needs /dev/full)', () => {
+    const full = openSync('/dev/full', 'w');
+    const args = [main, ...train(at('unheard')), '--checkpoint-every', '100', '--json'];
+    const { status, stderr } = spawnSync(process.execPath, args, { stdio: ['ignore', full, 'pipe'], encoding: 'utf8' });
+    closeSync(full);
+    expect([status, stderr]).toEqual([1, 'riverrun: standard output: the disk is full\n']);
+    expect(losses(at('unheard'))).toHaveLength(1);
+    expect(riverrun(train(at('unheard'), '--resume')).status).toBe(0);
+    expect(losses(at('unheard'))).toEqual(losses(at('whole')));
   });
 
   const disk = at('disk');

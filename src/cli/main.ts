@@ -47,10 +47,10 @@ const named = Object.hasOwn(commands, process.argv[2] ?? '') ? [process.argv[2]!
 for (const command of await Promise.all(named.map((name) => commands[name]!()))) program.addCommand(command);
 for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(false);
 
-// Help, too, may be written to a pipe that closes (`| head`).
+// Help, too, may be written to a pipe that closes (`| head`). Other failures are told by what was printing, after it has kept what it must.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+  if (error.code === 'EPIPE') process.exit(0);
+  process.exitCode = 1;
 });
 
 try {

@@ -1,15 +1,17 @@
+import { InputError } from '../core/errors.ts';
+import { explain } from '../platform/node-file.ts';
 import { load } from '../platform/node-load.ts';
 import type { Model } from '../runtime/model.ts';
 import { textOf } from '../runtime/text-chunks.ts';
 import type { ModelFlags } from './options.ts';
 
-/** Writes to standard output; resolves when the reader has taken it, so that endless output needs no endless memory. */
+/** Writes to standard output; resolves when the reader has taken it, so that endless output needs no endless memory. InputError where it can't be written. */
 export function print(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(text, (error) => {
       // A closed pipe (`| head`) is an end, not a failure.
       if (error && (error as NodeJS.ErrnoException).code === 'EPIPE') process.exit(0);
-      if (error) reject(error);
+      if (error) reject(new InputError(explain(error, 'standard output'), { cause: error }));
       else resolve();
     });
   });

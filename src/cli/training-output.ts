@@ -47,6 +47,10 @@ export async function printTraining(
         }
       }
     }
+  } catch (error) {
+    // Where nothing can be printed any more, the training is left as by Ctrl-C: with a checkpoint.
+    await running.return(undefined as never);
+    throw error;
   } finally {
     line.clear();
     const width = json || quiet || !hasStepped ? undefined : terminalWidth();

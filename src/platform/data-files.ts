@@ -24,6 +24,9 @@ export const SEPARATOR = '<|endoftext|>';
 /** Longer texts come in pieces: far below what a string can hold. */
 const LONGEST_PIECE = 1 << 22;
 
+/** A NUL as JSON writes it: its backslash is not one that another escapes. */
+const NUL_ESCAPE = /(?<!\\)(?:\\\\)*\\u0000/;
+
 /** One example of a data set, and where it was found, for messages. */
 export interface DataRecord {
   readonly fields: Readonly<Record<string, unknown>>;
@@ -125,6 +128,7 @@ async function* jsonLines(file: string, signal?: AbortSignal): AsyncGenerator<Da
     number++;
     if (line.trim() === '') continue;
     const where = `${name}: line ${number}`;
+    if (NUL_ESCAPE.test(line)) throw new InputError(`${where} holds a NUL character (\\u0000): it is not text`);
     let fields: unknown;
     try {
       fields = JSON.parse(line);

@@ -15,8 +15,7 @@ export function textField({ fields, where }: DataRecord, name: string): string {
 export function plainField({ fields, where }: DataRecord, name: string): string {
   const value = fields[name];
   if (value === '') throw new InputError(`${where}: ${name} is empty`);
-  if (value === undefined || value === null)
-    throw new InputError(`${where} has no "${name}" (it has ${Object.keys(fields).join(', ')})`);
+  if (value === undefined) throw new InputError(`${where} has no "${name}" (it has ${Object.keys(fields).join(', ')})`);
   if (typeof value === 'object')
     throw new InputError(`${where}: ${name} is ${shown(value)}: it must be a text or a number`);
   return String(value);
