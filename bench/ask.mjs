@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { load, readDocument } from '../dist/index.js';
+import { endWithUsage } from './command-line.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -14,8 +15,10 @@ const { values, positionals } = parseArgs({
     out: { type: 'string' },
   },
 });
+const [book] = positionals;
+if (!book) endWithUsage('bench/ask.mjs BOOK');
 const model = await load(values.model);
-const text = readFileSync(positionals[0], 'utf8');
+const text = readFileSync(book, 'utf8');
 const document = model.tokenizer.encode(text.slice(0, 8 * Number(values.tokens))).slice(0, Number(values.tokens));
 const count = Number(values.questions);
 

@@ -6,7 +6,7 @@ import { appendFileSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { flags, riverrun } from './command-line.mjs';
+import { endWithUsage, flags, riverrun } from './command-line.mjs';
 
 const { values, positionals } = parseArgs({
   options: {
@@ -24,7 +24,7 @@ const own = {
   15: { steps: 1000, batch: 64, seed: 1 },
   16: { steps: 2000, batch: 128, 'learning-rate': 0.002 },
 }[task];
-if (!own) throw new Error('usage: node bench/babi.mjs 1|2|15|16');
+if (!own) endWithUsage('bench/babi.mjs 1|2|15|16');
 const work = values.work ?? mkdtempSync(join(tmpdir(), 'babi-'));
 const data = join(work, `babi${task}`);
 execFileSync('node', ['bench/data/babi.mjs', values.data, task, data]);

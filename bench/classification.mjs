@@ -5,7 +5,7 @@ import { appendFileSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { flags, riverrun } from './command-line.mjs';
+import { endWithUsage, flags, riverrun } from './command-line.mjs';
 
 const { values, positionals } = parseArgs({
   options: { data: { type: 'string', default: '../shared/data' }, work: { type: 'string' }, out: { type: 'string' } },
@@ -25,7 +25,7 @@ const sets = {
     return { train, test, label: 'category', length: 96, epochs: 6, rate: 0.002 };
   },
 };
-if (!sets[name]) throw new Error(`usage: node bench/classification.mjs ${Object.keys(sets).join('|')}`);
+if (!sets[name]) endWithUsage(`bench/classification.mjs ${Object.keys(sets).join('|')}`);
 
 const { train, test, label, length, epochs, rate } = sets[name]();
 const settings = { length, batch: 32, epochs, 'learning-rate': rate, threads: 1 };

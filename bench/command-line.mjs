@@ -17,3 +17,9 @@ export function riverrun(...args) {
   if (status !== 0) throw new Error(`riverrun ${args.join(' ')} ended with ${status}`);
   return stdout.trim().split('\n').map(JSON.parse);
 }
+
+/** Ends a program that was called without what it needs, with a line that says what that is. */
+export function endWithUsage(line) {
+  process.stderr.write(`usage: node ${line}\n`);
+  process.exit(1);
+}

@@ -7,6 +7,7 @@ import { createReadStream, readFileSync, statSync, writeFileSync } from 'node:fs
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { endWithUsage } from './command-line.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -19,6 +20,7 @@ const { values, positionals } = parseArgs({
   },
 });
 const [text] = positionals;
+if (!text) endWithUsage('bench/endless.mjs TEXT');
 const wanted = Number(values.tokens);
 const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const named = values.model === undefined ? [] : ['--model', values.model];

@@ -5,6 +5,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { evaluate, load } from '../dist/index.js';
+import { endWithUsage } from './command-line.mjs';
 
 const { values, positionals } = parseArgs({
   options: {
@@ -14,7 +15,7 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-if (!values.blimp) throw new Error('usage: node bench/questions.mjs --blimp FOLDER');
+if (!values.blimp) endWithUsage('bench/questions.mjs --blimp FOLDER');
 const rowsOf = (file, limit) => readFileSync(file, 'utf8').trim().split('\n').slice(0, limit).map(JSON.parse);
 const endings = rowsOf(values.lambada, 1000).map(({ text }) => {
   const whole = text.trimEnd();

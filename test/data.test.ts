@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { Random } from '../src/core/random.ts';
 import { answerData, hasAnswers } from '../src/platform/answer-data.ts';
 import { readRecords, readTexts } from '../src/platform/data-files.ts';
+import { refuseIdleLayout } from '../src/platform/data-format.ts';
 import { parted } from '../src/platform/example-data.ts';
 import { type FinetuneOptions, finetune } from '../src/platform/finetune.ts';
 import { labelledData } from '../src/platform/labelled-data.ts';
@@ -329,6 +330,126 @@ describe('tables', () => {
     await expect(all(readRecords([file('b.csv', 'x,y\n1,"2\n')]))).rejects.toThrow(/b.csv is not valid CSV/);
     await expect(all(readRecords([file('c.csv', 'x,y\n1,\0\n')]))).rejects.toThrow(/c.csv holds a NUL byte/);
   });
+});
+
+describe('the lines of a table', () => {
+  const labels = async (name: string, contents: string) => {
+    const records = await all(readRecords([file(name, contents)]));
+    return records.map(({ fields }) => fields);
+  };
+  const expected = [
+    { text: 'x', label: 'a' },
+    { text: 'y', label: 'b' },
+    { text: 'z', label: 'a' },
+  ];
+
+  test.each([
+    ['one \\r\\n among \\n', 'text,label\nx,a\ny,b\r\nz,a\n'],
+    ['one \\n among \\r\\n', 'text,label\r\nx,a\r\ny,b\nz,a\r\n'],
+    ['\\r\\n after a quoted field', 'text,label\n"x",a\ny,"b"\r\n"z","a"'],
+    ['\\r, as old systems had it', 'text,label\rx,a\ry,b\rz,a'],
+    ['one \\r\\n among \\n, and empty lines', 'text,label\n\nx,a\r\n\r\ny,b\r\nz,a\r\n\r\n'],
+  ])('may end in both \\n and \\r\\n: %s', async (name, contents) => {
+    expect(await labels(`${name}.csv`, contents)).toEqual(expected);
+    if (!contents.includes('"')) expect(await labels(`${name}.tsv`, contents.replaceAll(',', '\t'))).toEqual(expected);
+  });
+
+  test('keep line ends in quotes, and a \\r within a field', async () => {
+    expect(await labels('within.csv', 'text,label\n"x\r\ny\nz",a\nu\rv,b\r\n')).toEqual([
+      { text: 'x\r\ny\nz', label: 'a' },
+      { text: 'u\rv', label: 'b' },
+    ]);
+  });
+
+  test('of TSV have no quotes: each is a character of its field', async () => {
+    expect(await labels('quotes.tsv', 'text\tlabel\r\n"x\ta\r\n"y"\tb\r\n')).toEqual([
+      { text: '"x', label: 'a' },
+      { text: '"y"', label: 'b' },
+    ]);
+  });
+
+  test('have a column of each name once; columns without a name may be several', async () => {
+    await expect(labels('twice.csv', 'text,label,text\nx,a,y\n')).rejects.toThrow(
+      /twice.csv has two columns that are named "text": rename one of them/,
+    );
+    const columns = ['text', 'label', 'label'];
+    await expect(all(readRecords([at('twice.csv')], { columns }))).rejects.toThrow(
+      /two columns that are named "label"/,
+    );
+    expect(await labels('unnamed.csv', 'text,label,,\nx,a,,\n')).toEqual([{ text: 'x', label: 'a', '': '' }]);
+  });
+});
+
+test('a name tells of gzip in letters of any case', async () => {
+  const zipped = file('BOOK.TXT.GZ', gzipSync('the river'));
+  expect((await all(readTexts([zipped]))).map(({ text }) => text)).toEqual(['the river']);
+});
+
+describe('options that say nothing of the data', () => {
+  const plain = file('plain.txt', story(20));
+  const table = file('table.csv', 'body\nthe river\n');
+  const rows = file('rows.jsonl', lines([{ body: 'the river' }]));
+  const isField = 'field is given, but the data is plain text, which has no fields: leave it out';
+  const isColumns = 'columns is given, but none of the data is CSV or TSV: leave it out';
+
+  test.each([
+    [[plain], { field: 'body' }, isField],
+    [[plain, plain], { columns: ['body'] }, isColumns],
+    [[rows], { field: 'body', columns: ['body'] }, isColumns],
+    [[plain, rows], { field: 'body' }, undefined],
+    [[plain, table], { field: 'body', columns: ['body'] }, undefined],
+    [[plain], {}, undefined],
+  ])('%j with %j', async (data, options, message) => {
+    const refusing = expect(refuseIdleLayout(data, options));
+    if (message === undefined) await refusing.resolves.toBeUndefined();
+    else await refusing.rejects.toThrow(message);
+  });
+
+  test('are refused by train, finetune and eval', async () => {
+    await run(trainModel(small('for-idle')));
+    const taught = { model: at('for-idle'), data: [plain], steps: 1, threads: 1, output: at('idle') };
+    await expect(run(trainModel(small('idle', { data: [plain], field: 'body' })))).rejects.toThrow(isField);
+    await expect(run(finetune({ ...taught, field: 'body' }))).rejects.toThrow(isField);
+    await expect(run(finetune({ ...taught, columns: ['body'] }))).rejects.toThrow(isColumns);
+    const args = ['eval', '--model', at('for-idle'), '--threads', '1', '--data'];
+    expect(riverrun([...args, plain, '--field', 'body'])).toMatchObject({
+      status: 1,
+      stderr: `riverrun: ${isField}\n`,
+    });
+    expect(riverrun([...args, '-', '--field', 'body'], 'the river')).toMatchObject({ status: 1 });
+    expect(riverrun([...args, '-', '--field', 'body', '--json'], lines([{ body: 'the river' }]))).toMatchObject({
+      status: 0,
+    });
+    expect(existsSync(at('idle'))).toBe(false);
+  });
+});
+
+test('a tokenizer of fewer tokens than were asked for is told of', async () => {
+  const told: string[] = [];
+  const data = [file('few.txt', story(6))];
+  const options = {
+    data,
+    tokenizer: undefined,
+    steps: 0,
+    batch: 1,
+    length: 4,
+    onNotice: (what: string) => told.push(what),
+  };
+  await run(trainModel(small('few', { ...options, vocabulary: 260 })));
+  expect(told).toEqual([]);
+  await run(trainModel(small('fewer', { ...options, vocabulary: 5000 })));
+  const { model } = JSON.parse(readFileSync(join(at('fewer'), 'tokenizer.json'), 'utf8'));
+  const size = Object.keys(model.vocab).length;
+  expect(size).toBeLessThan(500);
+  expect(told).toEqual([
+    `the tokenizer has ${size} tokens, not 5000: in the data no two of them stand side by side twice any more`,
+  ]);
+});
+
+test('a model that is not there is told with the names of all that come with the package', async () => {
+  const names = readdirSync(new URL('../models', import.meta.url)).sort();
+  expect(names.length).toBeGreaterThan(3);
+  await expect(load('m1')).rejects.toThrow(`no embedded model (${names.join(', ')}), and no hub id`);
 });
 
 describe('columns of tables without a header', () => {

@@ -140,11 +140,27 @@ describe('a head of spans is learned', () => {
     const data = [write('some.jsonl', [...rows, far, none])];
     const settings = { steps: 1, length: 64, onNotice: (what: string) => told.push(what) };
     await finished(finetune({ ...common, ...settings, data, validation: data, output: at('some') }));
-    expect(told.join('\n')).toContain('2 of 8 questions are left out: no answer within the first 64 tokens');
+    expect(told.join('\n')).toContain(
+      '2 of 8 questions are left out: no answer within the first 64 tokens (1 without any answer)',
+    );
 
     const useless = [write('none.jsonl', [far, none])];
     const run = finetune({ ...common, data: useless, validation: data, length: 64, output: at('none') });
-    await expect(finished(run)).rejects.toThrow(/none of the 2 questions has its answer within the first 64 tokens/);
+    await expect(finished(run)).rejects.toThrow(
+      'none of the 2 questions has its answer within the first 64 tokens (1 without any answer): raise the length',
+    );
+    const unanswered = [write('unanswered.jsonl', [none, none])];
+    for (const [given, message] of [
+      [{ data: unanswered, validation: data }, /^none of the 2 questions has an answer: /],
+      [{ data, validation: unanswered }, /^none of the 2 questions of the validation data has an answer: /],
+      [
+        { data: [write('mostly.jsonl', Array(60).fill(none).concat(rows[0]))] },
+        /^none of the \d+ questions kept for validation has an answer: /,
+      ],
+    ] as const)
+      await expect(finished(finetune({ ...common, ...given, length: 64, output: at('none') }))).rejects.toThrow(
+        message,
+      );
   }, 60_000);
 
   test('an answer that is not in its context is refused, and so is text for a model of spans', async () => {

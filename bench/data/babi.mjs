@@ -6,9 +6,10 @@
 // the same facts with two questions more, whose answers the facts tell: what an animal is, and what colour a kind is.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { endWithUsage } from '../command-line.mjs';
 
 const [folder, task, out] = process.argv.slice(2);
-if (!folder || !task || !out) throw new Error('usage: node bench/data/babi.mjs FOLDER TASK OUT');
+if (!folder || !task || !out) endWithUsage('bench/data/babi.mjs FOLDER TASK OUT');
 mkdirSync(out, { recursive: true });
 
 function stories(split) {

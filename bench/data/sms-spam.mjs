@@ -2,9 +2,10 @@
 // of the test. There is no published split.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { endWithUsage } from '../command-line.mjs';
 
 const [file, out] = process.argv.slice(2);
-if (!file || !out) throw new Error('usage: node bench/data/sms-spam.mjs FILE OUT');
+if (!file || !out) endWithUsage('bench/data/sms-spam.mjs FILE OUT');
 mkdirSync(out, { recursive: true });
 const rows = readFileSync(file, 'utf8')
   .split('\n')

@@ -3,6 +3,7 @@
 // Each slot has two or three wordings, which take turns; a sentence is asked for every slot that it fills.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { endWithUsage } from '../command-line.mjs';
 import { readSnips } from './snips-files.mjs';
 
 const QUESTIONS = {
@@ -70,7 +71,7 @@ function questionsOf({ data }, count) {
 }
 
 const [folder, out] = process.argv.slice(2);
-if (!folder || !out) throw new Error('usage: node bench/data/snips-slots.mjs FOLDER OUT');
+if (!folder || !out) endWithUsage('bench/data/snips-slots.mjs FOLDER OUT');
 mkdirSync(out, { recursive: true });
 for (const split of ['train', 'test']) {
   let asked = 0;

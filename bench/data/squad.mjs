@@ -4,10 +4,11 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { endWithUsage } from '../command-line.mjs';
 
 const [folder, out, words] = process.argv.slice(2);
 if (!folder || !out || !(words === undefined || Number(words) > 0))
-  throw new Error('usage: node bench/data/squad.mjs FOLDER OUT [WORDS]');
+  endWithUsage('bench/data/squad.mjs FOLDER OUT [WORDS]');
 mkdirSync(out, { recursive: true });
 
 /** A question with `count` words of its context, among them the first answer, in the `place`-th of as many places as there are. */

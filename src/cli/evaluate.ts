@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { dataFiles, readTexts } from '../platform/data-files.ts';
-import { standardInputNotice } from '../platform/data-format.ts';
+import { refuseIdleLayout, standardInputNotice } from '../platform/data-format.ts';
 import { hasQuestions, readQuestions } from '../platform/question-files.ts';
 import type { Model } from '../runtime/model.ts';
 import { evaluate } from '../tasks/evaluate.ts';
@@ -13,7 +13,7 @@ import { interruptSignal, loadModel, ProgressLine, print } from './terminal.ts';
 interface EvaluateFlags extends ModelFlags {
   readonly data: readonly string[];
   readonly questions?: boolean;
-  readonly field: string;
+  readonly field?: string;
   readonly label?: string;
   readonly columns?: readonly string[];
   readonly limit?: number;
@@ -26,7 +26,7 @@ export function evaluateCommand(): Command {
     .description('Measure a model on texts (perplexity, bits per byte) or on questions with known answers (accuracy).')
     .requiredOption('-d, --data <path>', 'text, or questions in JSONL, CSV or TSV; may be given several times', collect)
     .option('--questions', 'the last word of every text is a question (LAMBADA); other kinds are told by their fields')
-    .option('--field <name>', 'field of the texts', 'text')
+    .option('--field <name>', 'field of the texts (default: text)')
     .option('--label <name>', 'field of the labels: the model is a classifier')
     .option('--columns <names>', 'names of the columns of CSV and TSV files without a header', (text) =>
       text.split(','),
@@ -62,6 +62,7 @@ async function runEvaluate(flags: EvaluateFlags): Promise<void> {
     if (!isText && flags.length !== undefined)
       throw new InputError('length is given, but questions are asked: it is for texts, leave it out');
     const notice = await standardInputNotice(files, { ...flags, hasRecords: !isText });
+    await refuseIdleLayout(files, { ...flags, hasRecords: !isText });
     if (notice !== undefined && !flags.quiet) process.stderr.write(`riverrun: ${notice}\n`);
     const result = isText
       ? await ofTexts(model, files, flags, signal, line)

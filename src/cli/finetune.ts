@@ -26,7 +26,7 @@ export function finetuneCommand(): Command {
       collect,
     )
     .option('-v, --validation <path>', 'what is measured (default for examples: a tenth of them)', collect)
-    .option('--field <name>', 'field of the texts', 'text')
+    .option('--field <name>', 'field of the texts (default: text)')
     .option('--label <name>', 'field of the labels: the model becomes a classifier')
     .option('--columns <names>', 'names of the columns of CSV and TSV files without a header, as a,b,c', list)
     .requiredOption('-o, --out <folder>', 'where the result goes')

@@ -40,7 +40,7 @@ export function trainCommand(): Command {
     .option('--negative-eigenvalues', of('negativeEigenvalues', 'eigenvalues from −1 to 1'))
     .requiredOption('-d, --data <path>', 'file or folder to learn from, or - ; may be given several times', collect)
     .option('-v, --validation <path>', 'file or folder to measure the loss on; may be given several times', collect)
-    .option('--field <name>', 'field of JSONL, CSV and TSV that holds the text', 'text')
+    .option('--field <name>', 'field of JSONL, CSV and TSV that holds the text (default: text)')
     .requiredOption('-o, --out <folder>', 'where the model goes')
     .option('--tokenizer <name>', 'bytes, or a tokenizer.json (default: one is learned from the data)')
     .option('--vocabulary <n>', 'tokens of a tokenizer that is learned (default: 4096)', integer)

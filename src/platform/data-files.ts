@@ -18,6 +18,9 @@ import { decoded, LONGEST_LINE, nameOf } from './data-source.ts';
 import { explain } from './node-file.ts';
 import { textField } from './record-fields.ts';
 
+/** Characters within which a table's first line ends, if it is one. */
+const LONGEST_HEADER = 1 << 16;
+
 /** What stands between two texts of one file. */
 export const SEPARATOR = '<|endoftext|>';
 
@@ -141,6 +144,33 @@ async function* jsonLines(file: string, signal?: AbortSignal): AsyncGenerator<Da
   }
 }
 
+/**
+ * A table's text, and the ends that its lines may have: one file has both \n and \r\n where programs of several systems wrote it. The parser alone takes all
+ * to be as the first one; that is left to it where the first is \r, as old systems had it.
+ */
+async function lineEndsOf(
+  chunks: AsyncGenerator<string>,
+): Promise<[text: AsyncGenerator<string>, ends: string[] | undefined]> {
+  let head = '';
+  let ended = false;
+  // The \n after a \r may be in the next chunk.
+  while (!ended && head.length < LONGEST_HEADER && !/\n|\r./.test(head)) {
+    const next = await chunks.next();
+    ended = next.done === true;
+    if (!next.done) head += next.value;
+  }
+  async function* text(): AsyncGenerator<string> {
+    try {
+      yield head;
+      yield* chunks;
+    } finally {
+      await chunks.return(undefined);
+    }
+  }
+  const isOld = /^[^\r\n]*\r(?!\n)/.test(head);
+  return [text(), isOld ? undefined : ['\r\n', '\n']];
+}
+
 async function* table(
   file: string,
   format: 'csv' | 'tsv',
@@ -148,9 +178,21 @@ async function* table(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<DataRecord> {
   const name = nameOf(file);
-  const options = { ...tableOptions(format), columns: columns ? [...columns] : true, bom: true };
-  const parser = parse({ ...options, skip_empty_lines: true });
-  pipeline(Readable.from(decoded(file, signal)), parser, () => {});
+  const distinct = (names: readonly string[]): string[] => {
+    const twice = names.find((one, i) => one !== '' && names.indexOf(one) < i);
+    if (twice !== undefined)
+      throw new InputError(`${name} has two columns that are named ${JSON.stringify(twice)}: rename one of them`);
+    return [...names];
+  };
+  const [begun, lineEnds] = await lineEndsOf(decoded(file, signal));
+  const parser = parse({
+    ...tableOptions(format),
+    columns: columns ? distinct(columns) : distinct,
+    bom: true,
+    skip_empty_lines: true,
+    ...(lineEnds && { record_delimiter: lineEnds }),
+  });
+  pipeline(Readable.from(begun), parser, () => {});
   let number = 0;
   try {
     for await (const fields of parser as AsyncIterable<Record<string, string>>) {

@@ -99,6 +99,28 @@ function headerFields(line: string, format: 'csv' | 'tsv'): string[] | undefined
   }
 }
 
+/**
+ * InputError for a field that is named where all data is plain text, which has none, and for names of columns where none is a table. `hasRecords` tells that
+ * standard input is not text.
+ */
+export async function refuseIdleLayout(
+  files: readonly string[],
+  { hasRecords, ...options }: LayoutOptions & { readonly hasRecords?: boolean } = {},
+): Promise<void> {
+  const { field, columns } = options;
+  if (field === undefined && columns === undefined) return;
+  const formats = await Promise.all(
+    files.map(async (file) => {
+      if (file !== '-') return formatByName(file) ?? 'text';
+      return hasRecords ? await recordFormatOf(file, options) : (await layoutOf(file, options)).format;
+    }),
+  );
+  if (field !== undefined && formats.every((format) => format === 'text'))
+    throw new InputError('field is given, but the data is plain text, which has no fields: leave it out');
+  if (columns !== undefined && !formats.some((format) => format === 'csv' || format === 'tsv'))
+    throw new InputError('columns is given, but none of the data is CSV or TSV: leave it out');
+}
+
 const titles: Readonly<Record<DataFormat, string>> = { text: 'text', jsonl: 'JSONL', csv: 'CSV', tsv: 'TSV' };
 
 /** Says how standard input is read, where it is among the files: it has no name that would. */

@@ -33,7 +33,7 @@ export async function* decoded(file: string, signal?: AbortSignal): AsyncGenerat
 
 function fileBytes(file: string): AsyncIterable<Buffer> {
   const raw = createReadStream(file, { highWaterMark: 1 << 20 });
-  return file.endsWith('.gz') ? unzipped(raw) : raw;
+  return /\.gz$/i.test(file) ? unzipped(raw) : raw;
 }
 
 /** Errors of what is unzipped, and of unzipping. */

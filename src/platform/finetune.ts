@@ -29,7 +29,8 @@ import {
   tokenizerKey,
 } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
-import { standardInputNotice } from './data-format.ts';
+import { dataFiles } from './data-files.ts';
+import { refuseIdleLayout, standardInputNotice } from './data-format.ts';
 import { labelledData } from './labelled-data.ts';
 import { INITIAL_STATE, type ModelFiles, openModelFiles } from './model-files.ts';
 import type { Companions } from './model-folder.ts';
@@ -130,6 +131,7 @@ async function* finetuneInFolder(options: FinetuneOptions): AsyncGenerator<Train
   const given = [...options.data, ...(options.validation ?? [])];
   const notice = await standardInputNotice(given, { ...options, hasRecords: options.label !== undefined });
   if (notice !== undefined) options.onNotice?.(notice);
+  await refuseIdleLayout(dataFiles(given), { ...options, hasRecords: options.label !== undefined });
   const location = await locate(options.model, options);
   if (initialStateOf(location) !== undefined)
     options.onNotice?.(`${options.model} is taught from the empty state: its initial.state is left out`);
@@ -200,7 +202,7 @@ async function* finetuneInFolder(options: FinetuneOptions): AsyncGenerator<Train
           epochs: ___________,
           ...others
         } = options;
-        const settings = { ...others, ...made };
+        const settings = { ...others, field: options.field ?? 'text', ...made };
         const run = { learner, batches: data.batches, steps, evaluate, output, settings, save };
         return yield* runTraining(run, { ...options, learningRate: options.learningRate ?? defaultRates[method] });
       } finally {

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -151,17 +151,26 @@ export async function inspect(
   }
 }
 
+const modelsFolder = fileURLToPath(new URL('../../models/', import.meta.url));
+
+/** The models that come with the package. */
+const embeddedModels = (): string[] =>
+  readdirSync(modelsFolder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name)
+    .sort();
+
 /** The folder or file that `name` means. */
 export async function locate(name: string, options: LocateOptions): Promise<string> {
   if (existsSync(name)) return name;
-  const embedded = fileURLToPath(new URL(`../../models/${name}`, import.meta.url));
+  const embedded = join(modelsFolder, name);
   if (/^[\w.-]+$/.test(name) && existsSync(embedded)) return embedded;
   if (/^[\w.-]+\/[\w.-]+(@[\w./-]+|\/[\w./-]+)?$/.test(name) && !name.startsWith('.')) {
     const { revision, signal, offline, token, cacheDir, onDownload } = options;
     return await fetchModel(name, { revision, signal, offline, token, cacheDir, onProgress: onDownload });
   }
   throw new InputError(
-    `there is no model ${name}: it is no folder or file here, no embedded model (${embeddedModel}), and no hub id like org/name`,
+    `there is no model ${name}: it is no folder or file here, no embedded model (${embeddedModels().join(', ')}), and no hub id like org/name`,
   );
 }
 

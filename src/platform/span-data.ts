@@ -23,7 +23,7 @@ export async function hasSpans(paths: readonly string[]): Promise<boolean> {
 export async function spanData(options: AnswerDataOptions, tokenizer: Tokenizer): Promise<ExampleData> {
   const { seed = 0, batch = 16, length = 256, together: most, signal, onProgress, onNotice } = options;
   const read = async (paths: readonly string[]) => {
-    const found: (SpanExample | undefined)[] = [];
+    const found: (SpanExample | 'none' | 'beyond')[] = [];
     for await (const record of readRecords(dataFiles(paths), { signal })) {
       found.push(exampleOf(record, tokenizer, length));
       if (found.length % 1000 === 0) onProgress?.(`${found.length} questions`);
@@ -34,18 +34,37 @@ export async function spanData(options: AnswerDataOptions, tokenizer: Tokenizer)
   let taught = await read(options.data);
   let held = options.validation && (await read(options.validation));
   if (!held) [taught, held] = parted(taught, seed);
-  const [examples, measured] = [taught, held].map((rows) => rows.filter((one) => one !== undefined));
-  if (examples!.length === 0 || measured!.length === 0)
-    throw new InputError(
-      `none of the ${examples!.length === 0 ? taught.length : held.length} questions has its answer within the first ${length} tokens: raise the length`,
+  const [examples, measured] = [taught, held].map((rows) => rows.filter((one) => typeof one !== 'string'));
+  if (examples!.length === 0) throw nothingToTell(taught, 'questions', length);
+  if (measured!.length === 0)
+    throw nothingToTell(
+      held,
+      options.validation ? 'questions of the validation data' : 'questions kept for validation',
+      length,
     );
   const left = taught.length - examples!.length;
+  const unanswered = taught.filter((one) => one === 'none').length;
   if (left > 0)
-    onNotice?.(`${left} of ${taught.length} questions are left out: no answer within the first ${length} tokens`);
+    onNotice?.(
+      `${left} of ${taught.length} questions are left out: no answer within the first ${length} tokens${unanswered > 0 ? ` (${unanswered} without any answer)` : ''}`,
+    );
   const batches = spanBatches(examples!, { batch, together: Math.max(TOGETHER, length), most, seed });
   const contents = { data: exampleContents(examples!), validation: exampleContents(measured!) };
   const texts = textsOf([...examples!, ...measured!]);
   return { batches, contents, texts, evaluate: telling(measured!, held.length, batches.capacity) };
+}
+
+/** The error for questions of which none can be told, by why that is so. */
+function nothingToTell(rows: readonly unknown[], what: string, length: number): InputError {
+  const beyond = rows.filter((one) => one === 'beyond').length;
+  if (beyond === 0)
+    return new InputError(
+      `none of the ${rows.length} ${what} has an answer: answers that stand in the context are what is learned and measured`,
+    );
+  const others = beyond < rows.length ? ` (${rows.length - beyond} without any answer)` : '';
+  return new InputError(
+    `none of the ${rows.length} ${what} has its answer within the first ${length} tokens${others}: raise the length`,
+  );
 }
 
 /** How many spans are the likeliest, first token and last, of `count` questions. */
@@ -77,15 +96,16 @@ function likeliestRow(logits: ArrayLike<number>, side: number, first: number, en
   return best;
 }
 
-function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): SpanExample | undefined {
+/** What is learned of a question, or why there is nothing: it has no answer, or none that stands whole within the first `length` tokens. */
+function exampleOf(record: DataRecord, tokenizer: Tokenizer, length: number): SpanExample | 'none' | 'beyond' {
   const question = textOf(record, 'question');
   const context = textOf(record, 'context');
   const answer = answerOf(record, context);
-  if (!answer) return undefined;
+  if (!answer) return 'none';
   const before = tokenizer.encode(question);
   const tokens = tokenizer.encode(context);
   const span = tokensOf(tokenOffsets(tokenizer, context, tokens), answer);
-  if (!span || before.length + span.last >= length) return undefined;
+  if (!span || before.length + span.last >= length) return 'beyond';
   return {
     tokens: [...before, ...tokens].slice(0, length),
     first: before.length + span.first,

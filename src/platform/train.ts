@@ -27,7 +27,7 @@ import type { TrainRecord } from '../train/trainer.ts';
 import { corpusContents, tokenizerContents } from './contents-digest.ts';
 import { readCorpus } from './corpus-files.ts';
 import { dataFiles, readTexts } from './data-files.ts';
-import { standardInputNotice } from './data-format.ts';
+import { refuseIdleLayout, standardInputNotice } from './data-format.ts';
 import { namedTokenizer, type TokenizerFiles } from './model-files.ts';
 import { type Companions, writeCompanions } from './model-folder.ts';
 import { writeFileAtomically } from './node-file.ts';
@@ -136,6 +136,7 @@ async function* trainInFolder(options: TrainOptions): AsyncGenerator<TrainRecord
   const { output, seed = 0, signal, onProgress, length = 256, batch = 8, together } = options;
   const notice = await standardInputNotice([...options.data, ...(options.validation ?? [])], options);
   if (notice !== undefined) options.onNotice?.(notice);
+  await refuseIdleLayout(dataFiles([...options.data, ...(options.validation ?? [])]), options);
   const made = await tokenizerOf(options);
   const noEnd = endNotice(made);
   if (noEnd !== undefined) options.onNotice?.(noEnd);
@@ -227,9 +228,10 @@ function settingsOf({
   checkpointEvery: ______,
   recompute: _______,
   vocabulary = DEFAULT_VOCABULARY,
+  field = 'text',
   ...settings
 }: TrainOptions): object {
-  return { ...settings, vocabulary };
+  return { ...settings, vocabulary, field };
 }
 
 /** Tokens of a tokenizer that is learned. */
@@ -272,6 +274,7 @@ async function tokenizerOf({
   resume,
   signal,
   onProgress,
+  onNotice,
 }: TrainOptions): Promise<MadeTokenizer> {
   if (tokenizer === 'bytes') return { ...(await namedTokenizer('bytes', true)), key: 'bytes' };
   const kept = join(output, 'tokenizer.json');
@@ -284,7 +287,12 @@ async function tokenizerOf({
       onProgress,
     });
     await writeFileAtomically(kept, [JSON.stringify(json)]);
-    return keyed({ tokenizer: huggingFaceTokenizer(json, {}, kept), tokenizerFiles: { json: json as Json } });
+    const learned = huggingFaceTokenizer(json, {}, kept);
+    if (learned.vocabularySize < vocabulary)
+      onNotice?.(
+        `the tokenizer has ${learned.vocabularySize} tokens, not ${vocabulary}: in the data no two of them stand side by side twice any more`,
+      );
+    return keyed({ tokenizer: learned, tokenizerFiles: { json: json as Json } });
   }
   return keyed(await namedTokenizer(path));
 }
