@@ -113,8 +113,8 @@ export async function loadModel(flags: ModelFlags, signal: AbortSignal): Promise
     const loaded = await load(model, {
       weights,
       backend,
-      revectorize,
       signal,
+      ...(!revectorize && { revectorize }),
       ...(kvCache !== undefined && { kvCache }),
       ...(threads !== undefined && { threads }),
       ...(tokenizer !== undefined && { tokenizer }),

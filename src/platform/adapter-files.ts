@@ -1,10 +1,9 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeSafetensors, type WrittenTensor } from '../formats/safetensors-writer.ts';
 import { tensor } from '../train/checkpoint.ts';
 import type { Learner } from '../train/learner.ts';
 import { lastModule, loraNames, loraOf, type MatrixLayout, type MethodOptions } from '../train/method.ts';
-import { removeLeftovers, writeFileAtomically } from './node-file.ts';
+import { makeFolder, removeLeftovers, writeFileAtomically } from './node-file.ts';
 
 export interface AdapterOptions extends MethodOptions {
   readonly output: string;
@@ -68,7 +67,7 @@ export async function writeAdapter(
     ...(head.length > 0 && { modules_to_save: [...new Set(head.map((name) => name.replace(/\.\w+$/, '')))] }),
   };
   const folder = join(options.output, ADAPTER);
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   await removeLeftovers(folder);
   await writeFileAtomically(join(folder, 'adapter_model.safetensors'), encodeSafetensors(tensors, { format: 'pt' }));
   await writeFileAtomically(join(folder, 'adapter_config.json'), [`${JSON.stringify(config, null, 2)}\n`]);

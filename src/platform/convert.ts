@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { InputError, WeightError } from '../core/errors.ts';
@@ -19,7 +19,7 @@ import { refuseUnknownOptions } from '../runtime/sampler.ts';
 import { State } from '../runtime/state.ts';
 import { INITIAL_STATE, type ModelFiles, openModelFiles } from './model-files.ts';
 import { writeCompanions } from './model-folder.ts';
-import { writeFileAtomically } from './node-file.ts';
+import { makeFolder, writeFileAtomically } from './node-file.ts';
 import { initialStateOf, type LocateOptions, load, locate } from './node-load.ts';
 
 /** How matrices can be written: `q8` and `q4` are the 8 and 4 bits of either format, which GGUF calls q8_0 and q4_0. */
@@ -261,7 +261,7 @@ async function writeFolder(files: ModelFiles, model: Conversion, output: string,
   }
   if (existsSync(output) && !(await stat(output)).isDirectory())
     throw new InputError(`${output} is a file, not a folder`);
-  mkdirSync(output, { recursive: true });
+  makeFolder(output);
   const target = join(output, 'model.safetensors');
   await writeFileAtomically(target, watched(encodeSafetensors(tensors, { format: 'pt' }), model, options));
   await writeCompanions(output, { ...files, config: { ...form.config, dtype: dtypes[type] } });

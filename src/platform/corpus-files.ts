@@ -1,15 +1,14 @@
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import { Pace } from '../runtime/pause.ts';
 import { encodePieces, wholeTexts } from '../tokenizers/encode-stream.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import type { Corpus } from '../train/corpus.ts';
 import { dataFiles, readTexts } from './data-files.ts';
-import { explain, openFile, writeFileAtomically } from './node-file.ts';
+import { explain, makeFolder, openFile, writeFileAtomically } from './node-file.ts';
 
 export interface CorpusOptions {
   readonly field?: string | undefined;
@@ -36,7 +35,7 @@ export async function readCorpus(
   if (known) return known;
   const corpus = await tokenise(files, tokenizer, options);
   try {
-    await mkdir(join(path, '..'), { recursive: true });
+    makeFolder(dirname(path));
     await writeFileAtomically(path, serialise(corpus));
   } catch (cause) {
     const reason = cause instanceof InputError ? cause.message : explain(cause as NodeJS.ErrnoException, path);
@@ -57,7 +56,7 @@ function cachePath(
   const digest = createHash('sha256')
     .update(JSON.stringify([1, tokenizerKey, field, facts, ...(columns ?? [])]))
     .digest('hex');
-  const root = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
+  const root = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
   return join(root, 'riverrun', 'tokens', `${digest.slice(0, 32)}.bin`);
 }
 

@@ -1,9 +1,9 @@
-import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import type { StateKey, StateStore } from '../runtime/prefix-cache.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
-import { explain, writeFileAtomically } from './node-file.ts';
+import { explain, makeFolder, writeFileAtomically } from './node-file.ts';
 
 const fileName = ({ model, length, text }: StateKey): string => `${model}-${length}-${text}.state`;
 const namePattern = /^([0-9a-f]{32})-(\d+)-[0-9a-f]{32}\.state$/;
@@ -19,9 +19,11 @@ export function diskStates(folder: string, options: { maxBytes?: number } = {}):
   const pathOf = (key: StateKey) => join(folder, fileName(key));
   let saved: Promise<void> = Promise.resolve();
   const save = async (key: StateKey, bytes: Uint8Array): Promise<void> => {
-    await mkdir(folder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
-      throw new InputError(explain(cause, folder), { cause });
-    });
+    try {
+      makeFolder(folder);
+    } catch (cause) {
+      throw new InputError(explain(cause as NodeJS.ErrnoException, folder), { cause });
+    }
     const name = fileName(key);
     await makeRoom(folder, maxBytes - bytes.length, name);
     await writeFileAtomically(pathOf(key), [bytes]);

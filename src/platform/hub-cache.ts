@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { copyFile, link, mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, link, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
+import { makeFolder } from './node-file.ts';
 
 /**
  * A model's part of the cache that all of Hugging Face's tools share. `blobs` holds contents, named by their hash;
@@ -45,7 +46,7 @@ export async function readRef({ folder }: RepoCache, revision: string): Promise<
 export async function writeRef(cache: RepoCache, revision: string, commit: string): Promise<void> {
   if ((await readRef(cache, revision)) === commit) return;
   const path = join(cache.folder, 'refs', revision);
-  await mkdir(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   // Beside the folder of refs, not in it, where tools would take it for a branch.
   await replace(path, join(cache.folder, `.${randomUUID()}`), (temporary) => writeFile(temporary, commit));
 }
@@ -70,7 +71,7 @@ export async function sizeOf(path: string): Promise<number | undefined> {
 
 /** Makes the snapshot's file `pointer` show the blob: by a relative link, or what the file system can do instead. */
 export async function pointAt(blob: string, pointer: string): Promise<void> {
-  await mkdir(dirname(pointer), { recursive: true });
+  makeFolder(dirname(pointer));
   await replace(pointer, `${pointer}.${randomUUID()}`, async (temporary) => {
     // Windows lets only some users make symbolic links, and some disks know no links at all.
     await symlink(relative(dirname(pointer), blob), temporary)

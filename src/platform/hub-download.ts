@@ -1,9 +1,10 @@
 import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HubError, type Subject } from './hub-error.ts';
 import { type Answer, request, type Transport, withRetries } from './hub-request.ts';
+import { makeFolder } from './node-file.ts';
 
 /** A file as the hub lists it. */
 export interface RemoteFile {
@@ -52,7 +53,7 @@ interface Received {
 
 /** Brings the partial file to its full length and gives the hash of all of it. */
 async function receive(job: Download, transport: Transport): Promise<string> {
-  await mkdir(dirname(job.partial), { recursive: true });
+  makeFolder(dirname(job.partial));
   const handle = await open(job.partial, constants.O_RDWR | constants.O_CREAT);
   try {
     const received = await reread(handle, job.file);

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
+import { open, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { makeFolder } from './node-file.ts';
 
 const pollInterval = 100;
 const heartbeat = 5_000;
@@ -18,7 +19,7 @@ export type Release = () => Promise<void>;
  * touched for a minute.
  */
 export async function lockFile(path: string, signal: AbortSignal): Promise<Release> {
-  await mkdir(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   const owner = newOwner();
   while (!(await create(path, owner))) {
     await removeIfStale(path, stale);

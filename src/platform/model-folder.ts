@@ -1,11 +1,10 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { floatJson } from '../formats/float-json.ts';
 import type { Json } from '../models/config.ts';
 import { folderSettings, folderTokenizer } from '../tokenizers/folder-settings.ts';
 import { worldVocabularyFile } from '../tokenizers/rwkv-world.ts';
 import type { ModelFiles } from './model-files.ts';
-import { writeFileAtomically } from './node-file.ts';
+import { makeFolder, writeFileAtomically } from './node-file.ts';
 
 /** What stands beside a model's numbers in its folder. */
 export interface Companions
@@ -20,7 +19,7 @@ export interface Companions
  */
 export async function writeCompanions(output: string, companions: Companions): Promise<void> {
   const { config, tokenizer, tokenizerFiles, templateSource, generation, floats } = companions;
-  mkdirSync(output, { recursive: true });
+  makeFolder(output);
   const write = (name: string, text: string) => writeFileAtomically(join(output, name), [text]);
   await write('config.json', floatJson(config, floats));
   if (generation) await write('generation_config.json', floatJson(generation, floats));

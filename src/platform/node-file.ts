@@ -1,4 +1,4 @@
-import { readSync } from 'node:fs';
+import { mkdirSync, readSync, statSync } from 'node:fs';
 import { access, constants, type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FormatError, InputError } from '../core/errors.ts';
@@ -71,6 +71,23 @@ export async function writeFileAtomically(
     // An abort has a code too, a number.
     if (typeof code === 'string') throw new InputError(explain(error as NodeJS.ErrnoException, path), { cause: error });
     throw error;
+  }
+}
+
+/**
+ * Makes a folder, and those it lies in, where they are not there. One by one: with `recursive`, Node 24 goes on for ever where a file system
+ * makes no folders, as below /proc.
+ */
+export function makeFolder(path: string): void {
+  const found = (folder: string) => statSync(folder, { throwIfNoEntry: false });
+  if (found(path)?.isDirectory()) return;
+  const parent = dirname(path);
+  if (!found(parent)) makeFolder(parent);
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    // Another process may have made it meanwhile.
+    if (!found(path)?.isDirectory()) throw error;
   }
 }
 

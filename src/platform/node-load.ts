@@ -35,7 +35,8 @@ export interface LoadOptions {
   /** What computes: `wasm` (default), or the slow and exact `reference`. */
   readonly backend?: 'wasm' | 'reference' | 'reference-f64';
   /**
-   * Whether kernels may be compiled to 256-bit operations where Node can and they were found to compute the same (default).
+   * Whether kernels may be compiled to 256-bit operations where Node can and they were found to compute the same (default). Where that is not known yet,
+   * at the first start with a version of Node, kernels are compared beside this for later starts; with `true`, loading waits for it.
    * It holds for the whole process, from this model on until another says otherwise. Also off by RIVERRUN_REVECTORIZE=0.
    */
   readonly revectorize?: boolean;
@@ -179,8 +180,9 @@ export const defaultThreads = (): number => (hasSharedMemory() ? Math.min(8, ava
 
 type BackendOptions = Pick<LoadOptions, 'backend' | 'threads' | 'revectorize'>;
 
-/** What computes, as the options have it. */
+/** What computes, as the options have it, for long work: it waits until it is known whether kernels may be revectorized. */
 export async function makeBackend(options: BackendOptions = {}): Promise<Backend> {
+  if (!options.backend?.startsWith('reference')) await setRevectorization(options.revectorize, true);
   const { backend, ready } = await startBackend(options);
   await ready;
   return backend;
