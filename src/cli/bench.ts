@@ -1,10 +1,10 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { InputError } from '../core/errors.ts';
-import { type BenchResult, bench, type CostAtLength } from '../platform/bench.ts';
+import { type BenchResult, bench } from '../platform/bench.ts';
 import { expectWritable, writeFileAtomically } from '../platform/node-file.ts';
 import { runBenchTasks } from './bench-tasks.ts';
 import { formatBytes } from './bytes.ts';
-import { costChart } from './cost-chart.ts';
+import { costBars, costChart } from './cost-chart.ts';
 import { integer, type ModelFlags, number, withModel } from './options.ts';
 import { interruptSignal, ProgressLine, print, threadsInWords } from './terminal.ts';
 
@@ -138,7 +138,7 @@ function report(result: BenchResult): string {
     `memory     ${formatBytes(result.peakBytes)} at most`,
   ];
   const { notReached } = result;
-  if (costs.length > 0) lines.push('', `cost of a token, by the tokens before it${together}`, ...costs.map(bar(costs)));
+  if (costs.length > 0) lines.push('', `cost of a token, by the tokens before it${together}`, ...costBars(costs));
   if (notReached) lines.push('', `not measured after ${notReached.lengths.join(', ')} tokens: ${notReached.reason}`);
   return `${lines.join('\n')}\n`;
 }
@@ -151,13 +151,3 @@ function weightsInWords({ weights, multiplyAddsByFormat }: BenchResult): string 
   const told = shares.filter(([, percent]) => percent >= 1);
   return told.length < 2 ? weights : told.map(([format, percent]) => `${format} (${percent} %)`).join(', ');
 }
-
-const WIDTH = 40;
-
-const bar =
-  (costs: readonly CostAtLength[]) =>
-  ({ length, millisecondsPerToken, stateBytes }: CostAtLength): string => {
-    const most = Math.max(...costs.map((cost) => cost.millisecondsPerToken));
-    const filled = '█'.repeat(Math.max(1, Math.round((WIDTH * millisecondsPerToken) / most)));
-    return `${String(length).padStart(9)}  ${filled.padEnd(WIDTH)}  ${millisecondsPerToken.toFixed(2)} ms, state ${formatBytes(stateBytes)}`;
-  };
