@@ -502,9 +502,17 @@ test('the table of revectorized kernels is that of the results', () => {
 test('the times of starting are those of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const { runs } = JSON.parse(readFileSync(join(root, 'bench/results/start.json'), 'utf8'));
-  const [older, newer] = runs as Started[];
+  const [older, newer] = runs as [Started, Started];
   expect(page).toContain(
-    `the first token comes ${older!.firstToken.toFixed(2)} s after \`riverrun generate\` is started on Node ${majorOf(older!.node)}, ${newer!.firstToken.toFixed(2)} s on Node ${majorOf(newer!.node)}`,
+    `the first token comes ${older.firstToken.toFixed(2)} s after \`riverrun generate\` is started on Node ${majorOf(older.node)}, ${newer.firstToken.toFixed(2)} s on Node ${majorOf(newer.node)}, and ${newer.firstStart.toFixed(2)} s there at the first start`,
+  );
+  const { pages, one, two } = older.clearing;
+  const cleared = `${one.toFixed(2)} s on one thread`;
+  expect(page).toContain(
+    `clearing ${pages.toLocaleString('en-US')} new pages takes the system ${cleared}, ${two.toFixed(2)} s on two`,
+  );
+  expect(readFileSync(join(root, 'docs/decisions/0009-files-straight-into-shared-memory.md'), 'utf8')).toContain(
+    `${((1e6 * one) / pages).toFixed(1)} µs, ${pages.toLocaleString('en-US')} of them ${cleared} and ${two.toFixed(2)} s on two`,
   );
   for (const { node, loads } of runs as Started[])
     for (const one of loads) {
@@ -520,6 +528,8 @@ test('the times of starting are those of the results', () => {
 interface Started {
   readonly node: string;
   readonly firstToken: number;
+  readonly firstStart: number;
+  readonly clearing: { readonly pages: number; readonly one: number; readonly two: number };
   readonly loads: readonly {
     readonly file: string;
     readonly held: string;
