@@ -110,7 +110,7 @@ describe('256-bit kernels are', () => {
     const verdict = await judgeRevectorization({ ...given(), digests, cacheFile });
     expect(verdict.on).toBe(false);
     expect(verdict.reason).toMatch(
-      /^kernels are not compared, for the verdict can't be kept: .+kernels: .+ \(XDG_CACHE_HOME\)$/,
+      /^kernels are not compared, for the verdict can't be kept: .+: .+ \(XDG_CACHE_HOME\)$/,
     );
     expect(await revectorizationSoFar({ ...given(), digests, cacheFile })).toEqual(verdict);
   });

@@ -8,7 +8,7 @@ import { encodePieces, wholeTexts } from '../tokenizers/encode-stream.ts';
 import type { Tokenizer } from '../tokenizers/tokenizer.ts';
 import type { Corpus } from '../train/corpus.ts';
 import { dataFiles, readTexts } from './data-files.ts';
-import { explain, makeFolder, openFile, writeFileAtomically } from './node-file.ts';
+import { makeFolder, openFile, writeFileAtomically } from './node-file.ts';
 
 export interface CorpusOptions {
   readonly field?: string | undefined;
@@ -38,8 +38,8 @@ export async function readCorpus(
     makeFolder(dirname(path));
     await writeFileAtomically(path, serialise(corpus));
   } catch (cause) {
-    const reason = cause instanceof InputError ? cause.message : explain(cause as NodeJS.ErrnoException, path);
-    throw new InputError(`${reason}. Tokens are kept there: XDG_CACHE_HOME names another folder`, { cause });
+    if (!(cause instanceof InputError)) throw cause;
+    throw new InputError(`${cause.message}. Tokens are kept there: XDG_CACHE_HOME names another folder`, { cause });
   }
   return corpus;
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import type { StateKey, StateStore } from '../runtime/prefix-cache.ts';
 import { refuseUnknownOptions } from '../runtime/sampler.ts';
-import { explain, makeFolder, writeFileAtomically } from './node-file.ts';
+import { makeFolder, writeFileAtomically } from './node-file.ts';
 
 const fileName = ({ model, length, text }: StateKey): string => `${model}-${length}-${text}.state`;
 const namePattern = /^([0-9a-f]{32})-(\d+)-[0-9a-f]{32}\.state$/;
@@ -19,11 +19,7 @@ export function diskStates(folder: string, options: { maxBytes?: number } = {}):
   const pathOf = (key: StateKey) => join(folder, fileName(key));
   let saved: Promise<void> = Promise.resolve();
   const save = async (key: StateKey, bytes: Uint8Array): Promise<void> => {
-    try {
-      makeFolder(folder);
-    } catch (cause) {
-      throw new InputError(explain(cause as NodeJS.ErrnoException, folder), { cause });
-    }
+    makeFolder(folder);
     const name = fileName(key);
     await makeRoom(folder, maxBytes - bytes.length, name);
     await writeFileAtomically(pathOf(key), [bytes]);

@@ -1,4 +1,4 @@
-import { RiverrunError } from '../core/errors.ts';
+import { InputError, RiverrunError } from '../core/errors.ts';
 import { explain } from './node-file.ts';
 
 export interface HubErrorOptions extends ErrorOptions {
@@ -82,8 +82,9 @@ export async function inCache<T>(cacheDir: string, work: () => Promise<T>): Prom
   try {
     return await work();
   } catch (error) {
-    const failure = error as NodeJS.ErrnoException;
-    if (error instanceof RiverrunError || failure?.syscall === undefined) throw error;
+    // A file's own error has the system's as its cause.
+    const failure = (error instanceof InputError ? error.cause : error) as NodeJS.ErrnoException | undefined;
+    if (failure instanceof RiverrunError || failure?.syscall === undefined) throw error;
     const advice =
       failure.code === 'ENOSPC' || failure.code === 'EDQUOT'
         ? 'free some space and run it again: what was downloaded is kept'

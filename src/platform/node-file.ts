@@ -75,19 +75,21 @@ export async function writeFileAtomically(
 }
 
 /**
- * Makes a folder, and those it lies in, where they are not there. One by one: with `recursive`, Node 24 goes on for ever where a file system
- * makes no folders, as below /proc.
+ * Makes a folder, and those it lies in, where they are not there; InputError where it can't. One by one: with `recursive`, Node 24 goes on for
+ * ever where a file system makes no folders, as below /proc.
  */
 export function makeFolder(path: string): void {
   const found = (folder: string) => statSync(folder, { throwIfNoEntry: false });
-  if (found(path)?.isDirectory()) return;
-  const parent = dirname(path);
-  if (!found(parent)) makeFolder(parent);
   try {
+    if (found(path)?.isDirectory()) return;
+    const parent = dirname(path);
+    if (!found(parent)) makeFolder(parent);
     mkdirSync(path);
-  } catch (error) {
+  } catch (cause) {
     // Another process may have made it meanwhile.
-    if (!found(path)?.isDirectory()) throw error;
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && found(path)?.isDirectory()) return;
+    throw code === undefined ? cause : new InputError(explain(cause as NodeJS.ErrnoException, path), { cause });
   }
 }
 
@@ -111,6 +113,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file or folder',
   EACCES: 'this user may not access it',
   EPERM: 'this user may not access it',
+  EEXIST: 'it is a file, not a folder',
   EISDIR: 'it is a folder',
   ENOTDIR: 'a part of the path is not a folder',
   ENOSPC: 'the disk is full',

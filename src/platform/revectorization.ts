@@ -103,7 +103,7 @@ async function knownVerdict(given: Surroundings): Promise<Revectorization | unde
     accessSync(folder, constants.W_OK);
   } catch (error) {
     // Otherwise every process would compare them.
-    const reason = explain(error as NodeJS.ErrnoException, folder);
+    const reason = error instanceof InputError ? error.message : explain(error as NodeJS.ErrnoException, folder);
     return { on: false, reason: `kernels are not compared, for the verdict can't be kept: ${reason} (XDG_CACHE_HOME)` };
   }
   return undefined;
