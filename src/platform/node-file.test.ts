@@ -10,7 +10,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 test('a folder is made with those it lies in, and may be there', () => {
   const path = join(folder, 'a', 'b', 'c');
-  for (let n = 0; n < 2; n++) makeFolder(path);
+  expect(makeFolder(path)).toBe(join(folder, 'a'));
+  expect(makeFolder(path)).toBeUndefined();
+  expect(makeFolder(join(path, 'd'))).toBe(join(path, 'd'));
   expect(statSync(path).isDirectory()).toBe(true);
 });
 

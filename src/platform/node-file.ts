@@ -77,18 +77,21 @@ export async function writeFileAtomically(
 /**
  * Makes a folder, and those it lies in, where they are not there; InputError where it can't. One by one: with `recursive`, Node 24 goes on for
  * ever where a file system makes no folders, as below /proc.
+ *
+ * @returns the first of those above, or itself, that was not there
  */
-export function makeFolder(path: string): void {
+export function makeFolder(path: string): string | undefined {
   const found = (folder: string) => statSync(folder, { throwIfNoEntry: false });
   try {
-    if (found(path)?.isDirectory()) return;
+    if (found(path)?.isDirectory()) return undefined;
     const parent = dirname(path);
-    if (!found(parent)) makeFolder(parent);
+    const made = found(parent) ? undefined : makeFolder(parent);
     mkdirSync(path);
+    return made ?? path;
   } catch (cause) {
     // Another process may have made it meanwhile.
     const { code } = cause as NodeJS.ErrnoException;
-    if (code === 'EEXIST' && found(path)?.isDirectory()) return;
+    if (code === 'EEXIST' && found(path)?.isDirectory()) return undefined;
     throw code === undefined ? cause : new InputError(explain(cause as NodeJS.ErrnoException, path), { cause });
   }
 }

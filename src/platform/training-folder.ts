@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, rmdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../core/errors.ts';
 import { type Holder, type Release, tryLockFile } from './lock-file.ts';
 import { CHECKPOINT } from './model-files.ts';
-import { explain } from './node-file.ts';
+import { explain, makeFolder } from './node-file.ts';
 
 /** The file with a line for every step of a training. */
 export const LOG = 'log.jsonl';
@@ -62,15 +62,6 @@ function refuseFile(output: string): void {
     if (there && !there.isDirectory())
       throw new InputError(`${output} can not be made a folder: ${path === resolve(output) ? 'it' : path} is a file`);
     if (there || path === dirname(path)) return;
-  }
-}
-
-/** The first of the folders above, or the folder itself, that was not there. */
-function makeFolder(output: string): string | undefined {
-  try {
-    return mkdirSync(output, { recursive: true });
-  } catch (cause) {
-    throw new InputError(explain(cause as NodeJS.ErrnoException, output), { cause });
   }
 }
 
