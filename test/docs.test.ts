@@ -511,7 +511,19 @@ test('the times of starting are those of the results', () => {
   expect(page).toContain(
     `clearing ${pages.toLocaleString('en-US')} new pages takes the system ${cleared}, ${two.toFixed(2)} s on two`,
   );
-  expect(readFileSync(join(root, 'docs/decisions/0009-files-straight-into-shared-memory.md'), 'utf8')).toContain(
+  const decision = readFileSync(join(root, 'docs/decisions/0009-files-straight-into-shared-memory.md'), 'utf8');
+  const ofOwn = ['f32', 'q8', 'q4'].map(
+    (type) => older.loads.find(({ file, held }) => file === type && held === type)!,
+  );
+  const [f32, q8, q4] = ofOwn.map(({ loading }) => loading.toFixed(2));
+  const [first, second, third] = ofOwn.map(({ fingerprint }) => fingerprint.toFixed(2));
+  expect(decision).toContain(
+    `takes ${ofOwn[0]!.readReused.toFixed(2)} s, into memory that nobody touched ${ofOwn[0]!.readFresh.toFixed(2)} s`,
+  );
+  expect(decision).toContain(
+    `f32 loads in ${f32} s, its own files in 8 bits in ${q8} and in 4 bits in ${q4}; a fingerprint, when it is asked for, takes ${first}, ${second} and ${third} s.`,
+  );
+  expect(decision).toContain(
     `${((1e6 * one) / pages).toFixed(1)} µs, ${pages.toLocaleString('en-US')} of them ${cleared} and ${two.toFixed(2)} s on two`,
   );
   for (const { node, loads } of runs as Started[])
@@ -538,6 +550,7 @@ interface Started {
     readonly readFresh: number;
     readonly loading: number;
     readonly loadingWeights: number;
+    readonly fingerprint: number;
     readonly weightsBytes: number;
     readonly peakMore: number;
   }[];
