@@ -10,8 +10,8 @@ import { openFile } from '../dist/platform/node-file.js';
 
 const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
-/** Trains until killed `after` milliseconds into the steps; resolves to the exit code, and how long the steps took. */
-function train(args, env, after) {
+/** Trains until killed `later` milliseconds after it told of more than `after` steps; resolves to the exit code, and how long the steps took. */
+function train(args, env, after = Infinity, later = 0) {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [main, 'train', ...args, '--json'], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -19,9 +19,11 @@ function train(args, env, after) {
     });
     let timer;
     let started;
-    child.stdout.on('data', () => {
+    let told = 0;
+    child.stdout.on('data', (data) => {
       started ??= performance.now();
-      if (after !== undefined) timer ??= setTimeout(() => child.kill('SIGKILL'), after);
+      told += data.toString().split('\n').length - 1;
+      if (told > after) timer ??= setTimeout(() => child.kill('SIGKILL'), later);
     });
     child.on('close', (code) => {
       clearTimeout(timer);
@@ -64,14 +66,16 @@ export async function crash(kills, steps, options = [], random = Math.random) {
     const [wholeFolder, killedFolder] = [join(folder, 'whole'), join(folder, 'killed')];
     const whole = await train([...args, '--out', wholeFolder], env);
     if (whole.code !== 0) throw new Error(`the training ended with ${whole.code}`);
-    // On average they come as far as three quarters of the steps, had they begun at the first.
-    const longest = (1.5 * whole.milliseconds) / kills;
+    // On average they come as far as three quarters of the steps, had they begun at the first. Steps are counted, for the machine may
+    // be faster or slower than it was; within a step any moment may come.
+    const longest = (1.5 * steps) / kills;
     const checkpoint = join(killedFolder, 'training.safetensors');
     const left = [];
     let killed = 0;
     for (;;) {
-      const after = killed < kills ? random() * longest : undefined;
-      const { code } = await train([...args, '--out', killedFolder, '--resume'], env, after);
+      const after = killed < kills ? Math.floor(random() * longest) : undefined;
+      const later = (random() * whole.milliseconds) / steps;
+      const { code } = await train([...args, '--out', killedFolder, '--resume'], env, after, later);
       if (code === 0) break;
       if (code !== null) throw new Error(`a resumed training ended with ${code}`);
       killed++;
