@@ -13,7 +13,6 @@ export const productSources = {
   quantise: 'core/quantise.ts',
 };
 
-const ACCUMULATE = 256;
 const codes = { f32: 0, bf16: 1, f16: 2 };
 export const formatCodes = { ...codes, q8: 3, q4: 4 };
 
@@ -34,14 +33,15 @@ export function scratchBytes(sources, format, rows, I, threads) {
 
 /**
  * The kernel calls of a product, as [name, words]. Operands are addresses; `x` and `y` are [address, stride], `rows` is
- * the address of the number of rows of their tensors.
+ * the address of the number of rows of their tensors. With `accumulate` the product is added to what y is.
  */
 export function productCalls({ format, rows, inner, x, W, bias, y, I, O, accumulate, quantised, panels }) {
-  const mode = (codes[format] ?? 0) | (accumulate ? ACCUMULATE : 0);
-  if (format in codes) return [['linear', [rows, inner, ...x, W, bias, ...y, I, O, mode, panels]]];
+  const residual = accumulate ? y : [0, 0];
+  const rest = [W, bias, ...y, I, O, codes[format] ?? 0, panels, ...residual];
+  if (format in codes) return [['linear', [rows, inner, ...x, ...rest]]];
   const name = format.toUpperCase();
   return [
     [`quantiseRows${name}`, [rows, inner, ...x, I, quantised]],
-    [`linear${name}`, [rows, inner, quantised, 0, W, bias, ...y, I, O, mode, panels]],
+    [`linear${name}`, [rows, inner, quantised, 0, ...rest, 0, 0, 0, 0]],
   ];
 }

@@ -45,7 +45,7 @@ function runner({ kernels, reading, memory, thread, threads }) {
     for (let n = 0; n < times * matrices; n++) {
       const m = n % matrices;
       if (what === 'read') loops.read(W + m * bytes + share(thread), W + m * bytes + share(thread + 1));
-      else products[kernel](ARGS + 64 * m, thread, threads);
+      else products[kernel](ARGS + 80 * m, thread, threads);
     }
   };
 }
@@ -98,7 +98,10 @@ async function main() {
         for (const { format, what, rates } of cases) {
           const bytes = (O * I * formats[format][0]) / 256;
           for (let m = 0; m < matrices; m++)
-            words.set([COUNTS, 1, X, 0, W + m * bytes, 0, Y, O, COUNTS + 4, O, 0, 0], (ARGS + 64 * m) / 4);
+            words.set(
+              [COUNTS, 1, X, 0, W + m * bytes, 0, Y, O, COUNTS + 4, O, 0, 0, 0, 0, 0, 0, 0, 0],
+              (ARGS + 80 * m) / 4,
+            );
           fillRow(memory, format, I);
           const times = Math.ceil(1e8 / (matrices * bytes));
           const seconds = await timed({ what, format, matrices, bytes, times });

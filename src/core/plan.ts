@@ -29,7 +29,12 @@ export interface Step {
   readonly attributes: Attributes;
   /** Working memory that lives for this step only, in elements from the start of the arena; -1 without. */
   readonly scratch: number;
+  /** Inputs that have no place, since this step's kernel computes them too: by their names, the steps that would (`Layout.joins`). */
+  readonly joined: Readonly<Record<string, Joined>>;
 }
+
+/** A step that the one which reads its value does: it has no outputs of its own. */
+export type Joined = Omit<Step, 'outputs'>;
 
 /**
  * What a run leaves behind for the next: `next` takes the place of `previous`, a state (see `Carry`) or, in training, a
@@ -63,6 +68,8 @@ export interface Layout {
   acceptsStrided(op: Op, input: string, shape: Shape): boolean;
   /** Elements of scratch memory that the kernel for this node needs at the plan's capacity. */
   scratch(node: Node, capacity: Counts): number;
+  /** Whether the kernels of all that read a node's only value compute it too, each for itself, so that it is never stored. By default none do. */
+  joins?(node: Node, readers: readonly Node[], capacity: Counts): boolean;
   /** Elements that are left unused behind every value and all scratch memory, none of which then share a place. For tests. */
   readonly guard?: number;
 }
@@ -91,7 +98,10 @@ interface Draft {
   attributes: Attributes;
   inputs: Record<string, Place | Block>;
   outputs: Record<string, Place | Block>;
+  /** Elements of scratch memory, and where they are. */
+  readonly size: number;
   scratch: Block | undefined;
+  joined: Record<string, Draft>;
 }
 
 /** A stretch of the arena that is alive from step `first` to step `last`, or a view of another value. */
@@ -147,6 +157,8 @@ class Planner {
   readonly #constants: (readonly number[])[] = [];
   readonly #copies = new Map<Place | Block, Block>();
   #lastReaders: ReadonlyMap<Tensor, number> = new Map();
+  /** Nodes that the steps of their readers do, with the last of these. */
+  #joined: ReadonlyMap<Node, number> = new Map();
   readonly capacity: Counts;
   readonly layout: Layout;
 
@@ -158,8 +170,9 @@ class Planner {
   plan(outputs: ReadonlyMap<string, Tensor>, replacements: readonly Replacement[]): Plan {
     const roots = [...outputs.values(), ...replacements.map(({ next }) => next)];
     const nodes = [...reachable(roots.map(({ node }) => node))].sort((a, b) => a.id - b.id);
-    const inPlace = overwrites(nodes, replacements);
-    this.#lastReaders = lastReaders(nodes, roots);
+    this.#joined = this.#joins(nodes, roots);
+    const inPlace = overwrites(nodes, replacements, this.#joined);
+    this.#lastReaders = lastReaders(nodes, roots, this.#joined);
     for (const { name, growing, next } of replacements) {
       if (growing && next.node.op && !inPlace.has(next))
         throw new Error(`state ${name} grows where it lies, but something else reads it`);
@@ -181,7 +194,27 @@ class Planner {
     };
   }
 
+  /** The nodes that have no step of their own, and the last node whose step does what they do. */
+  #joins(nodes: readonly Node[], roots: readonly Tensor[]): Map<Node, number> {
+    const readers = new Map<Tensor, Node[]>(roots.map((root) => [root, []]));
+    const kept = new Set(roots);
+    for (const node of nodes)
+      for (const tensor of new Set(Object.values(node.inputs)))
+        readers.set(tensor, [...(readers.get(tensor) ?? []), node]);
+    const joined = new Map<Node, number>();
+    // Later nodes first, since what reads a node may itself be done by what reads that.
+    for (const node of [...nodes].reverse()) {
+      const [value, ...others] = node.outputs;
+      const found = readers.get(value!) ?? [];
+      if (node.leaf || others.length > 0 || kept.has(value!) || found.length === 0) continue;
+      if (this.layout.joins?.(node, found, this.capacity))
+        joined.set(node, Math.max(...found.map((reader) => joined.get(reader) ?? reader.id)));
+    }
+    return joined;
+  }
+
   #visit(node: Node, inPlace: ReadonlyMap<Tensor, Tensor>): void {
+    if (this.#joined.has(node)) return;
     if (node.leaf) this.#values.set(node.outputs[0]!, this.#leaf(node));
     else if (!this.#view(node)) this.#step(node, inPlace);
   }
@@ -218,11 +251,10 @@ class Planner {
 
   #step(node: Node, inPlace: ReadonlyMap<Tensor, Tensor>): void {
     const op = node.op!;
-    const inputs: Draft['inputs'] = {};
-    for (const [name, tensor] of Object.entries(node.inputs)) inputs[name] = this.#operand(op, name, tensor);
+    const draft = this.#draft(node);
     const index = this.#drafts.length;
-    for (const value of Object.values(inputs)) this.#use(value, index);
-    const outputs: Draft['outputs'] = {};
+    this.#reach(draft, index);
+    const { outputs } = draft;
     for (const [i, name] of Object.keys(op.outputs).entries()) {
       const tensor = node.outputs[i];
       if (!tensor) break;
@@ -233,9 +265,34 @@ class Planner {
       this.#values.set(tensor, value);
       outputs[name] = value;
     }
-    const size = this.layout.scratch(node, this.capacity);
-    const scratch = size > 0 ? this.#reserve(new Block(size, index, [size], 'f32')) : undefined;
-    this.#drafts.push({ op, path: node.path, attributes: node.attributes, inputs, outputs, scratch });
+    this.#drafts.push(draft);
+  }
+
+  /** A step with its inputs, those that it computes itself too. Copies that it needs become steps before it. */
+  #draft(node: Node): Draft {
+    const draft: Draft = {
+      op: node.op!,
+      path: node.path,
+      attributes: node.attributes,
+      inputs: {},
+      outputs: {},
+      size: this.layout.scratch(node, this.capacity),
+      scratch: undefined,
+      joined: {},
+    };
+    for (const [name, tensor] of Object.entries(node.inputs)) {
+      if (this.#joined.has(tensor.node)) draft.joined[name] = this.#draft(tensor.node);
+      else draft.inputs[name] = this.#operand(draft.op, name, tensor);
+    }
+    return draft;
+  }
+
+  /** Keeps what a step and those joined to it read until it is done, and reserves their scratch memory. */
+  #reach(draft: Draft, index: number): void {
+    const { inputs, size, joined } = draft;
+    for (const value of Object.values(inputs)) this.#use(value, index);
+    if (size > 0) draft.scratch = this.#reserve(new Block(size, index, [size], 'f32'));
+    for (const part of Object.values(joined)) this.#reach(part, index);
   }
 
   /** The memory of an input that this output may take over, if nothing reads the input afterwards. */
@@ -276,7 +333,9 @@ class Planner {
       attributes: {},
       inputs: { x: from },
       outputs: { y: to },
+      size: 0,
       scratch: undefined,
+      joined: {},
     });
   }
 
@@ -318,9 +377,16 @@ class Planner {
  * Which outputs may overwrite a carried state: those that the op declares, that are the carry's next value, and whose
  * old value nothing reads later.
  */
-function overwrites(nodes: readonly Node[], replacements: readonly Replacement[]): Map<Tensor, Tensor> {
+function overwrites(
+  nodes: readonly Node[],
+  replacements: readonly Replacement[],
+  joined: ReadonlyMap<Node, number>,
+): Map<Tensor, Tensor> {
   const lastReader = new Map<Tensor, number>();
-  for (const node of nodes) for (const tensor of Object.values(node.inputs)) lastReader.set(tensor, node.id);
+  for (const node of nodes) {
+    const id = joined.get(node) ?? node.id;
+    for (const tensor of Object.values(node.inputs)) lastReader.set(tensor, Math.max(id, lastReader.get(tensor) ?? 0));
+  }
   const result = new Map<Tensor, Tensor>();
   for (const { next } of replacements) if (next.node.leaf) lastReader.set(next, Number.POSITIVE_INFINITY);
   for (const { previous, next } of replacements) {
@@ -334,10 +400,15 @@ function overwrites(nodes: readonly Node[], replacements: readonly Replacement[]
 }
 
 /** The last node that reads each tensor, itself or through a view of it; infinite for what is read after the run. */
-function lastReaders(nodes: readonly Node[], roots: readonly Tensor[]): Map<Tensor, number> {
+function lastReaders(
+  nodes: readonly Node[],
+  roots: readonly Tensor[],
+  joined: ReadonlyMap<Node, number>,
+): Map<Tensor, number> {
   const last = new Map<Tensor, number>(roots.map((root) => [root, Number.POSITIVE_INFINITY]));
   for (const node of [...nodes].reverse()) {
-    const later = node.op?.view ? Math.max(node.id, ...node.outputs.map((tensor) => last.get(tensor) ?? 0)) : node.id;
+    const id = joined.get(node) ?? node.id;
+    const later = node.op?.view ? Math.max(id, ...node.outputs.map((tensor) => last.get(tensor) ?? 0)) : id;
     for (const tensor of Object.values(node.inputs)) last.set(tensor, Math.max(later, last.get(tensor) ?? 0));
   }
   return last;
@@ -381,8 +452,16 @@ function spread(blocks: readonly Block[], guard: number): number {
 const placeOf = (value: Place | Block): Place => (value instanceof Block ? value.place() : value);
 const strideOf = (value: Place | Block): number => value.stride;
 
-function finish({ op, path, attributes, inputs, outputs, scratch }: Draft): Step {
-  const places = (values: Record<string, Place | Block>) =>
-    Object.fromEntries(Object.entries(values).map(([name, value]) => [name, placeOf(value)]));
-  return { op, path, attributes, inputs: places(inputs), outputs: places(outputs), scratch: scratch?.offset ?? -1 };
+function finish({ op, path, attributes, inputs, outputs, scratch, joined }: Draft): Step {
+  const each = <From, To>(values: Record<string, From>, to: (value: From) => To) =>
+    Object.fromEntries(Object.entries(values).map(([name, value]) => [name, to(value)]));
+  return {
+    op,
+    path,
+    attributes,
+    inputs: each(inputs, placeOf),
+    outputs: each(outputs, placeOf),
+    scratch: scratch?.offset ?? -1,
+    joined: each(joined, finish),
+  };
 }

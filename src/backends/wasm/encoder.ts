@@ -17,6 +17,8 @@ export class Float {
 
 export type Word = number | Float;
 
+const nothing = { rows: '', at: 0 };
+
 /**
  * Turns the steps of a plan into kernel calls: gives every operand its address, and collects the words that the kernels
  * read their arguments from.
@@ -40,6 +42,8 @@ export class Encoder {
   readonly #halves: { readonly name: string; readonly beyond: number }[] = [];
   readonly #tables = new Map<number, number>();
   #calls: { name: KernelName; words: Word[] }[] = [];
+  /** Rows that are there in another form, and the call from which on they are. */
+  #made = nothing;
 
   constructor(memory: Memory, threads: number, plan: Plan, weights: WasmWeights, states: readonly StateDeclaration[]) {
     this.#memory = memory;
@@ -182,16 +186,19 @@ export class Encoder {
     this.#calls.push({ name: kernel, words });
   }
 
-  /** Whether the last call, but for some of the kernel `then`, was this very one. */
-  isLast(kernel: KernelName, words: readonly Word[], then: KernelName): boolean {
-    const last = this.#calls.findLast(({ name }) => name !== then);
-    return last?.name === kernel && words.every((word, i) => word === last.words[i]);
+  /** Notes that the next calls, of `kernels`, read rows in another form; whether those before them have left them there, so that they need not be made. */
+  hasMade(rows: string, kernels: readonly KernelName[]): boolean {
+    const isMade =
+      this.#made.rows === rows && this.#calls.slice(this.#made.at).every(({ name }) => kernels.includes(name));
+    if (!isMade) this.#made = { rows, at: this.#calls.length };
+    return isMade;
   }
 
   /** Writes the calls collected since the last time as a plan for `walk`. */
   finish(): { plan: number; kernels: readonly KernelName[] } {
     const calls = this.#calls;
     this.#calls = [];
+    this.#made = nothing;
     const plan = this.allocate(8 * calls.length);
     const args = this.allocate(4 * calls.reduce((sum, { words }) => sum + words.length, 0));
     const { i32, f32 } = this.#memory;

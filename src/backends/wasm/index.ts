@@ -3,7 +3,7 @@ import { Digest } from '../../core/digest.ts';
 import { InputError, UnsupportedError } from '../../core/errors.ts';
 import type { OpName } from '../../ops/index.ts';
 import { WasmExecutable } from './executable.ts';
-import { kernels } from './kernels.ts';
+import { isJoined, kernels } from './kernels.ts';
 import { hasSharedMemory, Memory } from './memory.ts';
 import { hasRelaxedSimd, type KernelModule, moduleBytes } from './module.ts';
 import { WasmSlot } from './slot.ts';
@@ -103,6 +103,7 @@ export async function startWasmBackend(options: WasmOptions = {}): Promise<Start
         if (kernel === undefined || kernel === 'reference') return 0;
         return kernel.scratch?.(node, capacity, pool.count, weights as WasmWeights | undefined) ?? 0;
       },
+      joins: (node, readers, capacity) => isJoined(node, readers, capacity, weights as WasmWeights | undefined),
     }),
     weights: (declarations) => new WasmWeights(memory, pool, declarations),
     slot: (declarations) => new WasmSlot(memory, declarations),

@@ -1,12 +1,13 @@
 import type { WeightLayout } from '../../core/backend.ts';
-import type { Place, Step } from '../../core/plan.ts';
-import { type Counts, elementCount, rowSize, type Shape } from '../../core/shape.ts';
+import type { Joined, Place, Step } from '../../core/plan.ts';
+import { type Counts, elementCount, rowSize, type Shape, sameShape } from '../../core/shape.ts';
 import type { Node, Tensor } from '../../core/tensor.ts';
 import { broadcastPattern } from '../../ops/broadcast.ts';
+import { call, type Expression, format, operand } from '../../ops/expression.ts';
 import type { OpName } from '../../ops/index.ts';
 import { type Encoder, Float } from './encoder.ts';
 import { encodeExpr, exprScratch } from './expr-program.ts';
-import { formatCodes, isQuantised, PANEL, productScratch } from './packing.ts';
+import { formatCodes, isQuantised, ownRow, PANEL, productScratch } from './packing.ts';
 import { PAGE_TOKENS, paddedWidth } from './slot.ts';
 import type { StoredWeight, WasmWeights } from './weights.ts';
 
@@ -138,49 +139,95 @@ function packed(w: Tensor, layout: WeightLayout, weights: WasmWeights | undefine
   return stored?.declaration.layout === layout ? stored : undefined;
 }
 
+/** The ops of matrix products, and how their matrices are packed. */
+const layouts: Readonly<Record<string, WeightLayout>> = { linear: 'linear', linearTransposed: 'linearTransposed' };
+
+/** The packed matrix of a node that is a matrix product. */
+function packedMatrix(node: Node, weights: WasmWeights | undefined): StoredWeight | undefined {
+  const layout = layouts[node.op?.name ?? ''];
+  return layout && packed(node.inputs['w']!, layout, weights);
+}
+
+/**
+ * Whether the kernels of all that read a node's value compute it too. Of packed matrices:
+ * - a product that is only read by a sum with rows of the same shape is added to these as it is stored;
+ * - in a plan for one token, a norm that only quantised products read is part of their row's way to integers (assembly/own-row.ts).
+ */
+export function isJoined(node: Node, readers: readonly Node[], capacity: Counts, weights?: WasmWeights): boolean {
+  const [value] = node.outputs as [Tensor];
+  const [reader] = readers as [Node];
+  if (packedMatrix(node, weights)) return readers.length === 1 && isSumWith(reader, value);
+  if (node.op!.name !== 'rmsNorm' || elementCount(value.shape, capacity) !== last(value.shape)) return false;
+  return readers.every((product) => {
+    const weight = packedMatrix(product, weights);
+    return weight !== undefined && isQuantised(weight.declaration.format) && product.inputs['x'] === value;
+  });
+}
+
+/** Whether a node adds `part` to another value of the same shape, and does nothing else. */
+function isSumWith({ op, inputs: { a, b, c }, outputs, attributes }: Node, part: Tensor): boolean {
+  if (op!.name !== 'expr' || !a || !b || c || a === b) return false;
+  const isSum = format(attributes['formula'] as Expression) === format(call('add', operand(0), operand(1)));
+  return isSum && part.shape.length > 1 && [a, b].every(({ shape }) => sameShape(shape, outputs[0]!.shape));
+}
+
 /** A matrix product; a matrix that is not packed at load is packed into scratch first. */
 const product = (transposed: boolean): Kernel => {
   const layout = transposed ? 'linearTransposed' : 'linear';
-  const sizes = ([rows, columns]: readonly number[]): [O: number, I: number] =>
-    transposed ? [columns!, rows!] : [rows!, columns!];
   return {
     scratch({ inputs: { w, x } }, capacity, threads, weights) {
-      const [O, I] = sizes(w!.shape as number[]);
+      const [O, I] = matrixSizes(w!.shape, transposed);
       const weight = packed(w!, layout, weights);
       if (!weight) return panelElements(O, I);
-      const { x: integers, panels } = productScratch(
-        weight.declaration.format,
-        elementCount(x!.shape, capacity) / I,
-        I,
-        threads,
-      );
+      const rows = elementCount(x!.shape, capacity) / I;
+      const { x: integers, panels } = productScratch(weight.declaration.format, rows, I, threads);
       return integers + panels;
     },
-    encode({ inputs: { x, w, bias }, outputs: { y }, scratch }, e) {
-      const [O, I] = sizes(w!.shape as number[]);
-      const weight = e.weight(w!);
-      const isPacked = weight !== undefined && weight.declaration.layout !== 'rows';
-      if (isPacked && weight.declaration.layout !== layout)
-        throw new Error(`${w!.name} is packed for ${weight.declaration.layout}, not ${layout}`);
-      const format = isPacked ? weight.declaration.format : 'f32';
-      const area = e.scratch(scratch);
-      const panels = isPacked ? weight.address : area;
-      if (!isPacked) e.call('packPanels', e.address(w!), ...(transposed ? [1, O] : [I, 1]), O, e.count(I), panels);
-      const rows = [e.count(first(x!)), innerRows(x!)] as const;
-      const result = [panels, e.optional(bias), ...e.operand(y), e.count(I), O] as const;
-      if (!isQuantised(format)) {
-        e.call('linear', ...rows, ...e.operand(x), ...result, formatCodes[format], area);
-        return;
-      }
-      const [quantise, multiply] = quantisedKernels[format];
-      const expanded = area + 4 * productScratch(format, e.capacity(first(x!)) * innerRows(x!), I, e.threads).x;
-      // Products of the same rows, one after the other, such as q, k and v, are with the integers that the first of them made.
-      const source = [...rows, ...e.operand(x), e.count(I), area] as const;
-      if (!e.isLast(quantise, source, multiply)) e.call(quantise, ...source);
-      e.call(multiply, ...rows, area, 0, ...result, 0, expanded);
-    },
+    encode: (step, e) => encodeProduct(step, step.outputs['y']!, undefined, e),
   };
 };
+
+const matrixSizes = ([rows, columns]: Shape, transposed: boolean): [O: number, I: number] =>
+  (transposed ? [columns, rows] : [rows, columns]) as [number, number];
+
+/** y = residual + (x Wᵀ + bias), or without a residual; x may be a norm that is joined to the product. */
+function encodeProduct(step: Joined, y: Place, residual: Place | undefined, e: Encoder): void {
+  const { w, bias } = step.inputs;
+  const norm = step.joined['x'];
+  const x = (norm ?? step).inputs['x']!;
+  const layout = layouts[step.op.name]!;
+  const [O, I] = matrixSizes(w!.shape, layout === 'linearTransposed');
+  const weight = e.weight(w!);
+  const isPacked = weight !== undefined && weight.declaration.layout !== 'rows';
+  if (isPacked && weight.declaration.layout !== layout)
+    throw new Error(`${w!.name} is packed for ${weight.declaration.layout}, not ${layout}`);
+  const format = isPacked ? weight.declaration.format : 'f32';
+  const area = e.scratch(step.scratch);
+  const panels = isPacked ? weight.address : area;
+  if (!isPacked) e.call('packPanels', e.address(w!), ...(layout === 'linear' ? [I, 1] : [1, O]), O, e.count(I), panels);
+  const rows = [e.count(first(x)), innerRows(x)] as const;
+  const result = [panels, e.optional(bias), ...e.operand(y), e.count(I), O] as const;
+  if (!isQuantised(format)) {
+    e.call('linear', ...rows, ...e.operand(x), ...result, formatCodes[format], area, ...e.operand(residual));
+    return;
+  }
+  const [quantise, multiply] = quantisedKernels[format];
+  const most = e.capacity(first(x)) * innerRows(x);
+  const expanded = area + 4 * productScratch(format, most, I, e.threads).x;
+  const rest = [...result, 0, expanded, ...e.operand(residual)] as const;
+  // Products of the same rows, one after the other, such as q, k and v, are with the integers that the first of them made.
+  const source = [...rows, ...e.operand(x), e.count(I), area] as const;
+  if (most > 1) {
+    if (!e.hasMade(source.join(), [quantise, multiply])) e.call(quantise, ...source);
+    e.call(multiply, ...rows, area, 0, ...rest, 0, 0, 0, 0);
+    return;
+  }
+  const epsilon = (norm?.attributes['epsilon'] as number | undefined) ?? 0;
+  const own = [e.address(x), norm ? 1 : 0, e.optional(norm?.inputs['w'])] as const;
+  const isMade = e.hasMade([...source, ...own, epsilon].join(), [multiply]);
+  const made = isMade ? [0, 0, 0, 0] : [...own, new Float(epsilon)];
+  e.call(multiply, ...rows, area, 4 * ownRow(format, I), ...rest, ...made);
+}
 
 const quantisedKernels = {
   q8: ['quantiseRowsQ8', 'linearQ8'],
@@ -388,7 +435,14 @@ export const kernels: { readonly [Name in OpName]: Kernel | 'reference' } = {
       );
     },
   },
-  expr: { encode: encodeExpr, scratch: (_, __, threads) => exprScratch(threads) },
+  expr: {
+    scratch: (_, __, threads) => exprScratch(threads),
+    encode(step, e) {
+      const [product] = Object.values(step.joined);
+      if (product) encodeProduct(product, step.outputs['y']!, Object.values(step.inputs)[0], e);
+      else encodeExpr(step, e);
+    },
+  },
   layerNorm: norm('layerNorm'),
   layerNormGrad: normGrad('layerNormGrad'),
   linear: product(false),

@@ -100,9 +100,20 @@ export function productScratch(
   threads: number,
 ): { x: number; panels: number } {
   if (!isQuantised(format)) return { x: 0, panels: format === 'f32' ? 0 : threads * PANEL * I };
-  const groups = Math.ceil(I / GROUP);
   const tiles = Math.ceil(rows / TILE) * TILE;
-  const bytes = groups * expandedBytes[format];
+  const bytes = Math.ceil(I / GROUP) * expandedBytes[format];
   const together = Math.max(1, Math.min(16, Math.floor(131072 / bytes)));
-  return { x: tiles * (format === 'q8' ? 1 + 16 * groups : 10 * groups), panels: (threads * together * bytes) / 4 };
+  const x = rows > 1 ? tiles * integerElements(format, I) : threads * ownRow(format, I);
+  return { x, panels: (threads * together * bytes) / 4 };
+}
+
+/** Elements of a row in integers: with a scale, or one for every group. */
+function integerElements(format: 'q8' | 'q4', I: number): number {
+  const groups = Math.ceil(I / GROUP);
+  return format === 'q8' ? 1 + 16 * groups : 10 * groups;
+}
+
+/** Elements that a thread has of a row alone, to make integers of it for itself: these, and the normed row; whole cache lines. */
+export function ownRow(format: 'q8' | 'q4', I: number): number {
+  return 16 * Math.ceil((integerElements(format, I) + I) / 16);
 }

@@ -1,11 +1,13 @@
 import { fromHalfBy, halfBias, halfPlaces } from './half';
+import { ownRowQ4 } from './own-row';
 import { partStart, partsOf, putTile, tileOf } from './product';
 import { EXPANDED_Q4, GROUP_Q4, groupsOf, heightOf, panelsTogether, rowBytesQ4, rowsInCache, TILE } from './quantised';
 import { share } from './rows';
 
 /**
- * y = x Wᵀ + bias, W in q4 panels and x from `quantiseRowsQ4`. args: those of a product (product.ts), where x is the
- * address of the quantised rows; its stride is not used. Scratch: `panelsTogether` expanded panels for each thread.
+ * y = residual + (x Wᵀ + bias), W in q4 panels. args: those of a product (product.ts), where x is the address of the rows as integers, and
+ * [source (4 words)]. Without a source they are from `quantiseRowsQ4`, or from the product before; with one, a row alone, each thread makes
+ * them for itself, x's second word bytes behind those of the thread before (own-row.ts). Scratch: `panelsTogether` expanded panels for each thread.
  */
 export function linearQ4(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(<usize>load<u32>(args)) * load<i32>(args, 4);
@@ -16,19 +18,30 @@ export function linearQ4(args: usize, thread: i32, threads: i32): void {
   const scratch = <usize>load<u32>(args, 44) + <usize>(thread * most * bytes);
   const parts = partsOf(rows, panels, threads, TILE, rowsInCache(rowBytesQ4(I)));
   const last = share(parts * panels, thread + 1, threads);
+  const x = <usize>load<u32>(args, 8) + <usize>(thread * load<i32>(args, 12));
+  if (load<u32>(args, 56) && rows == 1) ownRowQ4(args + 56, I, x);
   for (let unit = share(parts * panels, thread, threads); unit < last; ) {
     const p = unit % panels;
     const part = unit / panels;
     const count = min(most, min(panels - p, last - unit));
     const first = partStart(rows, part, parts, TILE);
-    multiply(args, first, partStart(rows, part + 1, parts, TILE), I, p, count, scratch, tileOf(thread));
+    multiply(args, x, first, partStart(rows, part + 1, parts, TILE), I, p, count, scratch, tileOf(thread));
     unit += count;
   }
 }
 
 /** Rows `first` to `end` of x times `count` panels from `p` on. */
-function multiply(args: usize, first: i32, end: i32, I: i32, p: i32, count: i32, scratch: usize, tile: usize): void {
-  const x = <usize>load<u32>(args, 8);
+function multiply(
+  args: usize,
+  x: usize,
+  first: i32,
+  end: i32,
+  I: i32,
+  p: i32,
+  count: i32,
+  scratch: usize,
+  tile: usize,
+): void {
   const groups = groupsOf(I);
   const W = <usize>load<u32>(args, 16) + <usize>(p * groups) * GROUP_Q4;
   if (heightOf(first, end) == TILE) expand(W, scratch, count * groups);

@@ -19,7 +19,7 @@ export function linear(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(<usize>load<u32>(args)) * load<i32>(args, 4);
   const I = load<i32>(<usize>load<u32>(args, 32));
   const panels = (load<i32>(args, 36) + 7) >> 3;
-  const format = load<i32>(args, 40) & 255;
+  const format = load<i32>(args, 40);
   const shift = format == 0 ? 5 : 4;
   const scratch = <usize>load<u32>(args, 44) + ((<usize>(thread * I)) << 5);
   const tile = tileOf(thread);

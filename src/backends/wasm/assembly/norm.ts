@@ -16,8 +16,13 @@ export function rmsNorm(args: usize, thread: i32, threads: i32): void {
     const within = (<usize>((r % inner) * width)) << 2;
     const x = rowAt(args + 8, r / inner) + within;
     const y = rowAt(args + 16, r / inner) + within;
-    scaleRow(y, x, w, width, <f32>(1 / Math.sqrt(<f64>squares(x, width) / <f64>width + <f64>epsilon)));
+    rmsRow(y, x, w, width, epsilon);
   }
+}
+
+/** One row of it. */
+export function rmsRow(y: usize, x: usize, w: usize, width: i32, epsilon: f32): void {
+  scaleRow(y, x, w, width, <f32>(1 / Math.sqrt(<f64>squares(x, width) / <f64>width + <f64>epsilon)));
 }
 
 /** Σ x². */

@@ -1,13 +1,10 @@
 import { share } from './rows';
 
 /**
- * What the products y = x Wᵀ + bias have in common. Their args:
- * [rowsAt, rows of x in a row of its tensor, x (2 words), W, bias (or 0), y (2 words), address of I, O, mode, scratch]
- * W is packed in panels of 8 outputs, the last one filled with zeros. `mode` holds the format and ACCUMULATE.
+ * What the products y = residual + (x Wᵀ + bias) have in common. Their args:
+ * [rowsAt, rows of x in a row of its tensor, x (2 words), W, bias (or 0), y (2 words), address of I, O, format, scratch, residual (2 words; 0: none)]
+ * W is packed in panels of 8 outputs, the last one filled with zeros. `residual` may be y.
  */
-
-/** Bit of `mode`: y += instead of y =. */
-export const ACCUMULATE: i32 = 256;
 
 /** Units of work that each thread should get at least, so that none waits long for the others. */
 const UNITS: i32 = 8;
@@ -53,14 +50,14 @@ function biasOf(args: usize, o: i32): v128 {
 }
 
 /**
- * Bytes from row to row of y where it is the sums alone, of eight outputs from `o` on: without bias, not added to what is there, and all
+ * Bytes from row to row of y where it is the sums alone, of eight outputs from `o` on: without bias and residual, and all
  * rows equally far apart; else 0.
  */
 export function plainStep(args: usize, o: i32): usize {
   const inner = load<i32>(args, 4);
   const O = load<i32>(args, 36);
   const stride = load<i32>(args, 28);
-  if (O - o < 8 || load<u32>(args, 20) || load<i32>(args, 40) & ACCUMULATE) return 0;
+  if (O - o < 8 || load<u32>(args, 20) || load<u32>(args, 48)) return 0;
   return inner == 1 ? (<usize>stride) << 2 : stride == inner * O ? (<usize>O) << 2 : 0;
 }
 
@@ -86,12 +83,13 @@ export function tileOf(thread: i32): usize {
   return ((__heap_base + 63) & ~63) + <usize>(thread * 192);
 }
 
-/** Stores, or adds, a tile's sums and the bias: rows `r` to `end` of y, eight outputs from `o` on, none beyond the last. */
+/** Stores a tile's sums with the bias and the residual: rows `r` to `end` of y, eight outputs from `o` on, none beyond the last. */
 export function putTile(args: usize, tile: usize, r: i32, end: i32, o: i32): void {
   const inner = load<i32>(args, 4);
   const O = load<i32>(args, 36);
   const stride = load<i32>(args, 28);
-  const accumulate = load<i32>(args, 40) & ACCUMULATE;
+  const residual = <usize>load<u32>(args, 48);
+  const residualStride = load<i32>(args, 52);
   const width = O - o;
   const bias0 = biasOf(args, o);
   const bias1 = biasOf(args, o + 4);
@@ -100,9 +98,11 @@ export function putTile(args: usize, tile: usize, r: i32, end: i32, o: i32): voi
     const y = <usize>load<u32>(args, 24) + ((<usize>(row + o)) << 2);
     let a = f32x4.add(v128.load(tile), bias0);
     let b = f32x4.add(v128.load(tile, 16), bias1);
-    if (accumulate) {
-      a = f32x4.add(partial(y, width), a);
-      b = f32x4.add(partial(y + 16, width - 4), b);
+    if (residual) {
+      const before = inner == 1 ? r * residualStride : (r / inner) * residualStride + (r % inner) * O;
+      const from = residual + ((<usize>(before + o)) << 2);
+      a = f32x4.add(partial(from, width), a);
+      b = f32x4.add(partial(from + 16, width - 4), b);
     }
     storePartial(y, width, a);
     storePartial(y + 16, width - 4, b);

@@ -58,7 +58,10 @@ export function quantiseRowsQ8(args: usize, thread: i32, threads: i32): void {
       );
       continue;
     }
-    for (let j = 0; j < height; j++) rowQ8(args, first + j, rows, I, to + ((<usize>j) << 2), (<usize>height) << 2);
+    for (let j = 0; j < height; j++) {
+      const x = first + j < rows ? inputRow(args, first + j, I) : 0;
+      quantiseRowQ8(x, I, to + ((<usize>j) << 2), (<usize>height) << 2);
+    }
   }
 }
 
@@ -89,17 +92,15 @@ function fourRowsQ8(x0: usize, x1: usize, x2: usize, x3: usize, I: i32, to: usiz
   }
 }
 
-/** One row's scale and integers, each pair `step` bytes after the one before. */
-function rowQ8(args: usize, r: i32, rows: i32, I: i32, to: usize, step: usize): void {
-  const exists = r < rows;
-  const x = exists ? inputRow(args, r, I) : 0;
-  const largest = exists ? largestMagnitude(x, I) : 0;
+/** One row's scale and integers, each pair `step` bytes after the one before; zeros where x is 0. */
+export function quantiseRowQ8(x: usize, I: i32, to: usize, step: usize): void {
+  const largest = x ? largestMagnitude(x, I) : 0;
   store<f32>(to, largest / 32767);
   const inverse = inverseScale(largest, 32767);
   to += step;
   const padded = groupsOf(I) << 5;
   for (let i = 0; i < padded; i += 4) {
-    const count = exists ? I - i : 0;
+    const count = x ? I - i : 0;
     const q = integers(partial(x + ((<usize>i) << 2), count), inverse);
     const pairs = i16x8.narrow_i32x4_s(q, q);
     v128.store32_lane(to, pairs, 0);
@@ -141,6 +142,11 @@ export function quantiseRowsQ4(args: usize, thread: i32, threads: i32): void {
       groupQ4(x, exists ? min(32, I - (group << 5)) : 0, to + ((<usize>j) << 2), (<usize>height) << 2);
     }
   }
+}
+
+/** The groups of a row alone. */
+export function quantiseRowQ4(x: usize, I: i32, to: usize): void {
+  for (let i = 0; i < I; i += 32, x += 128, to += 40) groupQ4(x, min(32, I - i), to, 4);
 }
 
 /** Largest magnitude of a whole group. */
