@@ -453,6 +453,18 @@ const products = ['linearQ4', 'linearQ8', 'linear'];
 const shareOf = ({ kernels }: Profiled, ...names: string[]): number =>
   names.reduce((all, name) => all + (kernels[name] ?? 0), 0) / Object.values(kernels).reduce((a, b) => a + b, 0);
 
+test('the table of what joined steps are worth is that of the results', () => {
+  const page = readFileSync(join(root, 'docs/decisions/0016-joined-steps.md'), 'utf8');
+  const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/builds.json'), 'utf8'));
+  expect(rows).toHaveLength(12);
+  type Ratios = { readonly median: number; readonly quartiles: readonly [number, number] };
+  const told = ({ median, quartiles: [low, high] }: Ratios) =>
+    `${median.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+  for (const { shape, bits, threads, node, generating, reading } of rows)
+    expect(page).toContain(`| ${[shape, bits, threads, majorOf(node), told(generating), told(reading)].join(' | ')} |`);
+  expect(rows.filter(({ generating }: { generating: Ratios }) => generating.median > 1)).toHaveLength(10);
+});
+
 test('the tables of costs by length are those of the results, and linear is linear', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const { groups } = JSON.parse(readFileSync(join(root, 'bench/results/linear.json'), 'utf8'));
