@@ -1,6 +1,8 @@
+import { RankedBin } from './ranked-bin.ts';
+
 /**
  * Tokens in the order of a key, the smallest first and equal ones by id, without a sort of all: they are counted in bins of
- * their keys, and only bins in which something is decided are sorted. Tokens of weight 0 have no rank.
+ * their keys, and only bins in which something is decided are looked into, by narrower bins where they are full. Tokens of weight 0 have no rank.
  *
  * A bin is the upper bits of a key as a float32, 128 bins for every power of two: whatever the scale of the keys, they are narrow beside it.
  */
@@ -14,7 +16,7 @@ export class Ranking {
   readonly #bins: Uint16Array;
   readonly #counts = new Uint32Array(BINS);
   readonly #masses = new Float64Array(BINS);
-  #ordered: { readonly bin: number; readonly tokens: readonly number[] } | undefined;
+  #opened: { readonly bin: number; readonly tokens: RankedBin } | undefined;
 
   constructor(V: number) {
     this.keys = new Float64Array(V);
@@ -27,7 +29,7 @@ export class Ranking {
     const { keys, weights } = this;
     this.#counts.fill(0);
     this.#masses.fill(0);
-    this.#ordered = undefined;
+    this.#opened = undefined;
     this.count = 0;
     for (let v = 0; v < keys.length; v++) {
       const weight = weights[v]!;
@@ -46,7 +48,7 @@ export class Ranking {
     let left = count;
     for (let bin = 0; bin < BINS && left > 0; bin++) {
       if (this.#counts[bin]! <= left) mass += this.#masses[bin]!;
-      else for (const token of this.#tokensOf(bin).slice(0, left)) mass += this.weights[token]!;
+      else mass += this.#tokensOf(bin).massOf(left);
       left -= this.#counts[bin]!;
     }
     return mass;
@@ -58,16 +60,15 @@ export class Ranking {
     let mass = 0;
     for (let bin = 0; bin < BINS; bin++) {
       if (this.#counts[bin] === 0) continue;
-      if (isReached(mass + this.#masses[bin]!)) {
-        for (const token of this.#tokensOf(bin)) {
-          mass += this.weights[token]!;
-          if (isReached(mass)) return rank;
-          rank++;
-        }
+      if (!isReached(mass + this.#masses[bin]!)) {
+        rank += this.#counts[bin]!;
+        mass += this.#masses[bin]!;
         continue;
       }
-      rank += this.#counts[bin]!;
-      mass += this.#masses[bin]!;
+      const found = this.#tokensOf(bin).placeWhere(mass, isReached);
+      rank += found.place;
+      mass = found.mass;
+      if (found.place < this.#counts[bin]!) return rank;
     }
     return rank;
   }
@@ -77,8 +78,7 @@ export class Ranking {
     const last = Math.min(BINS - 1, binOf(key));
     let count = 0;
     for (let bin = 0; bin < last; bin++) count += this.#counts[bin]!;
-    for (const token of this.#tokensOf(last)) if (this.keys[token]! <= key) count++;
-    return count;
+    return count + this.#tokensOf(last).countUpTo(key);
   }
 
   /** The token of a rank, from 0 to `count` − 1. */
@@ -86,18 +86,17 @@ export class Ranking {
     let bin = 0;
     let left = rank;
     while (left >= this.#counts[bin]!) left -= this.#counts[bin++]!;
-    return this.#tokensOf(bin)[left]!;
+    return this.#tokensOf(bin).tokenAt(left);
   }
 
-  #tokensOf(bin: number): readonly number[] {
-    if (this.#ordered?.bin === bin) return this.#ordered.tokens;
-    const { keys } = this;
+  #tokensOf(bin: number): RankedBin {
+    if (this.#opened?.bin === bin) return this.#opened.tokens;
     const bins = this.#bins;
-    const tokens: number[] = [];
-    for (let v = 0; v < bins.length; v++) if (bins[v] === bin) tokens.push(v);
-    tokens.sort((a, b) => keys[a]! - keys[b]! || a - b);
-    this.#ordered = { bin, tokens };
-    return tokens;
+    const tokens = new Uint32Array(this.#counts[bin]!);
+    for (let v = 0, count = 0; count < tokens.length; v++) if (bins[v] === bin) tokens[count++] = v;
+    const opened = new RankedBin(tokens, this.#masses[bin]!, this.keys, this.weights);
+    this.#opened = { bin, tokens: opened };
+    return opened;
   }
 }
 

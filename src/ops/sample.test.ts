@@ -6,7 +6,11 @@ import { type SampleOptions, sample } from './sample.ts';
 /** What the options say, word for word, with a sort of everything. */
 function bySorting(logits: readonly number[], options: SampleOptions, u: number): number {
   const largest = Math.max(...logits);
-  const all = logits.map((logit, token) => ({ token, weight: Math.exp((logit - largest) / options.temperature) }));
+  const all = logits.map((logit, token) => ({
+    token,
+    logit,
+    weight: Math.exp((logit - largest) / options.temperature),
+  }));
   const isFiltered =
     (options.topK > 0 && options.topK < logits.length) || options.topP < 1 || options.minP > 0 || options.typicalP < 1;
   const total = (candidates: typeof all) => candidates.reduce((sum, { weight }) => sum + weight, 0);
@@ -21,7 +25,7 @@ function bySorting(logits: readonly number[], options: SampleOptions, u: number)
   };
   let candidates = all;
   if (isFiltered) {
-    candidates = all.toSorted((a, b) => b.weight - a.weight || a.token - b.token);
+    candidates = all.toSorted((a, b) => (a.logit === b.logit ? a.token - b.token : b.logit - a.logit));
     if (options.topK > 0) candidates = candidates.slice(0, options.topK);
     candidates = toMass(candidates, options.topP);
     candidates = candidates.filter(({ weight }, i) => i === 0 || weight >= options.minP);
@@ -73,7 +77,7 @@ test.each([
   }
 });
 
-test('no filter sorts more than a thirtieth of a vocabulary, whatever its spread and the temperature', () => {
+test('no filter sorts more than 256 tokens, whatever the shape of the logits and the temperature', () => {
   const V = 50_000;
   const sort = Array.prototype.sort;
   let most = 0;
@@ -82,8 +86,19 @@ test('no filter sorts more than a thirtieth of a vocabulary, whatever its spread
     return sort.call(this, order);
   };
   try {
-    for (const spread of [0.001, 0.3, 3, 100]) {
-      const logits = Float32Array.from({ length: V }, () => spread * normal());
+    const shapes = [0, 1e-13, 0.001, 0.3, 3, 100].map((spread) => () => spread * normal());
+    // One above the rest, which are in one bin; clusters within clusters; and a level of equal ones below others.
+    shapes.push(
+      (
+        (n = 0) =>
+        () =>
+          n++ === 7 ? 8 : 0.02 * normal()
+      )(),
+      () => oneOf([1, 3]) + oneOf([0, 1e-2]) + 1e-6 * normal(),
+      () => (random.uniform() < 0.01 ? normal() : -1),
+    );
+    for (const logit of shapes) {
+      const logits = Float32Array.from({ length: V }, logit);
       for (const temperature of [0.1, 0.8, 1e4])
         for (const filter of [{ topK: 40 }, { topK: 20_000 }, { topP: 0.9 }, { minP: 0.05 }, { typicalP: 0.9 }])
           sample(logits, { temperature, topK: 0, topP: 1, minP: 0, typicalP: 1, ...filter }, random.uniform());
@@ -92,7 +107,31 @@ test('no filter sorts more than a thirtieth of a vocabulary, whatever its spread
     Array.prototype.sort = sort;
   }
   expect(most).toBeGreaterThan(0);
-  expect(most).toBeLessThan(V / 30);
+  expect(most).toBeLessThanOrEqual(256);
+});
+
+test.each([
+  ['equal', () => 0],
+  ['a spread of 10⁻¹³', () => 1e-13 * normal()],
+  ['one above a narrow rest', (v: number) => (v === 7 ? 8 : 0.02 * normal())],
+  ['many equal ones below others', () => (random.uniform() < 0.3 ? normal() : -1)],
+  ['clusters', () => oneOf([1, 3]) + oneOf([0, 1e-3]) + 1e-6 * normal()],
+])('tokens of full bins are those of a sort of everything: %s', (shape, logit) => {
+  for (let n = 0; n < 60; n++) {
+    const logits = Array.from({ length: 3000 }, (_, v) => Math.fround(logit(v)));
+    const filter = oneOf<Partial<SampleOptions>>([
+      { topK: 700 },
+      { topP: between(0.1, 1) },
+      { minP: between(0.01, 1) },
+      // Logarithms of probabilities can't tell apart what is nearer than 10⁻¹⁵ of them.
+      ...(shape.startsWith('a spread') ? [] : [{ typicalP: between(0.2, 1) }]),
+    ]);
+    const options: SampleOptions = { temperature: 0.8, topK: 0, topP: 1, minP: 0, typicalP: 1, ...filter };
+    const u = random.uniform();
+    expect(sample(Float32Array.from(logits), options, u), JSON.stringify({ options, u })).toBe(
+      bySorting(logits, options, u),
+    );
+  }
 });
 
 test('tokens come as often as their probabilities say', () => {
