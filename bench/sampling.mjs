@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { load } from '../dist/index.js';
+import { device, load } from '../dist/index.js';
 import { sample } from '../dist/ops/sample.js';
 
 const { values } = parseArgs({
@@ -35,9 +35,19 @@ function uniform() {
 }
 const normal = () => Math.sqrt(-2 * Math.log(uniform() + 1e-12)) * Math.cos(2 * Math.PI * uniform());
 
+/** Logits of a token: normal, and those of which many have nearly the same or the very same. */
+const shapes = {
+  'spread 3': () => 3 * normal(),
+  'spread 1': normal,
+  'spread 0.3': () => 0.3 * normal(),
+  'one 8 above a spread of 0.02': (v) => (v === 7 ? 8 : 0.02 * normal()),
+  'spread 10⁻¹³': () => 1e-13 * normal(),
+  equal: () => 0,
+};
+
 /** Milliseconds of a choice, the best of the rounds in which all filters take turns. */
-function choosing(spread) {
-  const logits = Float32Array.from({ length: V }, () => spread * normal());
+function choosing(logit) {
+  const logits = Float32Array.from({ length: V }, (_, v) => logit(v));
   const best = Object.fromEntries(Object.keys(filters).map((name) => [name, Infinity]));
   for (let round = 0; round < ROUNDS; round++)
     for (const [name, filter] of Object.entries(filters)) {
@@ -91,9 +101,11 @@ async function generating() {
   return best;
 }
 
+// So that it is known whether kernels may be revectorized.
+await device();
 const found = {
   node: process.versions.node,
-  choosing: [3, 1, 0.3].map((spread) => ({ spread, milliseconds: rounded(choosing(spread), 3) })),
+  choosing: Object.entries(shapes).map(([logits, logit]) => ({ logits, milliseconds: rounded(choosing(logit), 3) })),
   generating: { shape: SHAPE, weights: 'q4', threads: 2, tokensPerSecond: rounded(await generating(), 0) },
 };
 
@@ -101,12 +113,11 @@ function rounded(numbers, digits) {
   return Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, +number.toFixed(digits)]));
 }
 
-for (const { spread, milliseconds } of found.choosing)
-  console.log(`logits of spread ${spread}: ms a choice`, milliseconds);
+for (const { logits, milliseconds } of found.choosing) console.log(`logits: ${logits}: ms a choice`, milliseconds);
 console.log(`${SHAPE} in q4: tokens/s`, found.generating.tokensPerSecond);
 if (values.out) {
   const before = existsSync(values.out) ? JSON.parse(readFileSync(values.out, 'utf8')).runs : [];
-  const runs = [...before.filter(({ node }) => node !== found.node), found];
+  const runs = [...before.filter(({ node }) => node !== found.node), found].sort((a, b) => (a.node < b.node ? -1 : 1));
   mkdirSync(dirname(values.out), { recursive: true });
   writeFileSync(values.out, `${JSON.stringify({ machine: { cpu: cpus()[0].model }, vocabulary: V, runs }, null, 2)}\n`);
 }

@@ -341,9 +341,9 @@ test('the tables of choosing tokens are those of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   for (const { node, choosing, generating } of runs) {
     const major = node.split('.')[0];
-    for (const { spread, milliseconds } of choosing) {
+    for (const { logits, milliseconds } of choosing) {
       const times = (Object.values(milliseconds) as number[]).map((time) => time.toFixed(2));
-      expect(page).toContain(`| ${[major, spread, ...times].join(' | ')} |`);
+      expect(page).toContain(`| ${[major, logits, ...times].join(' | ')} |`);
     }
     expect(page).toContain(`| ${[major, ...Object.values(generating.tokensPerSecond)].join(' | ')} |`);
   }
