@@ -11,8 +11,9 @@ const cases = [
   [768, 16384, 4],
 ];
 
-/** Prints rates of all formats, best of many runs taken in turns. */
+/** Prints and gives the rates of all formats, 10⁹ a second of multiply-adds and of bytes of the matrix, best of many runs taken in turns. */
 export function timeProducts(build, arena, sources) {
+  const found = [];
   for (const [I, O, T] of cases) {
     arena.reset();
     const runs = ['f32', 'bf16', 'f16', 'q8', 'q4'].map((format) => prepare(arena, sources, format, I, O, T));
@@ -25,12 +26,20 @@ export function timeProducts(build, arena, sources) {
         timing.best = Math.min(timing.best, performance.now() - start);
       }
     }
-    const columns = runs.map(
-      ({ format, bytes, best }) =>
-        `${format} ${((T * I * O) / best / 1e6).toFixed(1)}${T <= 4 ? ` (${(bytes / best / 1e6).toFixed(1)} GB/s)` : ''}`,
+    const rates = Object.fromEntries(
+      runs.map(({ format, bytes, best }) => {
+        const of = (count) => +(count / best / 1e6).toFixed(1);
+        return [format, { multiplyAdds: of(T * I * O), bytes: of(bytes) }];
+      }),
+    );
+    found.push({ build, rows: T, matrix: [O, I], rates });
+    const columns = Object.entries(rates).map(
+      ([format, { multiplyAdds, bytes }]) =>
+        `${format} ${multiplyAdds.toFixed(1)}${T <= 4 ? ` (${bytes.toFixed(1)} GB/s)` : ''}`,
     );
     console.log(`${build}: ${T} rows × [${O}, ${I}], GMAC/s: ${columns.join(' · ')}`);
   }
+  return found;
 }
 
 function prepare(arena, sources, format, I, O, T) {

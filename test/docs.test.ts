@@ -511,6 +511,45 @@ test('the table of revectorized kernels is that of the results', () => {
     expect(page).toContain(`| ${shape} | ${weights} | ${reading.toFixed(2)} | ${generating.toFixed(2)} |`);
 });
 
+test('the rates of products are those of the results', () => {
+  const [older, newer] = JSON.parse(readFileSync(join(root, 'bench/results/kernels.json'), 'utf8')).runs as Products[];
+  const of = (run: Products | undefined, build: string, rows: number, outputs: number, inputs: number) =>
+    run!.products.find(
+      (one) => one.build === build && one.rows === rows && one.matrix[0] === outputs && one.matrix[1] === inputs,
+    )!.rates;
+  const decision = (name: string) => readFileSync(join(root, 'docs/decisions', name), 'utf8');
+  const products = decision('0003-integer-products.md');
+  for (const [rows, outputs, inputs] of [
+    [256, 3072, 768],
+    [4, 768, 768],
+    [1, 16384, 768],
+  ] as const) {
+    const rates = of(older, 'relaxed', rows, outputs, inputs);
+    const cells = ['f32', 'bf16', 'q8', 'q4'].map((format) => {
+      const { multiplyAdds, bytes } = rates[format]!;
+      return `${multiplyAdds.toFixed(1)}${rows === 1 ? ` (${bytes.toFixed(1)} GB/s)` : ''}`;
+    });
+    expect(products).toContain(`| ${rows} × [${outputs}, ${inputs}] | ${cells.join(' | ')} |`);
+  }
+  const plain = of(older, 'simd', 256, 3072, 768);
+  const rate = (rates: Products['products'][number]['rates'], format = 'q4') => rates[format]!.multiplyAdds.toFixed(1);
+  expect(products).toContain(`q4 does ${rate(plain)} on 256 rows and f32 ${rate(plain, 'f32')}`);
+  const limits = decision('0008-limits-of-integer-products.md');
+  const [less, more] = [older, newer].map((run) => of(run, 'relaxed', 256, 3072, 768)).map((rates) => rate(rates));
+  expect(limits).toContain(`does ${less} on Node 20 and ${more} on Node 24 in a product of 256 rows`);
+  const [before, since] = [older, newer].map((run) => of(run, 'relaxed', 1, 16384, 768)).map((rates) => rate(rates));
+  expect(limits).toContain(`${since} · 10⁹ multiply-adds there and ${before} on Node 20`);
+});
+
+interface Products {
+  readonly products: readonly {
+    readonly build: string;
+    readonly rows: number;
+    readonly matrix: readonly number[];
+    readonly rates: Readonly<Record<string, { readonly multiplyAdds: number; readonly bytes: number }>>;
+  }[];
+}
+
 test('the times of starting are those of the results', () => {
   const page = readFileSync(join(root, 'docs/speed.md'), 'utf8');
   const { runs } = JSON.parse(readFileSync(join(root, 'bench/results/start.json'), 'utf8'));
