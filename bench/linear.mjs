@@ -14,7 +14,7 @@ const { values } = parseArgs({
 });
 const [SHORT, LONG] = [1024, Number(values.long)];
 /** Lengths at which a Transformer's growth is measured. */
-const GROWTH = [64, 256, 512, 1024, 2048, 4096, 16_384];
+const GROWTH = [1, 16, 64, 256, 512, 1024, 2048, 4096, 16_384];
 /** Tokens that are timed at once, one at a time and in one block; and how often, in turns. */
 const [STEPS, BLOCK, ROUNDS] = [64, 256, 40];
 
@@ -82,8 +82,8 @@ async function measure(path) {
 }
 
 /**
- * The length from which a token costs a Transformer more, between the two lengths where it was measured; where it costs
- * more at the first of them, that one.
+ * The length from which a token costs a Transformer more, between the two lengths where it was measured; 1 where it does so
+ * from the first token.
  */
 function passes({ points: [own] }, { points }) {
   const at = (kind) => {
