@@ -417,6 +417,9 @@ describe.each(['q8', 'q4'] as const)('%s', (format) => {
     const [path, again] = [join(folder, `${name}-${format}`), join(folder, `${name}-${format}-again`)];
     const { type } = await convert(goldenFolder(name), path, { type: format });
     expect(type).toBe(format);
+    // transformers refuses to take integers for the weights.
+    const { dtype } = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'));
+    expect(dtype).toBe(format === 'q8' ? 'int8' : 'uint8');
     const logits = await fast(path, name, format);
     expect(logits).toEqual(await fast(goldenFolder(name), name, format));
     await convert(path, again, { type: format });

@@ -363,10 +363,11 @@ async function* watched(
   }
 }
 
+/** What transformers reads numbers as. Those of integers it refuses, and would otherwise take for the weights themselves. */
 const dtypes: Readonly<Record<FolderType, string>> = {
   f32: 'float32',
   bf16: 'bfloat16',
   f16: 'float16',
-  q8: 'float32',
-  q4: 'float32',
+  q8: 'int8',
+  q4: 'uint8',
 };
