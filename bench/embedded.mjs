@@ -2,7 +2,7 @@
 // Speeds are the best of two rounds, in which the models take turns. Run it while nothing else runs.
 //   node bench/embedded.mjs [--models ../shared/models] [--text ../shared/data/books/held-out.txt] [--out bench/results/embedded.json]
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { load, score } from '../dist/index.js';
@@ -18,7 +18,7 @@ const { values } = parseArgs({
 const [WINDOWS, LENGTH, ROUNDS] = [48, 512, 2];
 const text = readFileSync(values.text, 'utf8');
 const own = readdirSync('models').filter((name) => name.startsWith('books-'));
-const others = readdirSync(values.models).filter((name) => /^tiny-books-[a-z0-9]+$/.test(name));
+const others = readdirSync(values.models).filter((name) => /^tiny-books-/.test(name));
 
 /** Mean −ln p of the windows' tokens but their first ones; every window is read from the model's beginning. */
 async function lossOf(path) {
@@ -34,6 +34,12 @@ async function lossOf(path) {
   }
   model.dispose();
   return sum / count;
+}
+
+/** What whoever trained the model found, of windows that are not told. */
+function reportedLoss(path) {
+  const file = join(path, 'reference.json');
+  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).held_out_loss_512 : undefined;
 }
 
 function speedOf(path) {
@@ -63,8 +69,8 @@ for (let round = 0; round < ROUNDS; round++)
 const { machine } = [...rows.values()][0];
 const result = { windows: WINDOWS, length: LENGTH, weights: 'q8', threads: 1, machine, rows: [] };
 for (const [path, { machine: _, ...row }] of rows) {
-  const loss = await lossOf(path);
-  result.rows.push({ ...row, loss });
-  console.log(JSON.stringify({ ...row, loss }));
+  const losses = { loss: await lossOf(path), reportedLoss: reportedLoss(path) };
+  result.rows.push({ ...row, ...losses });
+  console.log(JSON.stringify({ ...row, ...losses }));
 }
 if (values.out) writeFileSync(values.out, `${JSON.stringify(result, null, 2)}\n`);

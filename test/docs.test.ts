@@ -41,6 +41,9 @@ test('the table of quantised models is that of the results', () => {
       return `${loss.toFixed(4)} (${percent < 0 ? '' : '+'}${percent.toFixed(2)} %)`;
     };
     expect(page).toContain(`| ${model} | ${f32.toFixed(4)} | ${worse(q8)} | ${worse(q4)} |`);
+    // What fewer bits may cost.
+    expect(q8 / f32 - 1, model).toBeLessThan(0.001);
+    expect(q4 / f32 - 1, model).toBeLessThan(0.015);
   }
   const peer = JSON.parse(readFileSync(join(root, 'bench/results/quality-llama-cpp.json'), 'utf8'));
   for (const [i, { model, f32, q8, q4 }] of peer.rows.entries()) {
@@ -178,11 +181,11 @@ test('the table of embedded models is that of the results', () => {
   const page = readFileSync(join(root, 'docs/training.md'), 'utf8');
   const { rows } = JSON.parse(readFileSync(join(root, 'bench/results/embedded.json'), 'utf8'));
   const base = rows.find(({ model }: { model: string }) => model === 'books-mamba');
-  for (const { model, parameters, loss, prefill, decode, stateBytes } of rows) {
+  for (const { model, parameters, loss, reportedLoss, prefill, decode, peakBytes, stateBytes } of rows) {
     const [size, state] = [(parameters / 1e6).toFixed(2), (stateBytes / 1024).toFixed(0)];
     const [reading, writing] = [(prefill / base.prefill).toFixed(2), (decode / base.decode).toFixed(2)];
-    expect(page).toContain(`| ${model} | ${size} | ${loss.toFixed(3)} |`);
-    expect(page).toContain(`| ${reading} | ${writing} | ${state} |`);
+    expect(page).toContain(`| ${model} | ${size} | ${loss.toFixed(3)} | ${reportedLoss?.toFixed(3) ?? '—'} |`);
+    expect(page).toContain(`| ${reading} | ${writing} | ${(peakBytes / 1e6).toFixed(0)} | ${state} |`);
   }
 });
 
@@ -249,6 +252,11 @@ test('the table of speeds beside transformers.js is that of the results', () => 
     // The same model, or the speeds would be of different things.
     if (bits === 'f32') expect(difference['transformers.js']).toBeLessThan(1e-3);
   }
+  const forward = rows.map(
+    ({ speeds: { 'decode after 16': of } }) => of!['forward']!.best / of!['transformers.js']!.best,
+  );
+  const [least, most] = rangeOf(forward).map((ratio) => ratio.toFixed(2));
+  expect(page).toContain(`which is what ours does, is ${least} to ${most} times as fast`);
 });
 
 test('the table of speeds in a browser is that of the results', () => {
