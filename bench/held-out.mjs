@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 export const options = {
   models: { type: 'string', default: '../shared/models' },
   text: { type: 'string', default: '../shared/data/books/held-out.txt' },
-  tokens: { type: 'string', default: '16384' },
+  tokens: { type: 'string', default: '65536' },
   threads: { type: 'string', default: '2' },
   out: { type: 'string' },
 };
@@ -13,7 +13,7 @@ export const options = {
 export const names = ['mamba', 'mamba2', 'rwkv7', 'llama', 'mamba-13m'].map((name) => `tiny-books-${name}`);
 
 /** Those of rwkv.cpp, whose tokens are bytes. */
-export const byteModels = ['4v0-660K-FP32', '6v0-1m-FP16', '7v0-834K-FP32'].map(
+export const byteModels = ['4v0-660K-FP32', '6v0-1m-FP16', '7v0-834K-FP32', '7v0-834K-Q5_1'].map(
   (name) => `tiny-rwkv/tiny-rwkv-${name}.bin`,
 );
 

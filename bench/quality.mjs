@@ -1,6 +1,6 @@
 // Held-out loss with matrices in f32, 8 and 4 bits, and of Transformers with keys and values in f16 beside matrices in f32; prints a
 // table, and saves it with --out.
-//   node bench/quality.mjs [--models DIR] [--text FILE] [--tokens 16384] [--threads 2] [--only tiny-books-mamba,…] [--out bench/results/quality.json]
+//   node bench/quality.mjs [--models DIR] [--text FILE] [--tokens 65536] [--threads 2] [--only tiny-books-mamba,…] [--out bench/results/quality.json]
 // FILE of --out keeps what other runs found of other models.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';

@@ -1,5 +1,5 @@
 // Held-out loss by llama.cpp with matrices quantised by ggml's own rounding, to set beside bench/quality.mjs.
-//   node bench/peers/quality.mjs [--models DIR] [--text FILE] [--tokens 16384] [--python python3] [--out bench/results/quality-llama-cpp.json]
+//   node bench/peers/quality.mjs [--models DIR] [--text FILE] [--tokens 65536] [--python python3] [--out bench/results/quality-llama-cpp.json]
 // It needs node-llama-cpp (bench/peers/install.mjs) and a Python with the package gguf.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
