@@ -56,6 +56,8 @@ async function inBrowser(data: Given): Promise<Told[]> {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
     timeout: 60_000,
+    // The page has the whole bundle in it.
+    maxBuffer: 1 << 26,
   });
   const shown = /<body>(.*)<\/body>/s.exec(html)?.[1] ?? html;
   const { told, error } = JSON.parse(shown) as { told?: Told[]; error?: string };
