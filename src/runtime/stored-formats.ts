@@ -54,9 +54,8 @@ const formats: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'q8', 'q4'];
 /** The format that would hold all parameters as they are declared, or `auto` where there is none. */
 export function commonFormat(graph: ModelGraph, declarations: readonly WeightDeclaration[]): WeightFormat | 'auto' {
   const held = new Map(declarations.map(({ name, format }) => [name, format]));
-  const isHeldIn = (format: WeightFormat) =>
-    [undefined, new Set(held.keys())].some((inFour) =>
-      declareWeights(graph, format, inFour).every((declaration) => declaration.format === held.get(declaration.name)),
-    );
-  return formats.find(isHeldIn) ?? 'auto';
+  const isHeldIn = (format: WeightFormat, inFour?: ReadonlySet<string>) =>
+    declareWeights(graph, format, inFour).every((declaration) => declaration.format === held.get(declaration.name));
+  const found = formats.find((format) => isHeldIn(format));
+  return found ?? (isHeldIn('q4', new Set(held.keys())) ? 'q4' : 'auto');
 }

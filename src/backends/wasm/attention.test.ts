@@ -1,26 +1,20 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { guardedBackends } from '../../../test/guarded-backends.ts';
 import { errorRatio, tolerance } from '../../../test/tolerance.ts';
-import { watchedReads } from '../../../test/watched-reads.ts';
 import type { Backend } from '../../core/backend.ts';
 import { plan } from '../../core/plan.ts';
 import { Random } from '../../core/random.ts';
 import type { StateFormat } from '../../core/state-format.ts';
 import { type Carry, input, leaf } from '../../core/trace.ts';
 import { attention } from '../../ops/attention.ts';
-import { spawnThread } from '../../platform/node.ts';
 import { referenceBackend } from '../reference/index.ts';
-import { wasmBackend } from './index.ts';
 
 /*
  * Attention that goes on with keys and values of earlier steps: full pages, pages that begin and end within a step, few queries and many.
  */
 
 const f64 = referenceBackend('f64');
-const backends = [
-  await wasmBackend({ relaxed: false, guards: true, rewrite: watchedReads }),
-  await wasmBackend({ relaxed: true, guards: true, rewrite: watchedReads }),
-  await wasmBackend({ threads: 2, spawn: spawnThread, guards: true }),
-];
+const backends = await guardedBackends();
 afterAll(() => {
   for (const backend of backends) backend.dispose();
 });

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import { watchedReads } from '../../../test/watched-reads.ts';
+import { guardedBackends } from '../../../test/guarded-backends.ts';
 import type { WeightFormat, WeightLayout } from '../../core/backend.ts';
 import { Random } from '../../core/random.ts';
 import type { Tensor } from '../../core/tensor.ts';
@@ -7,17 +7,10 @@ import { input, leaf } from '../../core/trace.ts';
 import { embed } from '../../ops/embed.ts';
 import { linear, linearTransposed } from '../../ops/linear.ts';
 import { slice } from '../../ops/views.ts';
-import { spawnThread } from '../../platform/node.ts';
 import { evaluate, type GivenParameter } from '../../verification/op-cases.ts';
-import { wasmBackend } from './index.ts';
 import { POISON } from './memory.ts';
 
-/** Guarded: values, scratch memory and weights have poison behind them, and what is written there fails; on one thread what is read, too. */
-const backends = [
-  await wasmBackend({ relaxed: false, guards: true, rewrite: watchedReads }),
-  await wasmBackend({ relaxed: true, guards: true, rewrite: watchedReads }),
-  await wasmBackend({ threads: 2, spawn: spawnThread, guards: true }),
-];
+const backends = await guardedBackends();
 afterAll(() => {
   for (const backend of backends) backend.dispose();
 });
